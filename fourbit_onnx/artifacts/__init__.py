@@ -1,0 +1,1 @@
+"""The artifact folder: the contract between passes and runtime."""

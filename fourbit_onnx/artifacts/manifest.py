@@ -1,0 +1,90 @@
+"""``manifest.json``: what every input and output of the artifact graphs is for."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from fourbit_onnx.errors import ArtifactError
+
+VERSION = 1
+
+TRAINING_MODEL = "training_model.onnx"
+EVAL_MODEL = "eval_model.onnx"
+OPTIMIZER_MODEL = "optimizer_model.onnx"
+CALIBRATION_MODEL = "calibration_model.onnx"
+PLAN = "plan.json"
+MANIFEST = "manifest.json"
+CHECKPOINT = "checkpoint"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The roles of the inputs and outputs; all names are names in the graphs.
+
+    Attributes:
+        version: Version of this file's layout.
+        recipe: Name of the recipe that made the graphs.
+        loss: ``cross_entropy``, ``mse``, ``bce_with_logits``, ``l1`` or ``output``.
+        optimizer: ``sgd`` or ``adamw``.
+        inputs: The data inputs of the model, in its order.
+        targets: The label inputs; empty when the loss is an output of the model.
+        outputs: The model's own outputs, in ``eval_model.onnx``.
+        metrics: Metric name to output; scalars, means over the batch, in both graphs.
+        loss_output: The output that holds the loss, a float32 scalar.
+        parameters: Trained tensors, PACT clips included.
+        gradients: Parameter to output of ``training_model.onnx``.
+        clips: PACT clip to output of ``calibration_model.onnx``.
+        frozen: Float tensors that are not trained, inputs all the same.
+        buffers: Running statistics, input to output of ``training_model.onnx``.
+        quantizer_state: Gradient scales and loss scale, input to output of ``training_model.onnx``.
+        moments: State of the optimiser, input to output of ``optimizer_model.onnx``.
+        updates: Parameter to output of ``optimizer_model.onnx``.
+        skip: Boolean output of the training graph and input of the optimiser: false skips the step; "" if none.
+    """
+
+    recipe: str
+    loss: str
+    optimizer: str
+    inputs: list[str]
+    targets: list[str]
+    outputs: list[str]
+    metrics: dict[str, str]
+    parameters: list[str]
+    gradients: dict[str, str]
+    updates: dict[str, str]
+    moments: dict[str, str]
+    clips: dict[str, str] = dataclasses.field(default_factory=dict)
+    frozen: list[str] = dataclasses.field(default_factory=list)
+    buffers: dict[str, str] = dataclasses.field(default_factory=dict)
+    quantizer_state: dict[str, str] = dataclasses.field(default_factory=dict)
+    loss_output: str = "loss"
+    skip: str = ""
+    version: int = VERSION
+
+    def to_json(self) -> str:
+        """The manifest as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of an artifact folder.
+
+    Raises:
+        ArtifactError: There is none, or it is damaged, or of another version.
+    """
+    path = folder / MANIFEST
+    remedy = f"make the folder with: fourbit convert MODEL -o {folder}"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{folder} is not an artifact folder (no readable {MANIFEST}); {remedy}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {remedy}") from error
+    if not isinstance(fields, dict) or fields.get("version") != VERSION:
+        found = fields.get("version") if isinstance(fields, dict) else None
+        raise ArtifactError(f"{path} has version {found!r}, this is for version {VERSION}; {remedy}")
+    known = {field.name for field in dataclasses.fields(Manifest)}
+    try:
+        return Manifest(**{name: value for name, value in fields.items() if name in known})
+    except TypeError as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {remedy}") from error

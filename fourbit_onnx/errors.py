@@ -1,0 +1,45 @@
+"""The exceptions of fourbit_onnx.
+
+FourbitError
+├── FormatError      a number that a format cannot represent
+├── GraphError       a model or graph that a pass cannot accept
+├── RecipeError      a recipe that asks for what does not exist
+├── DataError        data that cannot be read, or does not fit the model
+├── ArtifactError    an artifact folder or checkpoint that is damaged, missing or of another version
+├── TrainingError    a training run that cannot go on
+└── LibraryError     the native library is absent, broken, or of another version
+
+A message is one sentence: where, what was found, what was expected, what to do.
+"""
+
+
+class FourbitError(Exception):
+    """Base of all; the command line prints it as one sentence and exits with 1."""
+
+
+class FormatError(FourbitError):
+    """A number that a format cannot represent."""
+
+
+class GraphError(FourbitError):
+    """A model or graph that a pass cannot accept."""
+
+
+class RecipeError(FourbitError):
+    """A recipe that asks for what does not exist."""
+
+
+class DataError(FourbitError):
+    """Data that cannot be read, or does not fit the model."""
+
+
+class ArtifactError(FourbitError):
+    """An artifact folder or checkpoint that is damaged, missing or of another version."""
+
+
+class TrainingError(FourbitError):
+    """A training run that cannot go on."""
+
+
+class LibraryError(FourbitError):
+    """The native library is absent, broken, or of another version."""

@@ -1,0 +1,1 @@
+"""Number formats and scale rules: NumPy only, no graph, no ONNX."""

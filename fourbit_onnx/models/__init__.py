@@ -1,0 +1,1 @@
+"""Reference models as float32 ONNX; they know nothing of four bits."""

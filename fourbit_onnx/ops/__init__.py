@@ -1,0 +1,1 @@
+"""The operators of domain ai.fourbit: function bodies, references, gradient definitions."""

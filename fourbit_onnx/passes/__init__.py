@@ -1,0 +1,1 @@
+"""Graph to graph: from an exported model to training artifacts."""

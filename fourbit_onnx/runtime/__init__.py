@@ -1,0 +1,1 @@
+"""Sessions, trainer, checkpoints, export; the native library."""
