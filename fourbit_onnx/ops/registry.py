@@ -1,0 +1,28 @@
+"""The operators of ``ai.fourbit`` by name. Here, and nowhere else, the list is written down."""
+
+from collections.abc import Mapping
+
+import onnx
+
+from fourbit_onnx.ops import products, quantizers, scales
+
+FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
+    function.name: function
+    for function in (
+        scales.SAWB_SCALE,
+        scales.ABS_MAX_SCALE,
+        scales.MIN_MAX_SCALE,
+        scales.GRADIENT_SCALE,
+        scales.LEARNED_GRADIENT_SCALE,
+        quantizers.QUANTIZE_INT4,
+        quantizers.QUANTIZE_AFFINE,
+        quantizers.QUANTIZE_PACT,
+        quantizers.QUANTIZE_PACT_SIGNED,
+        quantizers.QUANTIZE_LOG4,
+        quantizers.PACT_GRAD,
+        products.Q_CONV,
+        products.Q_CONV_INPUT_GRAD,
+        products.Q_CONV_WEIGHT_GRAD,
+        products.Q_MATMUL,
+    )
+}

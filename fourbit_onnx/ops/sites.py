@@ -1,0 +1,66 @@
+"""Multiply-accumulate operators with float edges: what the gradient builder differentiates.
+
+They exist between the passes ``quantize`` and ``expand`` only, and no saved model has them. Their
+bodies are the plain float products, which give the builder types and shapes; the bodies of their
+gradients are never run. ``link`` ties a backward operator to its forward operator.
+"""
+
+from collections.abc import Mapping
+
+from fourbit_onnx.ops.text import DOMAIN, function
+
+CONV = function("""
+Conv <strides, pads, dilations, group> (x, x_clip, w, w_clip) => (y, link) {
+    y = Conv <strides : ints = @strides, pads : ints = @pads, dilations : ints = @dilations,
+              group : int = @group> (x, w)
+    link = Identity (x_clip)
+}
+""")
+
+GEMM = function("""
+Gemm <trans_a : int = 0, trans_b : int = 0> (x, x_clip, w, w_clip) => (y, link) {
+    y = Gemm <transA : int = @trans_a, transB : int = @trans_b> (x, w)
+    link = Identity (x_clip)
+}
+""")
+
+MATMUL = function("""
+MatMul (x, x_clip, w, w_clip) => (y, link) {
+    y = MatMul (x, w)
+    link = Identity (x_clip)
+}
+""")
+
+_BACKWARD = """
+{name} (dy, x, x_clip, w, w_clip, link) => (dx, dx_clip, dw, dw_clip) {{
+    dx = Identity (x)
+    dx_clip = Identity (x_clip)
+    dw = Identity (w)
+    dw_clip = Identity (w_clip)
+}}
+"""
+
+SITE_FUNCTIONS = {f.name: f for f in (CONV, GEMM, MATMUL)}
+
+# Forward operator to backward operator.
+GRADIENTS: Mapping[str, str] = {name: f"{name}Grad" for name in SITE_FUNCTIONS}
+
+GRADIENT_FUNCTIONS = {name: function(_BACKWARD.format(name=name)) for name in GRADIENTS.values()}
+
+_registered = False
+
+
+def register_gradients() -> None:
+    """Tell ONNX Runtime's gradient builder; it keeps the definitions until the process ends."""
+    from onnxruntime.capi import _pybind_state as builder  # onnxruntime.training would import torch
+
+    global _registered
+    if _registered:
+        return
+    for op, gradient in GRADIENTS.items():
+        node = builder.GradientNodeDefinition()
+        node.domain, node.op_type, node.attributes = DOMAIN, gradient, []
+        node.inputs = ["GO(0)", "I(0)", "I(1)", "I(2)", "I(3)", "O(1)"]
+        node.outputs = ["GI(0)", "GI(1)", "GI(2)", "GI(3)"]
+        builder.register_gradient_definition(f"{DOMAIN}::{op}", [node])
+    _registered = True

@@ -1,0 +1,84 @@
+"""How a function body is written: ONNX text, with the few phrases that every quantiser needs."""
+
+import onnx.parser
+
+DOMAIN = "ai.fourbit"
+VERSION = 1
+OPSET = 21
+
+
+def function(text: str) -> onnx.FunctionProto:
+    """The function that ``text`` defines: ``Name <attributes> (inputs) => (outputs) { nodes }``."""
+    return onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n{text}')
+
+
+# `magnitude` = |x|, and its largest element `m` (0 if there are none). A tensor with NaN or
+# infinity is refused: `any_bad` is 1 then, past the end of the one-element table, so that the
+# Gather fails, and ONNX Runtime's error names that node. Concat with one zero, because ONNX
+# Runtime refuses to reduce an empty tensor.
+LARGEST_MAGNITUDE = """
+    minus_one = Constant <value_ints = [-1]> ()
+    no_element = Constant <value = float[1] {0}> ()
+    largest = Constant <value = float {3.4028235e38}> ()
+    element_count = Size (x)
+    count_column = Reshape (element_count, minus_one)
+    flat_x = Reshape <allowzero = 1> (x, count_column)
+    magnitude = Abs (flat_x)
+    magnitudes = Concat <axis = 0> (magnitude, no_element)
+    finite = LessOrEqual (magnitudes, largest)
+    not_finite = Not (finite)
+    bad = Cast <to = 1> (not_finite)
+    worst = ReduceMax <keepdims = 0> (bad)
+    any_bad = Cast <to = 7> (worst)
+    largest_magnitude = ReduceMax <keepdims = 1> (magnitudes)
+    [x_has_nan_or_infinity] m = Gather (largest_magnitude, any_bad)
+"""
+
+# `accepted`: per element, that x is finite and that `{scale}` is finite and positive.
+ACCEPTED = """
+    largest = Constant <value = float {{3.4028235e38}}> ()
+    nought = Constant <value = float {{0}}> ()
+    size = Abs (x)
+    x_finite = LessOrEqual (size, largest)
+    scale_positive = Greater ({scale}, nought)
+    scale_finite = LessOrEqual ({scale}, largest)
+    scale_good = And (scale_positive, scale_finite)
+    accepted = And (x_finite, scale_good)
+"""
+
+# `codes` from float `code` in {lo}..{hi}: where not accepted, the index is past the end of the table.
+CODES = """
+    table = Constant <value_floats = {table}> ()
+    refused = Constant <value = float {{16}}> ()
+    lowest = Constant <value = float {{{lo}}}> ()
+    unit = Constant <value = float {{1}}> ()
+    from_zero = Sub (code, lowest)
+    index = Where (accepted, from_zero, refused)
+    place = Cast <to = 7> (index)
+    [x_or_scale_is_not_finite] checked = Gather (table, place)
+    codes = QuantizeLinear <output_dtype = {element_type}> (checked, unit)
+"""
+
+UINT4 = 21
+INT4 = 22
+
+
+def codes(lo: int, hi: int, element_type: int) -> str:
+    """The last lines of a quantiser: float ``code`` within lo..hi, checked, to 4-bit ``codes``."""
+    table = [float(value) for value in range(lo, hi + 1)]
+    return CODES.format(table=table, lo=lo, element_type=element_type)
+
+
+def values(codes: str, table: str, result: str) -> str:
+    """Lines that read ``codes`` through the 16-entry attribute ``table``; int64, named ``result``.
+
+    A negative INT4 code counts from the end of the table, which is the order of its nibbles.
+    DequantizeLinear with scale 1 stands for Cast, which ONNX Runtime 1.19.2 lacks for 4 bits.
+    """
+    return f"""
+    {result}_unit = Constant <value = float {{1}}> ()
+    {result}_float = DequantizeLinear ({codes}, {result}_unit)
+    {result}_code = Cast <to = 7> ({result}_float)
+    {result}_table = Constant <value_ints : ints = @{table}> ()
+    {result} = Gather ({result}_table, {result}_code)
+"""
