@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from fourbit_onnx.ops.text import DOMAIN, function
 
 CONV = function("""
-Conv <strides, pads, dilations, group> (x, x_clip, w, w_clip) => (y, link) {
+Conv <site, strides, pads, dilations, group> (x, x_clip, w, w_clip) => (y, link) {
     y = Conv <strides : ints = @strides, pads : ints = @pads, dilations : ints = @dilations,
               group : int = @group> (x, w)
     link = Identity (x_clip)
@@ -18,14 +18,14 @@ Conv <strides, pads, dilations, group> (x, x_clip, w, w_clip) => (y, link) {
 """)
 
 GEMM = function("""
-Gemm <trans_a : int = 0, trans_b : int = 0> (x, x_clip, w, w_clip) => (y, link) {
+Gemm <site, trans_a : int = 0, trans_b : int = 0> (x, x_clip, w, w_clip) => (y, link) {
     y = Gemm <transA : int = @trans_a, transB : int = @trans_b> (x, w)
     link = Identity (x_clip)
 }
 """)
 
 MATMUL = function("""
-MatMul (x, x_clip, w, w_clip) => (y, link) {
+MatMul <site> (x, x_clip, w, w_clip) => (y, link) {
     y = MatMul (x, w)
     link = Identity (x_clip)
 }

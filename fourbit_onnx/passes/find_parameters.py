@@ -1,0 +1,75 @@
+"""Initialisers become graph inputs: trained parameters, frozen tensors, running statistics."""
+
+import fnmatch
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.roles import Roles, is_standard
+
+# Inputs that are settings of an operator, not weights: (operator, first such input).
+_SETTINGS = {"Clip": 1, "Resize": 1, "Pad": 1, "Dropout": 1, "Pow": 1, "Range": 0, "OneHot": 0, "Upsample": 1,
+             "Expand": 1, "Where": 9, "Reshape": 1}
+
+
+def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
+    """Decide which initialisers are trained, and make all float weights inputs of the graph.
+
+    Trained are float32 initialisers with more than one element, and one-element vectors that are a bias
+    or scale by their place (Conv, Gemm, BatchNormalization); not: numbers such as 1/sqrt(d), settings of
+    operators, running statistics, and what a pattern of ``freeze`` names.
+
+    Raises:
+        GraphError: Nothing is left to train, or weights are float16 or float64.
+    """
+    roles = Roles([tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs])
+    for name, tensor in sorted(graph.tensors().items()):
+        if not isinstance(tensor, gs.Constant) or not tensor.outputs:
+            continue
+        if tensor.dtype in (np.float16, np.float64) and tensor.values.size > 1:
+            raise GraphError(f"weight {name!r} is {np.dtype(tensor.dtype)}; export the model in float32")
+        if tensor.dtype != np.float32:
+            continue
+        readers = list(tensor.outputs)
+        if buffer := _running_statistic(tensor, readers):
+            roles.buffers[name] = buffer.name
+        elif not _is_weight(tensor, readers):
+            continue
+        elif any(fnmatch.fnmatchcase(name, pattern) for pattern in freeze):
+            roles.frozen.append(name)
+        else:
+            roles.parameters.append(name)
+        roles.values[name] = np.array(tensor.values)
+        tensor.to_variable(np.float32, list(tensor.values.shape))
+        graph.inputs.append(tensor)
+    for name, output in roles.buffers.items():
+        new = graph.tensors()[output]
+        new.dtype, new.shape = np.dtype(np.float32), list(roles.values[name].shape)
+        graph.outputs.append(new)
+    if not roles.parameters:
+        raise GraphError("the model has no float32 weights to train; export it with its weights (export_params=True)")
+    return roles
+
+
+def _running_statistic(tensor: gs.Tensor, readers: list[gs.Node]) -> gs.Tensor | None:
+    """The output with the next value, if ``tensor`` is a running mean or variance."""
+    for node in readers:
+        if is_standard(node, "BatchNormalization"):
+            for place in (3, 4):
+                if node.inputs[place] is tensor:
+                    if len(readers) > 1:
+                        raise GraphError(f"running statistic {tensor.name!r} is read by {len(readers)} nodes, 1 expected")
+                    return node.outputs[place - 2]
+    return None
+
+
+def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:
+    for node in readers:
+        place = next(i for i, other in enumerate(node.inputs) if other is tensor)
+        if place >= _SETTINGS.get(node.op, 99):
+            return False
+        if is_standard(node, "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LSTM", "GRU"):
+            return True
+    return bool(tensor.values.size > 1)

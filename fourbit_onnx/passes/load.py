@@ -1,0 +1,62 @@
+"""Read a model from disk, with the distrust that a stranger's file deserves."""
+
+from pathlib import Path
+
+import onnx
+import onnx.checker
+import onnx.external_data_helper
+
+from fourbit_onnx.errors import GraphError
+
+_LARGEST_PROTOBUF = 2**31 - 1
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The model in ``path``, its external data included, checked.
+
+    Raises:
+        GraphError: It is no ONNX model, damaged, or reads data from outside its folder.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_PROTOBUF:
+            raise GraphError(f"{path} is larger than 2 GiB, which no ONNX file can be; store its weights as external data")
+        model = onnx.load_model(path, load_external_data=False)
+    except OSError as error:
+        raise GraphError(f"cannot read {path}: {error.strerror or error}") from error
+    except GraphError:
+        raise
+    except Exception as error:  # protobuf's DecodeError lives in a module of varying name
+        raise GraphError(f"{path} is not an ONNX model, or is damaged or truncated; export it again") from error
+    if not model.HasField("graph") or not model.graph.node:
+        raise GraphError(f"{path} has no graph with nodes (damaged, truncated, or not an ONNX model); export it again")
+    for tensor in model.graph.initializer:
+        if onnx.external_data_helper.uses_external_data(tensor):
+            _check_external(tensor, path)
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        onnx.checker.check_model(model)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GraphError(f"{path} is not a valid ONNX model ({first}); export it again") from error
+    return model
+
+
+def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
+    """Refuse external data that leaves the model's folder or is shorter than it says."""
+    info = {entry.key: entry.value for entry in tensor.external_data}
+    location = info.get("location", "")
+    folder = path.parent.resolve()
+    file = (folder / location).resolve()
+    if not location or not file.is_relative_to(folder):
+        raise GraphError(f"{path}: the weights of {tensor.name!r} are in {location!r}, outside the model's folder; refused")
+    try:
+        offset, length = int(info.get("offset", 0)), int(info.get("length", 0))
+        available = file.stat().st_size
+    except (OSError, ValueError) as error:
+        raise GraphError(f"{path}: the file {location!r} with the weights of {tensor.name!r} cannot be read") from error
+    if offset < 0 or length < 0 or offset + length > available:
+        raise GraphError(
+            f"{path}: {location!r} has {available} bytes, but {tensor.name!r} is said to end at {offset + length}; "
+            "copy the file again"
+        )

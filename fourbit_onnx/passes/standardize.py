@@ -1,0 +1,93 @@
+"""From any exported model to one flat graph of opset 21 that the gradient builder understands."""
+
+import onnx
+import onnx.inliner
+import onnx.shape_inference
+import onnx.version_converter
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.errors import GraphError
+
+OPSET = 21
+IR_VERSION = 10
+
+# Operators without a gradient whose ONNX definition is a graph of operators with one. HardSwish and
+# Mish contain others of the list, so two rounds.
+COMPOSED = (
+    "Celu", "Elu", "HardSigmoid", "HardSwish", "MeanVarianceNormalization", "Mish", "PRelu", "Selu", "Shrink",
+    "Softplus", "Softsign", "ThresholdedRelu",
+)
+_ROUNDS = 2
+
+
+def standardize(model: onnx.ModelProto) -> gs.Graph:
+    """One flat graph, opset 21, IR version 10, with shapes inferred and unique node names.
+
+    Raises:
+        GraphError: The opset cannot be converted, or the model has parts that cannot be trained.
+    """
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model, True)
+    model = _to_opset(model)
+    for _ in range(_ROUNDS):
+        present = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
+        if wanted := [("", op) for op in COMPOSED if op in present]:
+            model = onnx.inliner.inline_selected_functions(model, wanted, False, True)
+    model.ir_version = IR_VERSION
+    try:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:
+        raise GraphError(f"shapes of the model do not fit: {_first_line(error)}") from error
+    graph = gs.import_onnx(model)
+    graph.ir_version = IR_VERSION
+    _constants(graph)
+    _unique_names(graph)
+    graph.cleanup().toposort()
+    return graph
+
+
+def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if found == OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except Exception as error:
+        raise GraphError(
+            f"the model has opset {found} and cannot be converted to {OPSET} ({_first_line(error)}); "
+            f"export it again with opset_version={OPSET}"
+        ) from error
+
+
+def _constants(graph: gs.Graph) -> None:
+    """Constant nodes become initialisers, Identity of an initialiser the initialiser itself."""
+    for node in list(graph.nodes):
+        if (node.domain or "", node.op) == ("", "Constant") and "value" in node.attrs:
+            variable = node.outputs[0]
+            value = node.attrs["value"]
+            constant = gs.Constant(variable.name, value.values if hasattr(value, "values") else value)
+        elif (node.domain or "", node.op) == ("", "Identity") and isinstance(node.inputs[0], gs.Constant):
+            variable, constant = node.outputs[0], node.inputs[0]
+        else:
+            continue
+        if any(variable is output for output in graph.outputs):
+            continue
+        for reader in list(variable.outputs):
+            reader.inputs = [constant if tensor is variable else tensor for tensor in reader.inputs]
+        node.outputs.clear()
+
+
+def _unique_names(graph: gs.Graph) -> None:
+    """Every node gets a name of its own; a nameless one that of its operator and a number."""
+    taken: set[str] = set()
+    for number, node in enumerate(graph.nodes):
+        name = node.name or f"{node.op}_{number}"
+        while name in taken:
+            name = f"{name}_{number}"
+        node.name = name
+        taken.add(name)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,0 +1,73 @@
+"""A recipe: which format, scale rule and rounding each of the six quantisation points gets."""
+
+import dataclasses
+
+from fourbit_onnx.errors import RecipeError
+
+FORMATS = ("int4", "int4_full", "uint4", "log4")
+SCALES = ("pact", "sawb", "absmax", "minmax", "gradient", "learned")
+ARITHMETICS = ("4-bit", "fp16", "fp32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantizer:
+    """How a float operand becomes codes.
+
+    Attributes:
+        format: A row of the format table; with ``pact``, ``uint4`` where the operand is known to be
+            non-negative, ``int4`` elsewhere.
+        scale: ``pact`` (trained clip), ``sawb`` (from the weight's statistics), ``absmax``, ``minmax``
+            (with zero point), ``gradient`` (power of two from this tensor), ``learned`` (power of two, state).
+        phase: ``log4`` only: 0 even, 1 odd.
+        threshold: ``log4`` only: gradients up to ``threshold`` times the top level are covered.
+    """
+
+    format: str
+    scale: str
+    phase: int = 0
+    threshold: float = 2.5
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise RecipeError(f"no format {self.format!r}; there are: {', '.join(FORMATS)}")
+        if self.scale not in SCALES:
+            raise RecipeError(f"no scale rule {self.scale!r}; there are: {', '.join(SCALES)}")
+        if self.phase not in (0, 1):
+            raise RecipeError(f"phase is 0 (even) or 1 (odd), not {self.phase!r}")
+        fitting = {"log4": ("gradient", "learned"), "int4_full": ("minmax",)}
+        if self.scale not in fitting.get(self.format, ("pact", "sawb", "absmax")):
+            raise RecipeError(f"format {self.format!r} does not go with scale rule {self.scale!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The table of one way to train.
+
+    ``dgrad.w`` and ``wgrad.x`` re-use the codes of the forward pass, so four quantisers say it all.
+
+    Attributes:
+        name: What users call it.
+        arithmetic: ``4-bit``; or ``fp16`` or ``fp32`` for the references, which have no quantisers.
+        activation: For ``fwd.x``, and for ``fwd.w`` where that is no weight (attention).
+        weight: For ``fwd.w``.
+        dgrad: For ``dgrad.dy``.
+        wgrad: For ``wgrad.dy``.
+        keep_ends: The first and the last site stay in float32.
+        source: Where the recipe comes from.
+    """
+
+    name: str
+    arithmetic: str = "4-bit"
+    activation: Quantizer = Quantizer("uint4", "pact")
+    weight: Quantizer = Quantizer("int4", "sawb")
+    dgrad: Quantizer = Quantizer("log4", "gradient", phase=0)
+    wgrad: Quantizer = Quantizer("log4", "gradient", phase=1)
+    keep_ends: bool = True
+    source: str = "user"
+
+    def __post_init__(self) -> None:
+        if self.arithmetic not in ARITHMETICS:
+            raise RecipeError(f"no arithmetic {self.arithmetic!r}; there are: {', '.join(ARITHMETICS)}")
+        for point, forbidden in (("activation", "gradient"), ("weight", "pact"), ("dgrad", "pact"), ("wgrad", "pact")):
+            if getattr(self, point).scale == forbidden:
+                raise RecipeError(f"recipe {self.name!r}: {point} cannot have the scale rule {forbidden!r}")
