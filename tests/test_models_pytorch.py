@@ -134,7 +134,8 @@ def test_same_as_pytorch(name, options, forward):
     for tensor in model.graph.initializer:  # off the zeros and ones of the start, or they hide errors
         part = tensor.name.rpartition(".")[2]
         if tensor.data_type == 1 and len(tensor.dims) == 1:
-            large = 6 if name == "mobilenetv2" else 1.5  # let ReLU6 reach its 6
+            # Let ReLU6 reach its 6, but not through 52 layers: rounding would grow with every one.
+            large = 4 if name == "mobilenetv2" and "full" not in options else 1.5
             low, high = {"running_var": (1.5, 4), "weight": (0.5, large)}.get(part, (-0.5, 0.5))
             value = rng.uniform(low, high, tensor.dims).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
