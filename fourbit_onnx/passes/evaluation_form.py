@@ -18,7 +18,7 @@ def evaluation_form(graph: gs.Graph) -> int:
     for node in list(graph.nodes):
         if is_standard(node, "BatchNormalization") and node.attrs.get("training_mode"):
             node.attrs["training_mode"] = 0
-            del node.outputs[1:]
+            node.outputs = node.outputs[:1]
             count += 1
         elif is_standard(node, "Dropout"):
             replace_everywhere(graph, node.outputs[0], node.inputs[0])

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
-from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
 
 # Inputs that are settings of an operator, not weights: (operator, first such input).
 _SETTINGS = {"Clip": 1, "Resize": 1, "Pad": 1, "Dropout": 1, "Pow": 1, "Range": 0, "OneHot": 0, "Upsample": 1,
@@ -42,8 +42,9 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
         else:
             roles.parameters.append(name)
         roles.values[name] = np.array(tensor.values)
-        tensor.to_variable(np.float32, list(tensor.values.shape))
-        graph.inputs.append(tensor)
+        variable = gs.Variable(name, np.float32, list(tensor.values.shape))
+        replace_everywhere(graph, tensor, variable)
+        graph.inputs.append(variable)
     for name, output in roles.buffers.items():
         new = graph.tensors()[output]
         new.dtype, new.shape = np.dtype(np.float32), list(roles.values[name].shape)

@@ -1,6 +1,8 @@
 """From any exported model to one flat graph of opset 21 that the gradient builder understands."""
 
+import numpy as np
 import onnx
+import onnx.helper
 import onnx.inliner
 import onnx.shape_inference
 import onnx.version_converter
@@ -41,6 +43,8 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     graph = gs.import_onnx(model)
     graph.ir_version = IR_VERSION
     _constants(graph)
+    _casts(graph)
+    _separate_equal_initializers(graph)
     _unique_names(graph)
     graph.cleanup().toposort()
     return graph
@@ -75,6 +79,32 @@ def _constants(graph: gs.Graph) -> None:
         for reader in list(variable.outputs):
             reader.inputs = [constant if tensor is variable else tensor for tensor in reader.inputs]
         node.outputs.clear()
+
+
+def _casts(graph: gs.Graph) -> None:
+    """CastLike becomes Cast, which has a gradient."""
+    for node in graph.nodes:
+        if (node.domain or "", node.op) == ("", "CastLike") and node.inputs[1].dtype is not None:
+            node.op, node.attrs = "Cast", {"to": int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(node.inputs[1].dtype)))}
+            node.inputs = [node.inputs[0]]
+
+
+def _separate_equal_initializers(graph: gs.Graph) -> None:
+    """Undo what exporters do to parameters that happen to be equal before training.
+
+    Vectors that are 0 or 1 throughout (biases, scales, running statistics) and that several nodes read were
+    merged for their values, not because they are one weight: every reader gets its own.
+    """
+    for name, tensor in sorted(graph.tensors().items()):
+        if not isinstance(tensor, gs.Constant) or tensor.dtype != np.float32 or len(tensor.shape) != 1:
+            continue
+        readers = [(node, place) for node in tensor.outputs for place, other in enumerate(node.inputs) if other is tensor]
+        unique = {(id(node), place): (node, place) for node, place in readers}
+        values = tensor.values
+        if len(unique) < 2 or values.size < 2 or not (values == values[0]).all():
+            continue
+        for number, (node, place) in enumerate(list(unique.values())[1:]):
+            node.inputs[place] = gs.Constant(f"{name}.{number + 2}", values.copy())
 
 
 def _unique_names(graph: gs.Graph) -> None:

@@ -39,8 +39,8 @@ def _batch_normalization(node: gs.Node) -> None:
     node.attrs["training_mode"] = 1
     node.attrs.setdefault("momentum", 0.9)
     node.attrs.setdefault("epsilon", 1e-5)
-    del node.outputs[3:]  # saved statistics of opset 9
-    for statistic in node.inputs[3 + len(node.outputs) - 1 :]:
+    node.outputs = node.outputs[:3]  # opset 9 had saved statistics behind them
+    for statistic in list(node.inputs)[2 + len(node.outputs) :]:
         shape = None if statistic.shape is None else list(statistic.shape)
         node.outputs.append(gs.Variable(f"{node.name}.{statistic.name}.new", np.float32, shape))
 
@@ -49,8 +49,8 @@ def _dropout(node: gs.Node) -> None:
     name = node.outputs[0].name
     if len(node.inputs) < 2 or node.inputs[1].is_empty():
         ratio = gs.Constant(f"{name}.ratio", np.array(node.attrs.pop("ratio", 0.5), np.float32))
-        node.inputs[1:2] = [ratio]
-    node.inputs[2:] = [gs.Constant(f"{name}.training_mode", np.array(True))]
+        node.inputs = [node.inputs[0], ratio]
+    node.inputs = [*node.inputs[:2], gs.Constant(f"{name}.training_mode", np.array(True))]
     if len(node.outputs) == 1:
         node.outputs.append(gs.Variable(f"{name}.mask", np.bool_, node.outputs[0].shape))
 
@@ -60,6 +60,7 @@ def _layer_normalization(node: gs.Node) -> None:
     if len(node.inputs) < 3 or node.inputs[2].is_empty():
         if not scale.shape or not all(isinstance(size, int) for size in scale.shape):
             raise GraphError(f"LayerNormalization {node.name!r} has no bias, and its scale no known shape; add a bias")
-        node.inputs[2:3] = [gs.Constant(f"{node.name}.no_bias", np.zeros(scale.shape, np.float32))]
+        no_bias = gs.Constant(f"{node.name}.no_bias", np.zeros(scale.shape, np.float32))
+        node.inputs = [*node.inputs[:2], no_bias]
     for suffix in ("mean", "inverse_deviation")[len(node.outputs) - 1 :]:
         node.outputs.append(gs.Variable(f"{node.outputs[0].name}.{suffix}", np.float32))

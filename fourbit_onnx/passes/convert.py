@@ -1,0 +1,57 @@
+"""``convert``: a model file to an artifact folder, all or nothing."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts import manifest as files
+from fourbit_onnx.artifacts.state import State
+from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.passes.load import load
+from fourbit_onnx.passes.pipeline import Compiled, Options, build
+
+
+def convert(model: Path | onnx.ModelProto, output: Path, options: Options, *, overwrite: bool = False) -> Compiled:
+    """Write the artifact folder of ``model``.
+
+    The folder appears only when it is complete: it is written beside its place and renamed.
+
+    Raises:
+        GraphError: The model cannot be read or trained.
+        RecipeError: A recipe or pattern does not exist.
+        ArtifactError: The folder exists, or cannot be written.
+    """
+    if output.exists() and not overwrite:
+        raise ArtifactError(f"{output} exists; choose another folder, or overwrite it with --force")
+    if output.exists() and any(output.iterdir()) and not (output / files.MANIFEST).exists():
+        raise ArtifactError(f"{output} is not an artifact folder, so it is not overwritten; choose another folder")
+    compiled = build(load(model) if isinstance(model, Path) else model, options)
+    temporary = None
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        temporary.chmod(0o755)
+        _write(compiled, temporary)
+        if output.exists():
+            shutil.rmtree(output)
+        temporary.rename(output)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {output}: {error.strerror or error}; nothing was left behind") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return compiled
+
+
+def _write(compiled: Compiled, folder: Path) -> None:
+    onnx.save(compiled.training, folder / files.TRAINING_MODEL)
+    onnx.save(compiled.evaluation, folder / files.EVAL_MODEL)
+    onnx.save(compiled.optimizer, folder / files.OPTIMIZER_MODEL)
+    if compiled.calibration is not None:
+        onnx.save(compiled.calibration, folder / files.CALIBRATION_MODEL)
+    (folder / files.PLAN).write_text(compiled.plan.to_json(), encoding="utf-8")
+    (folder / files.MANIFEST).write_text(compiled.manifest.to_json(), encoding="utf-8")
+    checkpoint.write(folder, State(compiled.state))

@@ -1,0 +1,107 @@
+"""The backward pass, by ONNX Runtime's gradient builder."""
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.errors import GraphError
+from fourbit_onnx.ops import sites
+from fourbit_onnx.ops.text import DOMAIN, VERSION
+from fourbit_onnx.passes.roles import Roles, is_standard
+
+# Operators for which ONNX Runtime 1.19.2 has a gradient and a CPU kernel for it.
+TRAINABLE = frozenset(
+    "Abs Add AveragePool BatchNormalization Cast Clip Concat Conv Cos Div Dropout Erf Exp Expand Flatten Gather "
+    "GatherElements GatherND Gelu Gemm GlobalAveragePool Identity LayerNormalization LeakyRelu Log LogSoftmax MatMul "
+    "Max MaxPool Min Mul Neg Pad Pow Reciprocal ReduceL2 ReduceLogSumExp ReduceMean ReduceSum Relu Reshape "
+    "ScatterElements ScatterND Sigmoid Sin Slice Softmax SoftmaxCrossEntropyLoss Split Sqrt Squeeze Sub Tanh Tile "
+    "TopK Transpose Trilu Unsqueeze Where LSTM".split()
+)
+# Results without a gradient by nature: they stop it, as in every framework.
+_STOPS = frozenset("Shape Size ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or IsNaN IsInf "
+                   "NonZero ConstantOfShape Range".split())
+
+
+def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
+    """Nodes between a parameter and the loss that have no gradient, in the graph's order."""
+    leads = {id(tensor) for tensor in graph.inputs if tensor.name in roles.parameters}
+    downstream = []
+    for node in graph.nodes:  # in topological order
+        if any(id(tensor) in leads for tensor in node.inputs) and not is_standard(node, *_STOPS):
+            downstream.append(node)
+            leads.update(id(tensor) for tensor in node.outputs)
+    needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
+    found = []
+    for node in reversed(downstream):
+        if any(id(tensor) in needed for tensor in node.outputs):
+            needed.update(id(tensor) for tensor in node.inputs)
+            known = node.domain == DOMAIN or is_standard(node, *TRAINABLE)
+            if not known and not (node.domain == "com.microsoft" and node.op in ("Gelu", "FastGelu", "QuickGelu")):
+                found.append(node)
+    return found[::-1]
+
+
+def check_trainable(graph: gs.Graph, roles: Roles) -> None:
+    """Refuse a graph with an operator that cannot be trained.
+
+    Raises:
+        GraphError: Names the operators, their nodes, and what to do.
+    """
+    if bad := untrainable(graph, roles):
+        ops = sorted({f"{node.domain}::{node.op}" if node.domain else node.op for node in bad})
+        raise GraphError(
+            f"{', '.join(ops)} cannot be trained on the CPU (first node: {bad[0].name!r}, {len(bad)} in all); "
+            "replace it in the model before the export, or freeze the weights before it with --freeze"
+        )
+
+
+def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]]:
+    """The graph with its backward pass, and parameter to gradient output.
+
+    Parameters that the loss does not depend on are moved to ``roles.frozen``.
+
+    Raises:
+        GraphError: An operator has no gradient, or the builder refuses.
+    """
+    from onnxruntime import SessionOptions, set_default_logger_severity
+    from onnxruntime.capi import _pybind_state as builder
+
+    check_trainable(graph, roles)
+    _freeze_unreached(graph, roles)
+    sites.register_gradients()
+    model = gs.export_onnx(graph, do_type_check=False)
+    model.functions.extend([*sites.SITE_FUNCTIONS.values(), *sites.GRADIENT_FUNCTIONS.values()])
+    if all(entry.domain != DOMAIN for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+    trained = set(roles.parameters)
+    set_default_logger_severity(4)
+    try:
+        options = SessionOptions()
+        options.log_severity_level = 4
+        optimized = builder.get_optimized_model(model.SerializeToString(), trained, options)
+        gradients = builder.GradientGraphBuilder(optimized, {roles.root}, trained, roles.root, options)
+        gradients.build()
+        built = onnx.load_model_from_string(gradients.get_model())
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise GraphError(f"ONNX Runtime cannot differentiate the model: {lines[-1] if lines else error}") from error
+    finally:
+        set_default_logger_severity(2)  # ONNX Runtime's default; there is no way to ask
+    del built.functions[:]
+    result = gs.import_onnx(built)
+    outputs = {tensor.name for tensor in result.outputs}
+    found = {name: f"{name}_grad" for name in roles.parameters if f"{name}_grad" in outputs}
+    if missing := [name for name in roles.parameters if name not in found]:
+        raise GraphError(f"ONNX Runtime built no gradient for {', '.join(map(repr, missing[:5]))}; freeze them with --freeze")
+    return result, found
+
+
+def _freeze_unreached(graph: gs.Graph, roles: Roles) -> None:
+    """The builder fails on a parameter without a path to the loss: such ones are not trained."""
+    needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
+    for node in reversed(graph.nodes):
+        if not is_standard(node, *_STOPS) and any(id(tensor) in needed for tensor in node.outputs):
+            needed.update(id(tensor) for tensor in node.inputs)
+    for tensor in graph.inputs:
+        if tensor.name in roles.parameters and id(tensor) not in needed:
+            roles.parameters.remove(tensor.name)
+            roles.frozen.append(tensor.name)

@@ -1,0 +1,128 @@
+"""Float-edge operators become explicit quantisers and 4-bit products."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.errors import GraphError
+from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.ops.sites import GRADIENTS
+from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.operands import Operand, OperandBuilder
+from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes.plan import Plan
+
+_GEOMETRY = ("strides", "pads", "dilations", "group")
+
+
+def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
+    """Replace every site, and its backward operator if there is one.
+
+    ============  =============================================================================================
+    before        ``y, link = Conv(x, x_clip, w, w_clip);  dx, dc, dw = ConvGrad(dy, x, ..., link)``
+    after         ``QuantizePact(x)``, ``SawbScale(w)``, ``QuantizeInt4(w)``, ``y = QConv(codes)``;
+                  ``GradientScale(dy)``, ``QuantizeLog4(dy)`` even and odd, ``QConvInputGrad``,
+                  ``QConvWeightGrad``, ``dx, dc = PactGrad``
+    leaves alone  everything that is not ``ai.fourbit``
+    ============  =============================================================================================
+
+    The backward pass reads the codes of the forward pass, so that the float activation can be freed.
+    """
+    by_name = {site.name: site for site in plan.sites}
+    forward = [node for node in graph.nodes if node.domain == DOMAIN and node.op in GRADIENTS]
+    backward = {node.inputs[5].name: node for node in graph.nodes
+                if node.domain == DOMAIN and node.op in GRADIENTS.values()}
+    builder = OperandBuilder(graph, roles)
+    for node in forward:
+        site = by_name[str(node.attrs["site"])]
+        expansion = _Site(node, site.name, builder)
+        expansion.quantize(site.points)
+        expansion.forward()
+        gradient = backward.pop(node.outputs[1].name, None)
+        if gradient is not None:
+            expansion.backward(gradient, site.points, site.recipe)
+        for old in (node, gradient):
+            if old is not None:
+                old.outputs.clear()
+                old.inputs.clear()
+    if backward:
+        raise GraphError(f"a gradient without its forward operator: {next(iter(backward))}")
+    if forward:
+        graph.cleanup().toposort()
+    return len(forward)
+
+
+class _Site:
+    """The expansion of one forward node."""
+
+    def __init__(self, node: gs.Node, name: str, builder: OperandBuilder) -> None:
+        self.node, self.name, self.builder = node, name, builder
+        self.x, self.x_clip, self.w, self.w_clip = node.inputs
+
+    def quantize(self, points: dict[str, str]) -> None:
+        self.qx = self.builder.quantize(self.x, points["fwd.x"], f"{self.name}.x", self.x_clip)
+        self.qw = self.builder.quantize(self.w, points["fwd.w"], f"{self.name}.w", self.w_clip)
+
+    def forward(self) -> None:
+        y = self.node.outputs[0]
+        if self.node.op == "Conv":
+            attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
+            self._product("QConv", f"{self.name}/forward", self.qx.full("x"), self.qw.full("w"), [], y, attributes)
+        else:
+            trans = (self.node.attrs.get("trans_a", 0), self.node.attrs.get("trans_b", 0))
+            self._matmul(f"{self.name}/forward", self.qx, self.qw, trans, y)
+
+    def backward(self, gradient: gs.Node, points: dict[str, str], recipe: str) -> None:
+        dy = gradient.inputs[0]
+        outputs = [*gradient.outputs, *[gs.Variable.empty()] * (4 - len(gradient.outputs))]
+        dx, dx_clip, dw, dw_clip = outputs
+        quantizers = table.find(recipe)
+        if not (dx.is_empty() and dx_clip.is_empty()):
+            even = self.builder.quantize_gradient(dy, quantizers.dgrad, self.name)
+            self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", lambda to: self._input_grad(even, to))
+        if not (dw.is_empty() and dw_clip.is_empty()):
+            odd = self.builder.quantize_gradient(dy, quantizers.wgrad, self.name)
+            self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", lambda to: self._weight_grad(odd, to))
+
+    def _through_clip(self, operand: Operand, grad: gs.Tensor, clip_grad: gs.Tensor, name: str, product) -> None:
+        """The gradient of an operand; through the clip, if it has one."""
+        if operand.mask is None:
+            product(grad)
+            return
+        raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)
+        product(raw)
+        self.builder.node("PactGrad", f"{name}/clip", [raw, operand.codes, operand.mask], [grad, clip_grad],
+                          {"top": max(FORMATS[operand.format].values)})
+
+    def _input_grad(self, dy: Operand, to: gs.Tensor) -> None:
+        name = f"{self.name}/input_grad"
+        if self.node.op == "Conv":
+            attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
+            shape = self.builder.shape_of(self.x, f"{self.name}.x_shape")
+            self._product("QConvInputGrad", name, dy.symmetric("dy"), self.qw.full("w"), [shape], to, attributes)
+        elif self.node.attrs.get("trans_a", 0):
+            self._matmul(name, self.qw, dy, (self.node.attrs.get("trans_b", 0), 1), to)
+        else:
+            self._matmul(name, dy, self.qw, (0, 1 - self.node.attrs.get("trans_b", 0)), to)
+
+    def _weight_grad(self, dy: Operand, to: gs.Tensor) -> None:
+        name = f"{self.name}/weight_grad"
+        if self.node.op == "Conv":
+            attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
+            shape = self.builder.shape_of(self.w, f"{self.name}.w_shape")
+            self._product("QConvWeightGrad", name, self.qx.full("x"), dy.symmetric("dy"), [shape], to, attributes)
+        elif self.node.attrs.get("trans_b", 0):
+            self._matmul(name, dy, self.qx, (1, self.node.attrs.get("trans_a", 0)), to)
+        else:
+            self._matmul(name, self.qx, dy, (1 - self.node.attrs.get("trans_a", 0), 0), to)
+
+    def _matmul(self, name: str, a: Operand, b: Operand, trans: tuple[int, int], to: gs.Tensor) -> None:
+        attributes = {"trans_a": trans[0], "trans_b": trans[1]}
+        self._product("QMatMul", name, a.full("a"), b.full("b"), [], to, attributes)
+
+    def _product(self, op: str, name: str, left: tuple[list[gs.Tensor], dict[str, list[int]]],
+                 right: tuple[list[gs.Tensor], dict[str, list[int]]], rest: Sequence[gs.Tensor], to: gs.Tensor,
+                 attributes: dict[str, object]) -> None:
+        self.builder.node(op, name, [*left[0], *right[0], *rest], [to], attributes | left[1] | right[1])

@@ -1,0 +1,127 @@
+"""Operands of 4-bit products: the nodes that make codes, and what products must know of them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.recipes.recipe import Quantizer
+
+Side = tuple[list[gs.Tensor], dict[str, list[int]]]
+
+
+@dataclasses.dataclass
+class Operand:
+    """A quantised tensor: codes, scale, zero point; the mask if it went through a clip."""
+
+    format: str
+    codes: gs.Tensor
+    scale: gs.Tensor
+    zero_point: gs.Tensor
+    shape: Sequence[int | str] | None
+    mask: gs.Tensor | None = None
+
+    def full(self, name: str) -> Side:
+        """Codes, scale and zero point as inputs of a product, and its table of values."""
+        return [self.codes, self.scale, self.zero_point], {f"{name}_values": list(FORMATS[self.format].values)}
+
+    def symmetric(self, name: str) -> Side:
+        """The same without the zero point."""
+        inputs, values = self.full(name)
+        return inputs[:2], values
+
+
+def _element_type(name: str) -> int:
+    return int(onnx.TensorProto.DataType.Value(FORMATS[name].element_type.upper()))
+
+
+class OperandBuilder:
+    """Adds quantisers to a graph; the same tensor in the same way is quantised once (see ``share_quantizers``)."""
+
+    def __init__(self, graph: gs.Graph, roles: Roles) -> None:
+        self.graph, self.roles = graph, roles
+        self.no_zero_point = gs.Constant("no_zero_point", np.array(0, np.int32))
+        self.scales: dict[str, gs.Tensor] = {}
+        self.names: dict[str, int] = {}
+
+    def unique(self, name: str) -> str:
+        """``name``, with a number if it was given before."""
+        self.names[name] = self.names.get(name, 0) + 1
+        return name if self.names[name] == 1 else f"{name}.{self.names[name]}"
+
+    def node(self, op: str, name: str, inputs: Sequence[gs.Tensor], outputs: Sequence[gs.Tensor],
+             attributes: Mapping[str, object] | None = None) -> None:
+        """Add one ``ai.fourbit`` node."""
+        self.graph.nodes.append(gs.Node(op, name, dict(attributes or {}), list(inputs), list(outputs), domain=DOMAIN))
+
+    def scalar(self, name: str, dtype: object = np.float32) -> gs.Variable:
+        """A new tensor without dimensions."""
+        return gs.Variable(name, dtype, [])
+
+    def shape_of(self, tensor: gs.Tensor, name: str) -> gs.Tensor:
+        """The shape of ``tensor``: a constant where it is known."""
+        shape = tensor.shape
+        if shape is not None and all(isinstance(size, int) for size in shape):
+            return gs.Constant(name, np.array(shape, np.int64))
+        result = gs.Variable(name, np.int64, None if shape is None else [len(shape)])
+        self.graph.nodes.append(gs.Node("Shape", name, {}, [tensor], [result]))
+        return result
+
+    def quantize(self, tensor: gs.Tensor, point: str, name: str, clip: gs.Tensor) -> Operand:
+        """Quantise a weight or an activation as ``point`` of the plan says."""
+        format, rule = point.split()
+        name = self.unique(name)
+        shape = tensor.shape
+        codes = gs.Variable(f"{name}.codes", _element_type(format), shape)
+        if rule == "pact":
+            op = "QuantizePact" if format == "uint4" else "QuantizePactSigned"
+            scale, mask = self.scalar(f"{name}.scale"), gs.Variable(f"{name}.mask", np.uint8, [f"{name}.mask_bytes"])
+            self.node(op, f"{name}/quantize", [tensor, clip], [codes, scale, mask])
+            return Operand(format, codes, scale, self.no_zero_point, shape, mask)
+        scale = self.scalar(f"{name}.scale")
+        if rule == "minmax":
+            zero_point = self.scalar(f"{name}.zero_point", np.int32)
+            self.node("MinMaxScale", f"{name}/scale", [tensor], [scale, zero_point])
+            self.node("QuantizeAffine", f"{name}/quantize", [tensor, scale, zero_point], [codes])
+            return Operand(format, codes, scale, zero_point, shape)
+        if rule not in ("sawb", "absmax"):
+            raise RecipeError(f"{name!r}: no quantiser for {point!r}")
+        self.node({"sawb": "SawbScale", "absmax": "AbsMaxScale"}[rule], f"{name}/scale", [tensor], [scale])
+        self.node("QuantizeInt4", f"{name}/quantize", [tensor, scale], [codes])
+        return Operand(format, codes, scale, self.no_zero_point, shape)
+
+    def quantize_gradient(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> Operand:
+        """Quantise the output gradient of a site for one of its two products."""
+        if quantizer.format != "log4":
+            return self.quantize(dy, f"{quantizer.format} {quantizer.scale}", f"{site}.dy", gs.Variable.empty())
+        scale = self._gradient_scale(dy, quantizer, site)
+        phase = "odd" if quantizer.phase else "even"
+        name = self.unique(f"{site}.dy.{phase}")
+        codes = gs.Variable(f"{name}.codes", _element_type("log4"), dy.shape)
+        phase_scale = self.scalar(f"{name}.scale")
+        self.node("QuantizeLog4", f"{name}/quantize", [dy, scale], [codes, phase_scale],
+                  {"phase": quantizer.phase})
+        return Operand("log4", codes, phase_scale, self.no_zero_point, dy.shape)
+
+    def _gradient_scale(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> gs.Tensor:
+        if site in self.scales:
+            return self.scales[site]
+        scale = self.scalar(f"{site}.dy.scale")
+        if quantizer.scale == "gradient":
+            self.node("GradientScale", f"{site}.dy/scale", [dy], [scale], {"threshold": quantizer.threshold})
+        else:
+            top, new_top = self.scalar(f"{site}.gradient_top"), self.scalar(f"{site}.gradient_top.new")
+            self.graph.inputs.append(top)
+            self.graph.outputs.append(new_top)
+            self.roles.quantizer_state[top.name] = new_top.name
+            self.roles.values[top.name] = np.array(0, np.float32)
+            self.node("LearnedGradientScale", f"{site}.dy/scale", [dy, top], [scale, new_top],
+                      {"threshold": quantizer.threshold})
+        self.scales[site] = scale
+        return scale

@@ -1,0 +1,140 @@
+"""The compiler on one page: from an exported model to the four graphs."""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from fourbit_onnx.artifacts.manifest import Manifest
+from fourbit_onnx.passes.attach_loss import attach_loss
+from fourbit_onnx.passes.calibration import calibration
+from fourbit_onnx.passes.differentiate import check_trainable, differentiate
+from fourbit_onnx.passes.evaluation_form import evaluation_form
+from fourbit_onnx.passes.expand import expand
+from fourbit_onnx.passes.explicit_pads import explicit_pads
+from fourbit_onnx.passes.find_parameters import find_parameters
+from fourbit_onnx.passes.finish import finish
+from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
+from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
+from fourbit_onnx.passes.quantize import quantize
+from fourbit_onnx.passes.regular_matmul import regular_matmul
+from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.select_sites import select_sites
+from fourbit_onnx.passes.share_quantizers import share_quantizers
+from fourbit_onnx.passes.standardize import standardize
+from fourbit_onnx.passes.training_form import training_form
+from fourbit_onnx.recipes.plan import Plan
+from fourbit_onnx.recipes.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a conversion may be told.
+
+    Attributes:
+        recipe: The recipe for every site that ``settings`` does not name.
+        loss: A key of ``attach_loss.LOSSES``.
+        loss_output: The output that the loss reads; "" for the first.
+        optimizer: The update rule.
+        keep: Patterns of node or weight names whose sites stay in float32.
+        settings: (pattern, recipe name) for single sites.
+        freeze: Patterns of weight names that are not trained.
+        initial_clip: First value of all PACT clips; 0: the trainer calibrates them on its first batches.
+    """
+
+    recipe: Recipe
+    loss: str = "cross_entropy"
+    loss_output: str = ""
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    keep: Sequence[str] = ()
+    settings: Sequence[tuple[str, str]] = ()
+    freeze: Sequence[str] = ()
+    initial_clip: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The result: models by role, what is in them, and the first state."""
+
+    training: onnx.ModelProto
+    evaluation: onnx.ModelProto
+    optimizer: onnx.ModelProto
+    calibration: onnx.ModelProto | None
+    manifest: Manifest
+    plan: Plan
+    state: dict[str, NDArray[np.generic]]
+
+
+def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Graph, Roles]:
+    """The training-ready float graph without a loss, and what its tensors are for."""
+    graph = standardize(model)
+    training_form(graph)
+    explicit_pads(graph)
+    regular_matmul(graph)
+    return graph, find_parameters(graph, freeze)
+
+
+def build(model: onnx.ModelProto, options: Options) -> Compiled:
+    """Run every pass once, in order.
+
+    Raises:
+        GraphError: The model cannot be trained; the message says what and why.
+        RecipeError: A pattern or recipe fits nothing.
+    """
+    graph, roles = prepare(model, options.freeze)
+    attach_loss(graph, roles, options.loss, options.loss_output)
+    check_trainable(graph, roles)  # before the products are hidden in our own operators
+    plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
+
+    plain = _copy(graph)
+    quantize(graph, roles, plan)
+    for clip in roles.clips:
+        roles.values[clip] = np.array(options.initial_clip, np.float32)
+
+    forward = _copy(graph)
+    evaluation_form(forward)
+    expand(forward, roles, plan)
+    share_quantizers(forward)
+    evaluation = finish(forward, "evaluation", [roles.loss, *roles.metrics.values(), *_own(forward, roles)])
+
+    if any(site.precision == "fp16" for site in plan.sites):
+        scale_loss(graph, roles)
+    training_graph, gradients = differentiate(graph, roles)
+    if roles.root != roles.loss:
+        unscale_gradients(training_graph, roles, gradients)
+    expand(training_graph, roles, plan)
+    share_quantizers(training_graph)
+    renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
+    gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
+    state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]
+    outputs = [roles.loss, *roles.metrics.values(), *gradients.values(), *state_outputs, *filter(None, [roles.skip])]
+    training = finish(training_graph, "training", outputs, renamed)
+
+    optimizer, updates, moments = optimizer_model(roles, gradients, options.optimizer)
+    clips: dict[str, str] = {}
+    calibration_model = None
+    if roles.clips:
+        plain, clips = calibration(plain, roles)
+        calibration_model = finish(plain, "calibration", list(clips.values()))
+    manifest = Manifest(
+        recipe=options.recipe.name, loss=options.loss, optimizer=options.optimizer.kind,
+        inputs=roles.inputs, targets=roles.targets, outputs=roles.outputs, metrics=roles.metrics,
+        parameters=roles.parameters, gradients=gradients, updates=updates, moments=moments, clips=clips,
+        frozen=roles.frozen, buffers=roles.buffers, quantizer_state=roles.quantizer_state,
+        loss_output=roles.loss, skip=roles.skip,
+    )
+    return Compiled(training, evaluation, optimizer, calibration_model, manifest, plan, roles.values)
+
+
+def _own(graph: gs.Graph, roles: Roles) -> list[str]:
+    """The model's own outputs that are still there (the loss may be one of them)."""
+    present = {tensor.name for tensor in graph.outputs}
+    return [name for name in roles.outputs if name in present and name != roles.loss]
+
+
+def _copy(graph: gs.Graph) -> gs.Graph:
+    return gs.import_onnx(copy.deepcopy(gs.export_onnx(graph, do_type_check=False)))

@@ -1,0 +1,142 @@
+"""Find the multiply-accumulate operators and decide, by recipe and patterns, which run in 4 bits."""
+
+import fnmatch
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.passes.nonnegative import nonnegative
+from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes.plan import Plan, Site
+from fourbit_onnx.recipes.recipe import Quantizer, Recipe
+
+# The definition of QConvInputGrad sums 64 * 15 * K in float32 without rounding up to here.
+_LONGEST_INPUT_GRAD = 2**24 // (64 * 15)
+
+
+def select_sites(graph: gs.Graph, roles: Roles, recipe: Recipe, keep: Sequence[str] = (),
+                 settings: Sequence[tuple[str, str]] = ()) -> Plan:
+    """The plan for ``graph``: a site for every Conv, Gemm and MatMul of float32.
+
+    Args:
+        graph: After ``standardize``, ``explicit_pads`` and ``regular_matmul``.
+        roles: Tells weights from activations.
+        recipe: For every site that no pattern names.
+        keep: Patterns of node or weight names that stay in float32.
+        settings: (pattern, recipe name); the last that fits decides.
+
+    Raises:
+        RecipeError: A pattern fits nothing, or a recipe does not exist.
+    """
+    nodes = [node for node in graph.nodes if is_standard(node, "Conv", "Gemm", "MatMul") and _is_float(node)]
+    recipes = [(pattern, table.find(name)) for pattern, name in settings]
+    unused = {*keep, *(pattern for pattern, _ in recipes)}
+    plan = Plan(recipe.name, [])
+    for number, node in enumerate(nodes):
+        site = _describe(node, roles)
+        chosen, reason = recipe, ""
+        named = False
+        for pattern, other in recipes:
+            if _fits(site, pattern):
+                chosen, named = other, True
+                unused.discard(pattern)
+        for pattern in keep:
+            if _fits(site, pattern):
+                reason = f"kept by pattern {pattern!r}"
+                unused.discard(pattern)
+        if not reason and not named and chosen.arithmetic == "4-bit" and chosen.keep_ends:
+            reason = {0: "first site", len(nodes) - 1: "last site"}.get(number, "")
+        _decide(site, node, chosen, reason, roles)
+        plan.sites.append(site)
+    if unused:
+        names = ", ".join(site.name for site in plan.sites[:8])
+        raise RecipeError(f"pattern {sorted(unused)[0]!r} fits no site; the first sites are: {names}")
+    return plan
+
+
+def _is_float(node: gs.Node) -> bool:
+    return all(tensor.dtype in (None, np.float32) for tensor in node.inputs[:2])
+
+
+def _fits(site: Site, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(site.name, pattern) or fnmatch.fnmatchcase(site.w, pattern)
+
+
+def is_weight(tensor: gs.Tensor, roles: Roles) -> bool:
+    """Whether ``tensor`` is a parameter, or one turned or reshaped."""
+    while tensor.inputs and is_standard(tensor.inputs[0], "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"):
+        tensor = tensor.inputs[0].inputs[0]
+    return tensor.name in roles.values
+
+
+def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles) -> None:
+    site.recipe = recipe.name
+    if recipe.arithmetic != "4-bit":
+        site.precision = "fp32" if reason else recipe.arithmetic
+        site.reason = reason or f"recipe {recipe.name}"
+        return
+    site.reason = reason or _obstacle(node)
+    if site.reason:
+        return
+    site.precision = "4-bit"
+    left = _text(recipe.activation, nonnegative(node.inputs[0]))
+    right = recipe.weight if is_weight(node.inputs[1], roles) else recipe.activation
+    w = _text(right, nonnegative(node.inputs[1]))
+    site.points = {
+        "fwd.x": left, "fwd.w": w, "dgrad.dy": _text(recipe.dgrad, False), "dgrad.w": w,
+        "wgrad.x": left, "wgrad.dy": _text(recipe.wgrad, False),
+    }
+
+
+def _text(quantizer: Quantizer, is_nonnegative: bool) -> str:
+    if quantizer.scale == "pact":
+        return f"{'uint4' if is_nonnegative else 'int4'} pact"
+    if quantizer.format == "log4":
+        return f"log4 {'odd' if quantizer.phase else 'even'} {quantizer.scale}"
+    return f"{quantizer.format} {quantizer.scale}"
+
+
+def _obstacle(node: gs.Node) -> str:
+    """Why this node cannot be a 4-bit product; "" if it can."""
+    x, w = node.inputs[:2]
+    if x.shape is None or w.shape is None:
+        return "the rank of an operand is unknown"
+    if is_standard(node, "Conv"):
+        if "pads" not in node.attrs or "auto_pad" in node.attrs:
+            return "its padding depends on the size of the input"
+        terms = w.shape[0] // node.attrs["group"] * math.prod(w.shape[2:])
+        if terms >= _LONGEST_INPUT_GRAD:
+            return f"its input gradient sums {terms} terms, {_LONGEST_INPUT_GRAD - 1} are exact"
+    elif is_standard(node, "MatMul") and (len(x.shape) < 3 or len(x.shape) != len(w.shape)):
+        return "its operands broadcast"
+    return ""
+
+
+def _describe(node: gs.Node, roles: Roles) -> Site:
+    x, w = node.inputs[:2]
+    site = Site(node.name, node.op, x.name, w.name)
+    site.weights = _count(w.shape) if is_weight(w, roles) else 0
+    site.activations = _count(x.shape)
+    y, out = node.outputs[0].shape, 0
+    if is_standard(node, "Conv") and y is not None and _known(w.shape):
+        out = _count(y)
+        site.macs = out * math.prod(w.shape[1:])
+    elif y is not None and x.shape is not None:
+        depth = x.shape[-2 if node.attrs.get("transA") else -1]
+        site.macs = _count(y) * depth if isinstance(depth, int) else 0
+    return site
+
+
+def _known(shape: Sequence[int | str] | None) -> bool:
+    return shape is not None and all(isinstance(size, int) for size in shape)
+
+
+def _count(shape: Sequence[int | str] | None) -> int:
+    """Elements for one sample: sizes that are not known count as 1; 0 for an unknown rank."""
+    if shape is None:
+        return 0
+    return math.prod(size for size in shape if isinstance(size, int))

@@ -1,0 +1,38 @@
+"""Equal quantisers of one tensor become one."""
+
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.ops.registry import FUNCTIONS
+from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.roles import replace_everywhere
+
+_SHARED = tuple(name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith("Scale"))
+
+
+def share_quantizers(graph: gs.Graph) -> int:
+    """Merge nodes that quantise the same tensor in the same way.
+
+    ============  ===============================================================
+    before        ``a = QuantizePact(x, clip);  b = QuantizePact(x, clip)``
+    after         ``a = QuantizePact(x, clip)``, and readers of ``b`` read ``a``
+    leaves alone  another scale, clip, phase or tensor; a node with a graph output
+    ============  ===============================================================
+    """
+    outputs = {id(tensor) for tensor in graph.outputs}
+    first: dict[tuple[object, ...], gs.Node] = {}
+    count = 0
+    for node in graph.nodes:  # in topological order, so that merged scales merge their readers too
+        if node.domain != DOMAIN or node.op not in _SHARED:
+            continue
+        key = (node.op, tuple(id(tensor) for tensor in node.inputs), repr(sorted(node.attrs.items())))
+        kept = first.setdefault(key, node)
+        if kept is node or any(id(tensor) in outputs for tensor in node.outputs):
+            continue
+        for old, new in zip(node.outputs, kept.outputs, strict=True):
+            replace_everywhere(graph, old, new)
+        node.outputs.clear()
+        node.inputs.clear()
+        count += 1
+    if count:
+        graph.cleanup()
+    return count

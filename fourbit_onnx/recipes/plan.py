@@ -1,0 +1,72 @@
+"""The precision plan: every multiply-accumulate site, and what a recipe does with it."""
+
+import dataclasses
+import json
+
+# The six quantisation points, in the order of the three products.
+POINTS = ("fwd.x", "fwd.w", "dgrad.dy", "dgrad.w", "wgrad.x", "wgrad.dy")
+
+
+@dataclasses.dataclass
+class Site:
+    """One multiply-accumulate operator.
+
+    Attributes:
+        name: Name of its node.
+        op: ``Conv``, ``Gemm`` or ``MatMul``.
+        x: Tensor on the left (activation).
+        w: Tensor on the right (weight, or an activation in attention).
+        precision: ``4-bit``, ``fp16`` or ``fp32``.
+        recipe: Name of the recipe that decided.
+        reason: Why the site is not in 4 bits; "" if it is.
+        points: Quantisation point to format and scale rule, for 4-bit sites.
+        macs: Multiply-accumulates of the forward product for one sample; 0 if shapes are unknown.
+        weights: Elements of ``w`` if it is a weight.
+        activations: Elements of ``x`` for one sample; 0 if unknown.
+    """
+
+    name: str
+    op: str
+    x: str
+    w: str
+    precision: str = "fp32"
+    recipe: str = ""
+    reason: str = ""
+    points: dict[str, str] = dataclasses.field(default_factory=dict)
+    macs: int = 0
+    weights: int = 0
+    activations: int = 0
+
+
+@dataclasses.dataclass
+class Plan:
+    """All sites of a model under a recipe."""
+
+    recipe: str
+    sites: list[Site]
+
+    @property
+    def share(self) -> float:
+        """Share of the multiply-accumulates that runs in 4 bits, 0 to 1."""
+        total = sum(site.macs for site in self.sites)
+        return sum(site.macs for site in self.sites if site.precision == "4-bit") / total if total else 0.0
+
+    @property
+    def stored_bytes(self) -> float:
+        """Bytes that the sites keep of their inputs from forward to backward, for one sample.
+
+        4 bits a code and 1 bit of mask against 32 bits for a site in high precision.
+        """
+        bits = {"4-bit": 4, "fp16": 16, "fp32": 32}
+        total = 0.0
+        seen: set[tuple[str, str]] = set()
+        for site in self.sites:
+            if (site.x, site.precision) not in seen:
+                seen.add((site.x, site.precision))
+                masked = "pact" in site.points.get("fwd.x", "")
+                total += site.activations * (bits[site.precision] + masked) / 8
+        return total
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return json.dumps(dataclasses.asdict(self) | {"four_bit_share": self.share}, indent=2) + "\n"
