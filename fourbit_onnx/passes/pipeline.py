@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fourbit_onnx.artifacts.manifest import Manifest
 from fourbit_onnx.passes.attach_loss import attach_loss
+from fourbit_onnx.passes.average_pool import average_pool
 from fourbit_onnx.passes.calibration import calibration
 from fourbit_onnx.passes.differentiate import check_trainable, differentiate
 from fourbit_onnx.passes.evaluation_form import evaluation_form
@@ -73,6 +74,7 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     """The training-ready float graph without a loss, and what its tensors are for."""
     graph = standardize(model)
     training_form(graph)
+    average_pool(graph)  # before explicit_pads, which sees its Conv
     explicit_pads(graph)
     regular_matmul(graph)
     return graph, find_parameters(graph, freeze)

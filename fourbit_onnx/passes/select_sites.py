@@ -32,7 +32,7 @@ def select_sites(graph: gs.Graph, roles: Roles, recipe: Recipe, keep: Sequence[s
     Raises:
         RecipeError: A pattern fits nothing, or a recipe does not exist.
     """
-    nodes = [node for node in graph.nodes if is_standard(node, "Conv", "Gemm", "MatMul") and _is_float(node)]
+    nodes = [node for node in graph.nodes if is_standard(node, "Conv", "Gemm", "MatMul") and _is_product(node)]
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
@@ -58,8 +58,9 @@ def select_sites(graph: gs.Graph, roles: Roles, recipe: Recipe, keep: Sequence[s
     return plan
 
 
-def _is_float(node: gs.Node) -> bool:
-    return all(tensor.dtype in (None, np.float32) for tensor in node.inputs[:2])
+def _is_product(node: gs.Node) -> bool:
+    """Whether both operands are float32 and neither is a constant (an average, a filter bank)."""
+    return all(tensor.dtype in (None, np.float32) and not isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])
 
 
 def _fits(site: Site, pattern: str) -> bool:
