@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from test_data_cifar import cifar10
+from test_data_idx import mnist
+
+from fourbit_onnx.data.files import open_data
+from fourbit_onnx.errors import DataError
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+Y = np.array([1, 0], np.int64)
+
+
+def _npz(folder):
+    np.savez(folder / "d.npz", image=X, labels=Y)
+    return folder / "d.npz"
+
+
+def _npy(folder):
+    np.save(folder / "image.npy", X)
+    np.save(folder / "labels.npy", Y)
+    return folder
+
+
+def _csv(folder):
+    (folder / "d.CSV").write_text("0,1,2,1\n3,4,5,0\n")
+    return folder / "d.CSV"
+
+
+@pytest.mark.parametrize("make", [_npz, _npy, _csv])
+def test_same_arrays_from_every_kind(tmp_path, make):
+    path = make(tmp_path)
+    for given in (path, str(path)):
+        got = open_data(given)
+        assert list(got) == ["image", "labels"]
+        np.testing.assert_array_equal(got["image"], X)
+        np.testing.assert_array_equal(got["labels"], Y)
+
+
+def test_names_and_keys(tmp_path):
+    assert list(open_data(_csv(tmp_path), ("x", "y"))) == ["x", "y"]
+    assert list(open_data(_npz(tmp_path), keys={"x": "image"})) == ["x"]
+    np.save(tmp_path / "image.npy", X)
+    assert list(open_data(tmp_path / "image.npy", ("x", "y"))) == ["x"]
+    (tmp_path / "h.csv").write_text("a,b\n1,2\n")
+    assert open_data(tmp_path / "h.csv", keys={"labels": "a"})["labels"].tolist() == [1]
+
+
+def test_folders_of_published_data(tmp_path):
+    for name in ("mnist", "cifar"):
+        (tmp_path / name).mkdir()
+    mnist(tmp_path / "mnist")
+    cifar10(tmp_path / "cifar")
+    assert open_data(tmp_path / "mnist", ("x", "y"))["x"].shape == (2, 1, 3, 4)
+    assert open_data(tmp_path / "cifar", ("x", "y"))["x"].shape == (5, 3, 32, 32)
+    assert open_data(tmp_path / "cifar", split="test")["image"].shape == (1, 3, 32, 32)
+
+
+def test_refuses(tmp_path):
+    with pytest.raises(DataError, match=r"^no data at .*none\.npz; give \.npz, \.npy, \.csv, or a folder of"):
+        open_data(tmp_path / "none.npz")
+    (tmp_path / "d.parquet").touch()
+    with pytest.raises(DataError, match=r"d\.parquet is of an unknown kind; give \.npz"):
+        open_data(tmp_path / "d.parquet")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"^the folder .*empty holds no data; give \.npz"):
+        open_data(tmp_path / "empty")
+    (tmp_path / "train-images-idx3-ubyte").touch()
+    with pytest.raises(DataError, match=r"is one file of several; give its folder, "):
+        open_data(tmp_path / "train-images-idx3-ubyte")
+    with pytest.raises(DataError, match=r"^no split 'val'; there are: train, test$"):
+        open_data(tmp_path, split="val")
+    with pytest.raises(DataError, match=r"has one input and one label, the model takes a, b, y: use \.npz$"):
+        open_data(_csv(tmp_path), ("a", "b", "y"))
+
+
+def test_refuses_arrays_that_do_not_go_together(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, image=X, labels=Y[:1])
+    with pytest.raises(DataError) as caught:
+        open_data(path)
+    assert str(caught.value) == (
+        f"the arrays of {path} have different numbers of samples: image 2, labels 1; give one label a sample"
+    )
+    np.savez(path, image=X, labels=np.int64(3))
+    with pytest.raises(
+        DataError, match=r"^'labels' in .* is a single number; give an array with a sample a row$"
+    ):
+        open_data(path)
