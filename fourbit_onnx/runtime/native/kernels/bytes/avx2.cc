@@ -1,0 +1,46 @@
+// A byte shuffle is a table of 16: 32 codes a step.
+#include <immintrin.h>
+
+#include "kernels/bytes/bytes.h"
+
+namespace fourbit {
+
+void unpack_avx2(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
+                 uint8_t* bytes) {
+  if (first % 2 != 0 && count > 0) {
+    *bytes++ = table[codes[first / 2] >> 4];
+    ++first, --count;
+  }
+  codes += first / 2;
+  const __m256i values =
+      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  const __m128i mask = _mm_set1_epi8(15);
+  int64_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i / 2));
+    const __m128i low = _mm_and_si128(pairs, mask), high = _mm_and_si128(_mm_srli_epi16(pairs, 4), mask);
+    const __m256i order = _mm256_set_m128i(_mm_unpackhi_epi8(low, high), _mm_unpacklo_epi8(low, high));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes + i), _mm256_shuffle_epi8(values, order));
+  }
+  for (; i < count; ++i) bytes[i] = table[nibble(codes, i)];
+}
+
+void interleave_avx2(const uint8_t* const* rows, int64_t count, uint8_t* quads) {
+  const auto load = [](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
+  const auto store = [](uint8_t* p, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); };
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m128i r0 = load(rows[0] + i), r1 = load(rows[1] + i), r2 = load(rows[2] + i), r3 = load(rows[3] + i);
+    const __m128i low01 = _mm_unpacklo_epi8(r0, r1), high01 = _mm_unpackhi_epi8(r0, r1);
+    const __m128i low23 = _mm_unpacklo_epi8(r2, r3), high23 = _mm_unpackhi_epi8(r2, r3);
+    store(quads + 4 * i, _mm_unpacklo_epi16(low01, low23));
+    store(quads + 4 * i + 16, _mm_unpackhi_epi16(low01, low23));
+    store(quads + 4 * i + 32, _mm_unpacklo_epi16(high01, high23));
+    store(quads + 4 * i + 48, _mm_unpackhi_epi16(high01, high23));
+  }
+  for (; i < count; ++i) {
+    for (int j = 0; j < 4; ++j) quads[4 * i + j] = rows[j][i];
+  }
+}
+
+}  // namespace fourbit

@@ -1,0 +1,43 @@
+// A byte shuffle is a table of 16: 64 codes a step.
+#include <immintrin.h>
+
+#include "kernels/bytes/bytes.h"
+
+namespace fourbit {
+
+void unpack_avx512vnni(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
+                       uint8_t* bytes) {
+  if (first % 2 != 0 && count > 0) {
+    *bytes++ = table[codes[first / 2] >> 4];
+    ++first, --count;
+  }
+  codes += first / 2;
+  const __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  const __m512i mask = _mm512_set1_epi16(0x0f0f);
+  int64_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    // A byte 0xHL becomes the 16-bit lane 0x0H0L: byte order is the order of the codes.
+    const __m512i wide =
+        _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i / 2)));
+    const __m512i order = _mm512_and_si512(_mm512_or_si512(wide, _mm512_slli_epi16(wide, 4)), mask);
+    _mm512_storeu_si512(bytes + i, _mm512_shuffle_epi8(values, order));
+  }
+  for (; i < count; ++i) bytes[i] = table[nibble(codes, i)];
+}
+
+void interleave_avx512vnni(const uint8_t* const* rows, int64_t count, uint8_t* quads) {
+  const auto load = [](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    __m512i quad = _mm512_cvtepu8_epi32(load(rows[0] + i));
+    quad = _mm512_or_si512(quad, _mm512_slli_epi32(_mm512_cvtepu8_epi32(load(rows[1] + i)), 8));
+    quad = _mm512_or_si512(quad, _mm512_slli_epi32(_mm512_cvtepu8_epi32(load(rows[2] + i)), 16));
+    quad = _mm512_or_si512(quad, _mm512_slli_epi32(_mm512_cvtepu8_epi32(load(rows[3] + i)), 24));
+    _mm512_storeu_si512(quads + 4 * i, quad);
+  }
+  for (; i < count; ++i) {
+    for (int j = 0; j < 4; ++j) quads[4 * i + j] = rows[j][i];
+  }
+}
+
+}  // namespace fourbit

@@ -1,0 +1,33 @@
+// Codes to bytes: the first half of all packing.
+#pragma once
+
+#include <cstdint>
+
+#include "base/isa.h"
+
+namespace fourbit {
+
+// bytes[i] = table[nibble first + i of codes],  for i < count
+//
+// codes  two a byte, the even one in the low nibble; `first` may be odd
+// bytes  may not overlap the codes
+using Unpack = void (*)(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
+                        uint8_t* bytes);
+
+// quads[4 * i + j] = rows[j][i],  for i < count, j < 4
+using Interleave = void (*)(const uint8_t* const* rows, int64_t count, uint8_t* quads);
+
+#define FOURBIT_KERNEL(isa, suffix)                                                              \
+  void unpack_##suffix(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, \
+                       uint8_t* bytes);                                                          \
+  void interleave_##suffix(const uint8_t* const* rows, int64_t count, uint8_t* quads);
+#include "kernels/variants.inc"
+#undef FOURBIT_KERNEL
+
+Unpack best_unpack();
+Interleave best_interleave();
+
+// Internal linkage: each instruction set must keep its own copy.
+static inline int nibble(const uint8_t* codes, int64_t i) { return codes[i >> 1] >> (i & 1) * 4 & 15; }
+
+}  // namespace fourbit

@@ -1,0 +1,17 @@
+// The reference. Read this one to know what the others do.
+#include "kernels/bytes/bytes.h"
+
+namespace fourbit {
+
+void unpack_scalar(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
+                   uint8_t* bytes) {
+  for (int64_t i = 0; i < count; ++i) bytes[i] = table[nibble(codes, first + i)];
+}
+
+void interleave_scalar(const uint8_t* const* rows, int64_t count, uint8_t* quads) {
+  for (int64_t i = 0; i < count; ++i) {
+    for (int j = 0; j < 4; ++j) quads[4 * i + j] = rows[j][i];
+  }
+}
+
+}  // namespace fourbit

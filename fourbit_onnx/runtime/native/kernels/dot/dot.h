@@ -1,0 +1,38 @@
+// The one micro-kernel: u8 times s8 to s32, 12 rows by 32 columns.
+#pragma once
+
+#include <cstdint>
+
+#include "base/isa.h"
+
+namespace fourbit {
+
+constexpr int kRows = 12;
+constexpr int kCols = 32;
+
+// c[i][j] = sum over k of a[i][k] * b[k][j],  for i < kRows, j < kCols, k < 4 * steps
+//
+// a  within 0..128 (a code and its shift), steps x kRows x 4 bytes: four k of row 0, of row 1, ...
+// b  within -64..64 (a code, or one plane), steps x kCols x 4 bytes: four k of column 0, ...
+// c  row-major, `ldc` elements from row to row, overwritten; may not overlap a or b
+//
+// Exact: |c| <= 128 * 64 * k, in int32 for k < 262,144. No alignment is needed.
+using Dot = void (*)(const uint8_t* a, const int8_t* b, int64_t steps, int32_t* c, int64_t ldc);
+
+// sums[j] = sum over k of b[k][j],  for j < kCols, k < 4 * steps; b as above.
+using ColumnSums = void (*)(const int8_t* b, int64_t steps, int32_t* sums);
+
+// More steps than this are split, and added in int64: 4 * 32768 * 128 * 64 = 2^30.
+constexpr int64_t kMaxSteps = 32768;
+
+#define FOURBIT_KERNEL(isa, suffix)                                                             \
+  void dot_##suffix(const uint8_t* a, const int8_t* b, int64_t steps, int32_t* c, int64_t ldc); \
+  void column_sums_##suffix(const int8_t* b, int64_t steps, int32_t* sums);
+#include "kernels/variants.inc"
+#undef FOURBIT_KERNEL
+
+// The variants of the instruction set in use.
+Dot best_dot();
+ColumnSums best_column_sums();
+
+}  // namespace fourbit

@@ -1,0 +1,2 @@
+#define FOURBIT_ELEMENTS elements_avx2
+#include "kernels/elements/elements.inl"

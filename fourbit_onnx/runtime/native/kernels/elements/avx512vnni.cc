@@ -1,0 +1,2 @@
+#define FOURBIT_ELEMENTS elements_avx512vnni
+#include "kernels/elements/elements.inl"

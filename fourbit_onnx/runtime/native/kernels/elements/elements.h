@@ -1,0 +1,42 @@
+// Element-wise loops and sums over part of a tensor: quantisers, statistics, the PACT gradient.
+#pragma once
+
+#include <cstdint>
+
+#include "base/isa.h"
+
+namespace fourbit {
+
+// The bits of |x| are ordered as |x| is, infinity and NaN last.
+constexpr uint32_t kLargestFinite = 0x7f7fffff;
+
+// Functions of one instruction set. Where codes are written or read, the part starts at an even
+// element; where masks are, at a multiple of eight. Tail bits are 0.
+struct ElementKernels {
+  // max of the bits of |x|, 0 if empty: above kLargestFinite if some x is not finite
+  uint32_t (*largest)(const float* x, int64_t n);
+  // smallest and largest x, as integers in the same order (see `ordered`); n > 0
+  void (*range)(const float* x, int64_t n, int32_t* low, int32_t* high);
+  // u = rint(|x| / m * 65536):  *sum += sum of u,  *squares += sum of u * u
+  void (*moments)(const float* x, int64_t n, float m, int64_t* sum, int64_t* squares);
+  // codes = clip(rint(x / scale) + zero_point, low, high), two a byte; returns `largest`
+  uint32_t (*quantize)(const float* x, int64_t n, float scale, float zero_point, float low, float high,
+                       uint8_t* codes);
+  // codes = e + 8 * (x < 0 && e > 0), e = how many of 0.625 * 4^k, k < 7, are below |x| / scale
+  uint32_t (*quantize_log4)(const float* x, int64_t n, float scale, uint8_t* codes);
+  // bit i = low < x[i] && x[i] < high
+  void (*inside)(const float* x, int64_t n, float low, float high, uint8_t* mask);
+  // dx = mask ? dy : +0
+  void (*apply_mask)(const float* dy, const uint8_t* mask, int64_t n, float* dx);
+  // sum of rint(dy / m * 2^30), over code == top less over code == bottom, where mask is 0
+  int64_t (*clipped_sum)(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
+                         int bottom);
+};
+
+#define FOURBIT_KERNEL(isa, suffix) extern const ElementKernels elements_##suffix;
+#include "kernels/variants.inc"
+#undef FOURBIT_KERNEL
+
+const ElementKernels& best_elements();
+
+}  // namespace fourbit

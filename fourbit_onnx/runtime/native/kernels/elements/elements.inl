@@ -1,0 +1,156 @@
+// Included once by each instruction set's file, which defines FOURBIT_ELEMENTS and has its own
+// flags: simple loops, that the compiler turns into that set's vectors. Everything here has internal
+// linkage and calls nothing of the C++ library: a shared inline function would be compiled once
+// for all, perhaps with instructions that the CPU lacks.
+//
+// Divisions are IEEE float32 divisions, roundings are half to even: the definition's, bit for bit.
+#include "kernels/elements/elements.h"
+
+namespace fourbit {
+namespace {
+
+constexpr int kBlock = 256;  // elements between bytes and packed codes
+
+uint32_t bits_of(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  return bits;
+}
+
+uint32_t largest(const float* x, int64_t n) {
+  uint32_t most = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
+    most = bits > most ? bits : most;
+  }
+  return most;
+}
+
+void range(const float* x, int64_t n, int32_t* low, int32_t* high) {
+  int32_t least = 0x7fffffff, most = -0x7fffffff - 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t bits = static_cast<int32_t>(bits_of(x[i]));
+    const int32_t ordered = bits ^ (bits >> 31 & 0x7fffffff);
+    least = ordered < least ? ordered : least;
+    most = ordered > most ? ordered : most;
+  }
+  *low = least;
+  *high = most;
+}
+
+void moments(const float* x, int64_t n, float m, int64_t* sum, int64_t* squares) {
+  uint64_t s1 = 0, s2 = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    // At most 65536; its square fits 33 bits.
+    const float u = __builtin_rintf(__builtin_fabsf(x[i]) / m * 65536.0f);
+    const uint64_t integer = static_cast<uint32_t>(static_cast<int32_t>(u));
+    s1 += integer;
+    s2 += integer * integer;
+  }
+  *sum += static_cast<int64_t>(s1);
+  *squares += static_cast<int64_t>(s2);
+}
+
+// Bytes 0..15 to codes, the first in the low nibble; an odd tail leaves the last high nibble 0.
+void pack_block(uint8_t* bytes, int64_t n, uint8_t* codes) {
+  if (n % 2 != 0) bytes[n] = 0;
+  const int64_t pairs = (n + 1) / 2;
+  for (int64_t i = 0; i < pairs; ++i) {
+    uint16_t pair;
+    __builtin_memcpy(&pair, bytes + 2 * i, 2);  // little-endian: the first is low
+    codes[i] = static_cast<uint8_t>(pair | pair >> 4);
+  }
+}
+
+uint32_t quantize(const float* x, int64_t n, float scale, float zero_point, float low, float high, uint8_t* codes) {
+  uint8_t bytes[kBlock];
+  uint32_t most = 0;
+  for (; n > 0; n -= kBlock, x += kBlock, codes += kBlock / 2) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
+      most = bits > most ? bits : most;
+      float code = __builtin_rintf(x[i] / scale) + zero_point;
+      code = code > low ? code : low;  // NaN too becomes a number; it is refused afterwards
+      code = code < high ? code : high;
+      bytes[i] = static_cast<uint8_t>(static_cast<int32_t>(code) & 15);
+    }
+    pack_block(bytes, count, codes);
+  }
+  return most;
+}
+
+uint32_t quantize_log4(const float* x, int64_t n, float scale, uint8_t* codes) {
+  uint8_t bytes[kBlock];
+  uint32_t most = 0;
+  for (; n > 0; n -= kBlock, x += kBlock, codes += kBlock / 2) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
+      most = bits > most ? bits : most;
+      const float m = __builtin_fabsf(x[i]) / scale;
+      const int32_t e = (m > 0.625f) + (m > 2.5f) + (m > 10.0f) + (m > 40.0f) + (m > 160.0f) + (m > 640.0f) +
+                        (m > 2560.0f);
+      bytes[i] = static_cast<uint8_t>(e + ((x[i] < 0) & (e > 0)) * 8);
+    }
+    pack_block(bytes, count, codes);
+  }
+  return most;
+}
+
+void inside(const float* x, int64_t n, float low, float high, uint8_t* mask) {
+  uint8_t bytes[kBlock];
+  for (; n > 0; n -= kBlock, x += kBlock, mask += kBlock / 8) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>((x[i] > low) & (x[i] < high));
+    for (int64_t i = count; i % 8 != 0; ++i) bytes[i] = 0;
+    for (int64_t i = 0; i < count; i += 8) {
+      // The product moves bit 0 of byte j to bit 56 + j, without carries.
+      uint64_t eight;
+      __builtin_memcpy(&eight, bytes + i, 8);
+      mask[i / 8] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
+    }
+  }
+}
+
+void apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const uint32_t bits = mask[i / 8] | static_cast<uint32_t>(mask[i / 8 + 1]) << 8;
+    for (int j = 0; j < 16; ++j) {
+      const uint32_t kept = bits_of(dy[i + j]) & (0u - (bits >> j & 1));
+      __builtin_memcpy(dx + i + j, &kept, 4);
+    }
+  }
+  for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? dy[i] : 0.0f;
+}
+
+int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
+                    int bottom) {
+  uint8_t code[kBlock];
+  int8_t sign[kBlock];
+  int64_t sum = 0;
+  for (; n > 0; n -= kBlock, dy += kBlock, codes += kBlock / 2, mask += kBlock / 8) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < (count + 1) / 2; ++i) {
+      const uint16_t pair = static_cast<uint16_t>((codes[i] & 15) | (codes[i] & 240) << 4);
+      __builtin_memcpy(code + 2 * i, &pair, 2);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const int clipped = ~(mask[i / 8] >> i % 8) & 1;
+      sign[i] = static_cast<int8_t>(((code[i] == top) - (code[i] == bottom)) * clipped);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const float u = __builtin_rintf(dy[i] / m * 1073741824.0f);  // at most 2^30
+      sum += static_cast<int64_t>(static_cast<int32_t>(u) * sign[i]);
+    }
+  }
+  return sum;
+}
+
+}  // namespace
+
+const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
+                                         quantize_log4, inside, apply_mask, clipped_sum};
+
+}  // namespace fourbit

@@ -1,0 +1,149 @@
+#include "kernels/elements/parallel.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "kernels/elements/elements.h"
+
+namespace fourbit {
+namespace {
+
+constexpr int64_t kBlock = 16384;  // elements; a multiple of what shares a byte of codes or mask
+
+// Runs task(first, count) for each block and gives back the results, in order.
+template <typename Result, typename Task>
+std::vector<Result> blocks(int64_t n, const Host& host, const Task& task) {
+  const int64_t count = divide_up(n, kBlock);
+  std::vector<Result> results(count);
+  const auto range = [&](int64_t first, int64_t last) {
+    for (int64_t b = first; b < last; ++b) results[b] = task(b * kBlock, std::min(kBlock, n - b * kBlock));
+  };
+  if (count <= 1) {
+    range(0, count);  // not worth waking a thread
+  } else {
+    parallel_ranges(host, count, range);
+  }
+  return results;
+}
+
+float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+bool is_finite(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return (bits & 0x7fffffff) <= kLargestFinite;
+}
+
+int64_t first_bad(const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    if (!is_finite(x[i])) return i;
+  }
+  return -1;
+}
+
+int64_t bad_index(const float* x, int64_t n, const std::vector<uint32_t>& largest) {
+  const bool bad = std::any_of(largest.begin(), largest.end(), [](uint32_t bits) { return bits > kLargestFinite; });
+  return bad ? first_bad(x, n) : -1;
+}
+
+}  // namespace
+
+float largest_magnitude(const float* x, int64_t n, int64_t* bad, const Host& host) {
+  const ElementKernels& k = best_elements();
+  const auto parts = blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) { return k.largest(x + at, count); });
+  *bad = bad_index(x, n, parts);
+  return parts.empty() ? 0.0f : float_of(*std::max_element(parts.begin(), parts.end()));
+}
+
+void value_range(const float* x, int64_t n, float* low, float* high, int64_t* bad, const Host& host) {
+  struct Range {
+    int32_t low, high;
+  };
+  const ElementKernels& k = best_elements();
+  const auto parts = blocks<Range>(n, host, [&](int64_t at, int64_t count) {
+    Range part;
+    k.range(x + at, count, &part.low, &part.high);
+    return part;
+  });
+  *low = *high = 0;
+  *bad = -1;
+  if (parts.empty()) return;
+  int32_t least = parts[0].low, most = parts[0].high;
+  for (const Range& part : parts) {
+    least = std::min(least, part.low);
+    most = std::max(most, part.high);
+  }
+  const auto value = [](int32_t ordered) { return float_of(static_cast<uint32_t>(ordered ^ (ordered >> 31 & 0x7fffffff))); };
+  *low = value(least);
+  *high = value(most);
+  if (!is_finite(*low) || !is_finite(*high)) *bad = first_bad(x, n);
+}
+
+void magnitude_moments(const float* x, int64_t n, float m, int64_t* sum, int64_t* squares, const Host& host) {
+  struct Moments {
+    int64_t sum = 0, squares = 0;
+  };
+  const ElementKernels& k = best_elements();
+  const auto parts = blocks<Moments>(n, host, [&](int64_t at, int64_t count) {
+    Moments part;
+    k.moments(x + at, count, m, &part.sum, &part.squares);
+    return part;
+  });
+  *sum = *squares = 0;
+  for (const Moments& part : parts) {
+    *sum += part.sum;
+    *squares += part.squares;
+  }
+}
+
+int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_point, float low, float high,
+                         uint8_t* codes, const Host& host) {
+  const ElementKernels& k = best_elements();
+  return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
+                     return k.quantize(x + at, count, scale, zero_point, low, high, codes + at / 2);
+                   }));
+}
+
+int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
+                         uint8_t* codes, uint8_t* mask, const Host& host) {
+  const ElementKernels& k = best_elements();
+  return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
+                     if (mask != nullptr) k.inside(x + at, count, below, above, mask + at / 8);
+                     if (codes == nullptr) return k.largest(x + at, count);
+                     return k.quantize(x + at, count, scale, 0, low, high, codes + at / 2);
+                   }));
+}
+
+int64_t quantize_log4(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host) {
+  const ElementKernels& k = best_elements();
+  return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
+                     return k.quantize_log4(x + at, count, scale, codes + at / 2);
+                   }));
+}
+
+void mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, const Host& host) {
+  const ElementKernels& k = best_elements();
+  blocks<char>(n, host, [&](int64_t at, int64_t count) {
+    k.apply_mask(dy + at, mask + at / 8, count, dx + at);
+    return '\0';
+  });
+}
+
+int64_t clipped_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
+                         int bottom, const Host& host) {
+  const ElementKernels& k = best_elements();
+  int64_t sum = 0;
+  for (const int64_t part : blocks<int64_t>(n, host, [&](int64_t at, int64_t count) {
+         return k.clipped_sum(dy + at, codes + at / 2, mask + at / 8, count, m, top, bottom);
+       })) {
+    sum += part;
+  }
+  return sum;
+}
+
+}  // namespace fourbit

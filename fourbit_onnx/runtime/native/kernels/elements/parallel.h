@@ -1,0 +1,38 @@
+// The element kernels over whole tensors, in parallel: fixed blocks, integer sums, so that neither
+// threads nor instruction set change a bit.
+#pragma once
+
+#include <cstdint>
+
+#include "base/host.h"
+
+namespace fourbit {
+
+// max |x|, 0 if empty; *bad: the index of the first x that is not finite, or -1
+float largest_magnitude(const float* x, int64_t n, int64_t* bad, const Host& host);
+
+// The smallest and largest x; 0 and 0 if empty. *bad as above.
+void value_range(const float* x, int64_t n, float* low, float* high, int64_t* bad, const Host& host);
+
+// sum of u and of u * u, u = rint(|x| / m * 65536)
+void magnitude_moments(const float* x, int64_t n, float m, int64_t* sum, int64_t* squares, const Host& host);
+
+// codes = clip(rint(x / scale) + zero_point, low, high). Returns the first x that is not finite, or -1.
+int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_point, float low, float high,
+                         uint8_t* codes, const Host& host);
+
+// The same and mask bit i = below < x[i] < above; either output may be nullptr.
+int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
+                         uint8_t* codes, uint8_t* mask, const Host& host);
+
+// Radix-4 logarithmic codes. Returns the first x that is not finite, or -1.
+int64_t quantize_log4(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host);
+
+// dx = mask ? dy : +0
+void mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, const Host& host);
+
+// sum of rint(dy / m * 2^30) over clipped elements: code == top, less code == bottom
+int64_t clipped_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
+                         int bottom, const Host& host);
+
+}  // namespace fourbit

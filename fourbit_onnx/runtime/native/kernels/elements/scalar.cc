@@ -1,0 +1,2 @@
+#define FOURBIT_ELEMENTS elements_scalar
+#include "kernels/elements/elements.inl"

@@ -1,0 +1,27 @@
+// Batched product of two code matrices.
+#pragma once
+
+#include <cstdint>
+
+#include "base/host.h"
+#include "kernels/gemm/planes.h"
+
+namespace fourbit {
+
+// Codes with their meaning: value = values[nibble] - zero_point, times a scale that the product
+// of scales carries.
+struct Operand {
+  const uint8_t* codes;
+  const Values& values;
+  int64_t zero_point;
+};
+
+struct MatMulShape {
+  int64_t batch, m, k, n;
+  bool trans_a, trans_b;  // stored [k, m], [n, k] instead of [m, k], [k, n]
+};
+
+// y[b] = float(a[b] * b[b]) * scale,  row-major [batch, m, n]
+void matmul(const MatMulShape& shape, const Operand& a, const Operand& b, float scale, float* y, const Host& host);
+
+}  // namespace fourbit

@@ -1,0 +1,2 @@
+#define FOURBIT_TILE tile_avx2
+#include "kernels/tile/tile.inl"

@@ -1,0 +1,2 @@
+#define FOURBIT_TILE tile_scalar
+#include "kernels/tile/tile.inl"

@@ -1,0 +1,30 @@
+// What happens to a 12 x 32 tile of integer sums: corrections, planes, rescaling to float32.
+#pragma once
+
+#include <cstdint>
+
+#include "base/isa.h"
+#include "kernels/dot/dot.h"
+
+namespace fourbit {
+
+constexpr int kTile = kRows * kCols;
+
+// Functions of one instruction set. A tile is kRows x kCols, row-major, dense.
+struct TileKernels {
+  // sum[i][j] += factor * (c[i][j] - shift * column[j]), modulo 2^32: right when the final sum fits.
+  void (*add32)(const int32_t* c, const int32_t* column, int32_t factor, int32_t shift, int32_t* sum);
+  // The same in 64 bits.
+  void (*add64)(const int32_t* c, const int32_t* column, int64_t factor, int64_t shift, int64_t* sum);
+  // out[i * stride + j] = float(sum[i][j]) * scale,  for i < rows, j < cols: one rounding, one product
+  void (*store32)(const int32_t* sum, float scale, float* out, int64_t stride, int rows, int cols);
+  void (*store64)(const int64_t* sum, float scale, float* out, int64_t stride, int rows, int cols);
+};
+
+#define FOURBIT_KERNEL(isa, suffix) extern const TileKernels tile_##suffix;
+#include "kernels/variants.inc"
+#undef FOURBIT_KERNEL
+
+const TileKernels& best_tile();
+
+}  // namespace fourbit

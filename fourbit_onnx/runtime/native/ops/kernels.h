@@ -1,0 +1,146 @@
+// The classes behind the table in operators.cc. Each reads its attributes once; the definition of
+// every operator is its function body in fourbit_onnx/ops.
+#pragma once
+
+#include "kernels/conv/grid.h"
+#include "ops/operators.h"
+
+namespace fourbit {
+
+// Scale rules (scales.cc)
+
+class SawbScale final : public Operator {
+ public:
+  explicit SawbScale(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class AbsMaxScale final : public Operator {
+ public:
+  explicit AbsMaxScale(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class MinMaxScale final : public Operator {
+ public:
+  explicit MinMaxScale(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class GradientScale final : public Operator {
+ public:
+  explicit GradientScale(const Attributes& attributes) : threshold_(attributes.number("threshold", 2.5f)) {}
+  void compute(const Context& context) const override;
+
+ private:
+  float threshold_;
+};
+
+class LearnedGradientScale final : public Operator {
+ public:
+  explicit LearnedGradientScale(const Attributes& attributes) : threshold_(attributes.number("threshold", 2.5f)) {}
+  void compute(const Context& context) const override;
+
+ private:
+  float threshold_;
+};
+
+// Quantisers (quantizers.cc)
+
+class QuantizeInt4 final : public Operator {
+ public:
+  explicit QuantizeInt4(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class QuantizeAffine final : public Operator {
+ public:
+  explicit QuantizeAffine(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class QuantizePact final : public Operator {
+ public:
+  explicit QuantizePact(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class QuantizePactSigned final : public Operator {
+ public:
+  explicit QuantizePactSigned(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class QuantizeLog4 final : public Operator {
+ public:
+  explicit QuantizeLog4(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  float factor_;
+};
+
+class PactGrad final : public Operator {  // pact_grad.cc
+ public:
+  explicit PactGrad(const Attributes& attributes) : top_(static_cast<int>(attributes.integer("top", 15))) {}
+  void compute(const Context& context) const override;
+
+ private:
+  int top_;
+};
+
+// Products (products.cc, convolutions.cc)
+
+class QMatMul final : public Operator {
+ public:
+  explicit QMatMul(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Values a_values_, b_values_;
+  bool trans_a_, trans_b_;
+};
+
+// What the three convolutions share: the attributes that give the geometry.
+class ConvOperator : public Operator {
+ protected:
+  explicit ConvOperator(const Attributes& attributes);
+  // Of x and w (their full shapes); refuses what does not fit together.
+  ConvGeometry geometry(const Shape& x, const Shape& w) const;
+
+ private:
+  Shape strides_, pads_, dilations_;
+  int64_t group_;
+};
+
+class QConv final : public ConvOperator {
+ public:
+  explicit QConv(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Values x_values_, w_values_;
+};
+
+class QConvInputGrad final : public ConvOperator {
+ public:
+  explicit QConvInputGrad(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Values dy_values_, w_values_;
+};
+
+class QConvWeightGrad final : public ConvOperator {
+ public:
+  explicit QConvWeightGrad(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Values x_values_, dy_values_;
+};
+
+// Throws if `bad` >= 0: x[bad], by its index in the shape, is not finite.
+void refuse_bad(const char* name, const Tensor& x, int64_t bad);
+
+}  // namespace fourbit

@@ -1,0 +1,32 @@
+#include "ops/operators.h"
+
+#include "ops/kernels.h"
+
+namespace fourbit {
+
+const std::vector<Definition>& definitions() {
+  constexpr Type f = Type::float32, i32 = Type::int32, i64 = Type::int64, bits = Type::uint8;
+  constexpr Type int4 = Type::int4, uint4 = Type::uint4, codes = Type::codes;
+  // clang-format off
+  static const std::vector<Definition> all = {
+      {"SawbScale",            make<SawbScale>,            {f},                            {f}},
+      {"AbsMaxScale",          make<AbsMaxScale>,          {f},                            {f}},
+      {"MinMaxScale",          make<MinMaxScale>,          {f},                            {f, i32}},
+      {"GradientScale",        make<GradientScale>,        {f},                            {f}},
+      {"LearnedGradientScale", make<LearnedGradientScale>, {f, f},                         {f, f}},
+      {"QuantizeInt4",         make<QuantizeInt4>,         {f, f},                         {int4}},
+      {"QuantizeAffine",       make<QuantizeAffine>,       {f, f, i32},                    {int4}},
+      {"QuantizePact",         make<QuantizePact>,         {f, f},                         {uint4, f, bits}},
+      {"QuantizePactSigned",   make<QuantizePactSigned>,   {f, f},                         {int4, f, bits}},
+      {"QuantizeLog4",         make<QuantizeLog4>,         {f, f},                         {uint4, f}},
+      {"PactGrad",             make<PactGrad>,             {f, codes, bits},               {f, f}},
+      {"QConv",                make<QConv>,                {codes, f, i32, codes, f, i32}, {f}},
+      {"QConvInputGrad",       make<QConvInputGrad>,       {codes, f, codes, f, i32, i64}, {f}},
+      {"QConvWeightGrad",      make<QConvWeightGrad>,      {codes, f, i32, codes, f, i64}, {f}},
+      {"QMatMul",              make<QMatMul>,              {codes, f, i32, codes, f, i32}, {f}},
+  };
+  // clang-format on
+  return all;
+}
+
+}  // namespace fourbit

@@ -1,0 +1,30 @@
+#include "kernels/elements/parallel.h"
+#include "ops/kernels.h"
+
+namespace fourbit {
+
+void PactGrad::compute(const Context& context) const {
+  const Tensor dy = context.input(0), codes = context.input(1), mask = context.input(2);
+  if (codes.shape() != dy.shape()) {
+    throw Refused("codes must have the shape of dy, " + text(dy.shape()) + "; theirs is " + text(codes.shape()));
+  }
+  if (mask.count() != divide_up(dy.count(), 8)) {
+    throw Refused("mask must have " + std::to_string(divide_up(dy.count(), 8)) + " bytes for dy of shape " +
+                  text(dy.shape()) + "; it has " + std::to_string(mask.count()));
+  }
+  int64_t bad;
+  const float m = largest_magnitude(dy.data<float>(), dy.count(), &bad, context);
+  refuse_bad("dy", dy, bad);
+  const Tensor dx = context.output(0, dy.shape());
+  if (dx.present()) mask_gradient(dy.data<float>(), mask.data<uint8_t>(), dy.count(), dx.data<float>(), context);
+  const Tensor dalpha = context.output(1, {});
+  if (!dalpha.present()) return;
+  // Nibbles: INT4 -top is 16 - top; UINT4 has no bottom.
+  const int bottom = codes.type() == ort::kInt4 ? 16 - top_ : 16;
+  const int64_t sum = m == 0 ? 0
+                             : clipped_gradient(dy.data<float>(), codes.data<uint8_t>(), mask.data<uint8_t>(),
+                                                dy.count(), m, top_, bottom, context);
+  *dalpha.data<float>() = static_cast<float>(static_cast<double>(sum) * 0x1p-30 * static_cast<double>(m));
+}
+
+}  // namespace fourbit

@@ -1,0 +1,80 @@
+#include <cmath>
+
+#include "kernels/elements/parallel.h"
+#include "ops/kernels.h"
+
+namespace fourbit {
+namespace {
+
+// The scale (or clip) of a quantiser; what it is does not matter for an empty tensor.
+float positive(const Context& context, const Tensor& x, const char* name) {
+  const float value = context.scalar(1, name);
+  if (x.count() > 0 && !(std::isfinite(value) && value > 0)) {
+    throw Refused(std::string(name) + " must be finite and positive; it is " + text(value));
+  }
+  return value;
+}
+
+// PACT with `levels` positive levels; both outputs besides the codes may be unwanted.
+void pact(const Context& context, float levels, bool is_signed) {
+  const Tensor x = context.input(0);
+  const float alpha = positive(context, x, "alpha");
+  const float scale = alpha / levels;
+  const Tensor codes = context.output(0, x.shape());
+  const Tensor scale_out = context.output(1, {});
+  const Tensor mask = context.output(2, {divide_up(x.count(), 8)});
+  if (scale_out.present()) *scale_out.data<float>() = scale;
+  refuse_bad("x", x,
+             quantize_clipped(x.data<float>(), x.count(), scale, is_signed ? -levels : 0.0f, levels,
+                              is_signed ? -alpha : 0.0f, alpha, codes.data<uint8_t>(), mask.data<uint8_t>(), context));
+}
+
+}  // namespace
+
+void QuantizeInt4::compute(const Context& context) const {
+  const Tensor x = context.input(0);
+  const float scale = positive(context, x, "scale");
+  const Tensor codes = context.output(0, x.shape());
+  refuse_bad("x", x,
+             quantize_integer(x.data<float>(), x.count(), scale, 0, -7, 7, codes.data<uint8_t>(), context));
+}
+
+void QuantizeAffine::compute(const Context& context) const {
+  const Tensor x = context.input(0);
+  const float scale = positive(context, x, "scale");
+  const Tensor zero_point = context.input(2);
+  if (zero_point.count() != 1) {
+    throw Refused("zero_point must be one integer for the whole tensor; its shape is " + text(zero_point.shape()));
+  }
+  const Tensor codes = context.output(0, x.shape());
+  refuse_bad("x", x,
+             quantize_integer(x.data<float>(), x.count(), scale, static_cast<float>(*zero_point.data<int32_t>()), -8,
+                              7, codes.data<uint8_t>(), context));
+}
+
+void QuantizePact::compute(const Context& context) const { pact(context, 15, false); }
+
+void QuantizePactSigned::compute(const Context& context) const { pact(context, 7, true); }
+
+QuantizeLog4::QuantizeLog4(const Attributes& attributes) {
+  const int64_t phase = attributes.integer("phase", 0);
+  if (phase != 0 && phase != 1) throw Refused("phase must be 0 (even) or 1 (odd); it is " + std::to_string(phase));
+  factor_ = static_cast<float>(1 + phase);
+}
+
+void QuantizeLog4::compute(const Context& context) const {
+  const Tensor dy = context.input(0);
+  const float scale = positive(context, dy, "scale") * factor_;
+  const Tensor codes = context.output(0, dy.shape());
+  const Tensor phase_scale = context.output(1, {});
+  if (phase_scale.present()) *phase_scale.data<float>() = scale;
+  int64_t bad;
+  if (codes.present()) {
+    bad = quantize_log4(dy.data<float>(), dy.count(), scale, codes.data<uint8_t>(), context);
+  } else {
+    largest_magnitude(dy.data<float>(), dy.count(), &bad, context);
+  }
+  refuse_bad("dy", dy, bad);
+}
+
+}  // namespace fourbit
