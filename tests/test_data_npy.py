@@ -84,6 +84,11 @@ HOSTILE = {
     "no literal": (_raw(b"__import__('os').system('false')\n"), "no readable"),
     "half a literal": (_raw(b"{'descr': (\n"), "no readable"),
     "bad dtype": (_raw(_head("(1,)", "'<q9'")), "no readable"),
+    "dtype of nothing": (_raw(_head("(1,)", "(('a',),)")), "no readable"),
+    "dtype that does not parse": (_raw(_head("(1,)", "',<f4'")), "no readable"),
+    "unhashable": (_raw(b"{[]: 1}\n"), "no readable"),
+    "five thousand signs": (_raw(b"-" * 5000 + b"1\n"), "no readable"),
+    "dtype with a shape": (_raw(_head("(1,)", "('<f4', (3,))")), "save numbers"),
     "deep nesting": (_raw(b"(" * 5000), "no readable"),
     "more than the file": (
         _raw(_head("(1000000, 1000000, 1000000)")),

@@ -27,7 +27,16 @@ PARSERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 MAX_HEADER = 10_000
 
 # What the parser raises for nonsense: it evaluates a Python literal and makes a dtype of it.
-DAMAGED = (ValueError, TypeError, KeyError, EOFError, SyntaxError, RecursionError, tokenize.TokenError)
+DAMAGED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    SyntaxError,
+    RecursionError,
+    MemoryError,  # of Python's parser, for deep nesting, before 3.11
+    tokenize.TokenError,
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,6 @@ def read(path: Path) -> Array:
         found = file.seek(0, 2) - header.start
     paths.check_length(header.nbytes, found, str(path), "write it again with numpy.save")
     order: Literal["C", "F"] = "F" if header.fortran else "C"
-    if header.nbytes == 0:  # nothing can be mapped
-        return np.empty(header.shape, header.dtype, order)
     return np.memmap(path, header.dtype, "r", header.start, header.shape, order)
 
 

@@ -74,8 +74,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
             found = member.file_size - header.start
             paths.check_length(header.nbytes, found, where, "write it again with numpy.savez")
             flat = np.empty(header.nbytes, np.uint8)
-            _fill(stream, flat.data)
-            stream.read(1)  # the end, where the checksum is compared
+            _fill(stream, flat.data)  # with the last byte, the checksum is compared
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise _damaged(path, error) from error
     array = flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
