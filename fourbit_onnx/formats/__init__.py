@@ -1,1 +1,5 @@
-"""Number formats and scale rules: NumPy only, no graph, no ONNX."""
+"""Number formats and scale rules: NumPy only, no graph, no ONNX.
+
+A format (``table``, ``integer``, ``log4``, ``fp16``) knows codes; a scale rule (``absmax``, ``sawb``,
+``minmax``, ``pact``, ``gradient_scale``) chooses what a code's unit is; ``packing`` is for storage.
+"""

@@ -1,0 +1,46 @@
+"""Refusals shared by all formats and scale rules: what no 4-bit format can hold."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourbit_onnx.errors import FormatError
+
+
+def require_finite(what: str, name: str, x: NDArray[np.float32]) -> None:
+    """Refuse NaN and infinity: no format has them, and neither may silently become a code.
+
+    Args:
+        what: The format, scale rule or operator that refuses; the message begins with it.
+        name: What the caller calls ``x``.
+        x: float32, any shape; may be empty.
+
+    Raises:
+        FormatError: Some element is not finite; the first one is named.
+    """
+    finite = np.isfinite(x)
+    if not finite.all():
+        at = tuple(np.argwhere(~finite)[0].tolist())
+        raise FormatError(
+            f"{what} needs finite numbers: {name}{list(at)} is {x[at]}; "
+            "find what made it, or lower the learning rate"
+        )
+
+
+def require_positive(what: str, name: str, value: np.float32) -> None:
+    """Refuse a scale or clip that is not finite, not positive, or NaN.
+
+    Raises:
+        FormatError: It is none that a tensor can be divided by.
+    """
+    if not 0 < value < np.inf:  # false for NaN
+        raise FormatError(f"{what} needs a finite {name} above 0, not {value}")
+
+
+def largest_magnitude(what: str, name: str, x: NDArray[np.float32]) -> np.float32:
+    """The largest ``|x|``; 0 for an empty tensor.
+
+    Raises:
+        FormatError: Some element is not finite.
+    """
+    require_finite(what, name, x)
+    return np.float32(np.abs(x).max(initial=0))

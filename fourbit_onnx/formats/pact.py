@@ -1,0 +1,135 @@
+"""PACT: activations clipped at a trained alpha, then rounded to even steps.
+
+    unsigned (``uint4``): y = clip(x, 0, alpha),       scale = alpha / 15
+    signed   (``int4``):  y = clip(x, -alpha, alpha),  scale = alpha / 7
+
+Gradients, straight through inside the range (the open interval):
+
+    dx     = dy inside, 0 outside
+    dalpha = sum of dy where x >= alpha, minus the sum where x <= -alpha (signed)
+             and with ``pact+``: plus the sum inside of dy * (rint(z) - z) / n,  z = x / scale,  n = 15 or 7
+
+Source: Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural Networks", 2018.
+Backward needs no activation: a clipped element is one outside the range whose code is an end of it.
+Sums are fixed-point (``fixed_point``), so they do not depend on their order.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fourbit_onnx.errors import FormatError
+from fourbit_onnx.formats import checks, integer
+from fourbit_onnx.formats.fixed_point import fixed_point
+from fourbit_onnx.formats.table import FORMATS, Format
+from fourbit_onnx.formats.types import Codes, Scalar
+
+_BITS = 30  # finer than float32 resolves; 2**33 terms fit into int64
+
+UNSIGNED, SIGNED = FORMATS["uint4"], FORMATS["int4"]
+
+
+def scale(alpha: Scalar, row: Format) -> np.float32:
+    """``alpha / 15`` or ``alpha / 7``, one float32 division.
+
+    Raises:
+        FormatError: ``alpha`` is not finite and positive, or too small to be divided.
+    """
+    checks.require_positive("pact", "alpha", np.float32(alpha))
+    step = np.float32(alpha) / np.float32(row.max)
+    if step == 0:
+        raise FormatError(f"pact needs an alpha of which a {row.max}th is above 0, not {alpha}")
+    return step
+
+
+def encode(x: ArrayLike, alpha: Scalar, row: Format) -> Codes:
+    """The codes of ``x`` (any shape): rint(x / scale), half to even, saturated.
+
+    Args:
+        x: Read as float32; may be empty.
+        alpha: The clip, float32.
+        row: ``UNSIGNED`` or ``SIGNED``.
+
+    Raises:
+        FormatError: There are elements, and one is not finite, or ``alpha`` is refused by ``scale``.
+    """
+    x = np.asarray(x, np.float32)
+    return integer.encode(x, scale(alpha, row) if x.size > 0 else 1, row)
+
+
+def inside(x: ArrayLike, alpha: Scalar, row: Format) -> NDArray[np.bool_]:
+    """Where the gradient passes: ``0 < x < alpha``, or ``-alpha < x < alpha`` if ``row`` is signed."""
+    x, highest = np.asarray(x, np.float32), np.float32(alpha)
+    lowest = -highest if row.min < 0 else np.float32(0)
+    return np.asarray((x > lowest) & (x < highest))
+
+
+def input_grad(dy: ArrayLike, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``dy`` where the gradient passes, +0 elsewhere."""
+    return np.where(inside, np.asarray(dy, np.float32), np.float32(0))
+
+
+def _sum(terms: NDArray[np.int64], m: np.float32) -> np.float32:
+    """The sum of fixed-point terms as float32; infinite if it exceeds float32."""
+    with np.errstate(over="ignore"):
+        return np.float32(float(int(terms.sum())) * 2.0**-_BITS * float(m))
+
+
+def alpha_grad(dy: ArrayLike, codes: ArrayLike, inside: NDArray[np.bool_], top: int) -> np.float32:
+    """``dalpha`` of plain PACT.
+
+    Args:
+        dy: Gradient of y, any shape.
+        codes: Of y, the same shape.
+        inside: From ``inside``, the same shape.
+        top: The code of alpha, 15 or 7; that of -alpha is -top, which UINT4 does not have.
+
+    Raises:
+        FormatError: Some element of ``dy`` is not finite.
+    """
+    dy, codes = np.asarray(dy, np.float32), np.asarray(codes, np.int64)
+    m = checks.largest_magnitude("pact", "dy", dy)
+    if m == 0:
+        return m
+    u = fixed_point(dy, m, _BITS)
+    above, below = ~inside & (codes == top), ~inside & (codes == -top)
+    return _sum(u * above - u * below, m)
+
+
+def alpha_grad_plus(dy: ArrayLike, x: ArrayLike, alpha: Scalar, row: Format) -> np.float32:
+    """``dalpha`` of PACT+: also of the rounding inside the range. It needs ``x`` itself.
+
+    Args:
+        dy: Gradient of y, any shape.
+        x: What was quantised, the same shape.
+        alpha: The clip.
+        row: ``UNSIGNED`` or ``SIGNED``.
+
+    Raises:
+        FormatError: Some element of ``dy`` or ``x`` is not finite, or ``alpha`` is refused by ``scale``.
+    """
+    dy, x = np.asarray(dy, np.float32), np.asarray(x, np.float32)
+    m = checks.largest_magnitude("pact", "dy", dy)
+    if m == 0:
+        return m
+    codes, passes = encode(x, alpha, row), inside(x, alpha, row)
+    with np.errstate(all="ignore"):  # overflow, outside the range only, where it is not read
+        z = x / scale(alpha, row)
+        share = np.where(passes, (np.rint(z) - z) / np.float32(row.max), np.float32(0))
+    rounding = fixed_point(dy * share, m, _BITS)
+    u = fixed_point(dy, m, _BITS)
+    above, below = ~passes & (codes == row.max), ~passes & (codes == -row.max)
+    return _sum(u * above - u * below + rounding, m)
+
+
+def initial_clip(x: ArrayLike) -> np.float32:
+    """The 99.9th percentile of ``|x|``: the smallest of the ``max(1, n // 1000)`` largest; 0 if empty.
+
+    Raises:
+        FormatError: Some element is not finite.
+    """
+    magnitude = np.abs(np.asarray(x, np.float32)).reshape(-1)
+    checks.require_finite("pact", "x", magnitude)
+    if magnitude.size == 0:
+        return np.float32(0)
+    rank = max(1, magnitude.size // 1000)
+    return np.float32(np.partition(magnitude, -rank)[-rank])

@@ -1,0 +1,63 @@
+"""The operators of ``ai.fourbit`` in NumPy, after their definitions: what bodies and kernels are held to.
+
+Inputs in the operator's order, attributes as keywords; one output, or a tuple of all. Codes are unpacked
+arrays of the logical shape, int8 for INT4 and uint8 for UINT4; scalars are Python numbers, NumPy scalars
+or 0-d arrays, and come back as NumPy scalars. Masks are packed, as the operators have them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
+from fourbit_onnx.ops.reference.quantizers import (
+    pact_grad,
+    quantize_affine,
+    quantize_int4,
+    quantize_log4,
+    quantize_pact,
+    quantize_pact_signed,
+)
+from fourbit_onnx.ops.reference.scales import (
+    abs_max_scale,
+    gradient_scale,
+    learned_gradient_scale,
+    min_max_scale,
+    sawb_scale,
+)
+
+REFERENCES: Mapping[str, Callable[..., Any]] = {
+    "SawbScale": sawb_scale,
+    "AbsMaxScale": abs_max_scale,
+    "MinMaxScale": min_max_scale,
+    "GradientScale": gradient_scale,
+    "LearnedGradientScale": learned_gradient_scale,
+    "QuantizeInt4": quantize_int4,
+    "QuantizeAffine": quantize_affine,
+    "QuantizePact": quantize_pact,
+    "QuantizePactSigned": quantize_pact_signed,
+    "QuantizeLog4": quantize_log4,
+    "PactGrad": pact_grad,
+    "QConv": q_conv,
+    "QConvInputGrad": q_conv_input_grad,
+    "QConvWeightGrad": q_conv_weight_grad,
+    "QMatMul": q_matmul,
+}
+
+__all__ = [
+    "REFERENCES",
+    "abs_max_scale",
+    "gradient_scale",
+    "learned_gradient_scale",
+    "min_max_scale",
+    "pact_grad",
+    "q_conv",
+    "q_conv_input_grad",
+    "q_conv_weight_grad",
+    "q_matmul",
+    "quantize_affine",
+    "quantize_int4",
+    "quantize_log4",
+    "quantize_pact",
+    "quantize_pact_signed",
+    "sawb_scale",
+]

@@ -1,0 +1,160 @@
+"""4-bit products, by their definitions: exact integer sums, then one rescaling.
+
+    result = float32(sum of (table_a[code] - zero_a) * (table_b[code] - zero_b)) * (scale_a * scale_b)
+
+The sum is int64 and exact; ``float32`` is one rounding, the product of the scales another, the last
+product a third. ``*_values`` are the numbers of nibbles 0..15 (``formats.table``). Padding counts as the
+number 0, whatever the zero point. Convolutions are loops over the elements of the kernel.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fourbit_onnx.errors import GraphError
+from fourbit_onnx.formats.types import Scalar
+from fourbit_onnx.ops.reference.geometry import Geometry
+
+
+def _integers(codes: ArrayLike, values: Sequence[int], zero_point: int = 0) -> NDArray[np.int64]:
+    """What codes stand for, in units of their scale: the table by the low four bits, less the zero point."""
+    table = np.array(values, np.int64)
+    return np.asarray(table[np.asarray(codes, np.int64) & 15] - int(zero_point), np.int64)
+
+
+def _rescale(total: NDArray[np.int64], scale_a: Scalar, scale_b: Scalar) -> NDArray[np.float32]:
+    with np.errstate(all="ignore"):  # beyond float32: as IEEE has it
+        return np.asarray(total.astype(np.float32) * (np.float32(scale_a) * np.float32(scale_b)), np.float32)
+
+
+def _grouped(w: NDArray[np.int64], group: int) -> NDArray[np.int64]:
+    """``w`` [M, C / group, ...] as [group, M / group, C / group, ...]."""
+    return w.reshape(group, w.shape[0] // group, *w.shape[1:])
+
+
+def q_conv(
+    x: ArrayLike,
+    x_scale: Scalar,
+    x_zero_point: int,
+    w: ArrayLike,
+    w_scale: Scalar,
+    w_zero_point: int,
+    *,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    group: int,
+    x_values: Sequence[int],
+    w_values: Sequence[int],
+) -> NDArray[np.float32]:
+    """``QConv``: x [N, C, ...] with w [M, C / group, ...] gives y [N, M, ...].
+
+    Raises:
+        GraphError: The shapes are no convolution.
+    """
+    geometry = Geometry("QConv", strides, pads, dilations, group)
+    xv, wv = _integers(x, x_values, x_zero_point), _integers(w, w_values, w_zero_point)
+    positions = geometry.positions(xv.shape, wv.shape)
+    image, kernel = geometry.padded(xv), _grouped(wv, group)
+    total = np.zeros((len(xv), *kernel.shape[:2], *positions), np.int64)
+    for tap, met in geometry.taps(wv.shape[2:], positions):
+        total += np.einsum("ngc...,goc->ngo...", image[met], kernel[tap])
+    return _rescale(total.reshape(len(xv), len(wv), *positions), x_scale, w_scale)
+
+
+def q_conv_input_grad(
+    dy: ArrayLike,
+    dy_scale: Scalar,
+    w: ArrayLike,
+    w_scale: Scalar,
+    w_zero_point: int,
+    x_shape: Sequence[int],
+    *,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    group: int,
+    dy_values: Sequence[int],
+    w_values: Sequence[int],
+) -> NDArray[np.float32]:
+    """``QConvInputGrad``: dy [N, M, ...] and w [M, C / group, ...] give dx, of shape ``x_shape``.
+
+    Raises:
+        GraphError: The shapes are no convolution.
+    """
+    geometry = Geometry("QConvInputGrad", strides, pads, dilations, group)
+    dyv, wv = _integers(dy, dy_values), _integers(w, w_values, w_zero_point)
+    shape = [int(n) for n in x_shape]
+    positions = geometry.positions(shape, wv.shape)
+    geometry.check_result(dyv.shape, [shape[0], len(wv), *positions])
+    image, kernel = geometry.padded(np.zeros(shape, np.int64)), _grouped(wv, group)
+    result = dyv.reshape(shape[0], *kernel.shape[:2], *positions)
+    for tap, met in geometry.taps(wv.shape[2:], positions):
+        image[met] += np.einsum("ngo...,goc->ngc...", result, kernel[tap])
+    return _rescale(image[geometry.inner(shape[2:])].reshape(shape), dy_scale, w_scale)
+
+
+def q_conv_weight_grad(
+    x: ArrayLike,
+    x_scale: Scalar,
+    x_zero_point: int,
+    dy: ArrayLike,
+    dy_scale: Scalar,
+    w_shape: Sequence[int],
+    *,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    group: int,
+    x_values: Sequence[int],
+    dy_values: Sequence[int],
+) -> NDArray[np.float32]:
+    """``QConvWeightGrad``: x [N, C, ...] and dy [N, M, ...] give dw, of shape ``w_shape``.
+
+    Raises:
+        GraphError: The shapes are no convolution.
+    """
+    geometry = Geometry("QConvWeightGrad", strides, pads, dilations, group)
+    xv, dyv = _integers(x, x_values, x_zero_point), _integers(dy, dy_values)
+    shape = [int(n) for n in w_shape]
+    positions = geometry.positions(xv.shape, shape)
+    geometry.check_result(dyv.shape, [len(xv), shape[0], *positions])
+    image, total = geometry.padded(xv), _grouped(np.zeros(shape, np.int64), group)
+    count = math.prod(positions)
+    result = dyv.reshape(len(xv), group, shape[0] // group, count)
+    for tap, met in geometry.taps(shape[2:], positions):
+        total[tap] = np.einsum("ngop,ngcp->goc", result, image[met].reshape(len(xv), group, shape[1], count))
+    return _rescale(total.reshape(shape), x_scale, dy_scale)
+
+
+def q_matmul(
+    a: ArrayLike,
+    a_scale: Scalar,
+    a_zero_point: int,
+    b: ArrayLike,
+    b_scale: Scalar,
+    b_zero_point: int,
+    *,
+    a_values: Sequence[int],
+    b_values: Sequence[int],
+    trans_a: int = 0,
+    trans_b: int = 0,
+) -> NDArray[np.float32]:
+    """``QMatMul``: a [..., M, K] times b [..., K, N]; ``trans_*`` first swaps the last two dimensions.
+
+    Raises:
+        GraphError: The shapes are no product, or their batch dimensions differ.
+    """
+    av, bv = _integers(a, a_values, a_zero_point), _integers(b, b_values, b_zero_point)
+    fit = av.ndim >= 2 and bv.ndim >= 2
+    if fit:
+        av = av.swapaxes(-1, -2) if trans_a else av
+        bv = bv.swapaxes(-1, -2) if trans_b else bv
+        fit = av.shape[:-2] == bv.shape[:-2] and av.shape[-1] == bv.shape[-2]
+    if not fit:
+        raise GraphError(
+            f"ai.fourbit.QMatMul: {list(av.shape)} times {list(bv.shape)} is no product of matrices"
+        )
+    return _rescale(np.matmul(av, bv), a_scale, b_scale)

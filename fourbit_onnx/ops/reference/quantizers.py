@@ -1,0 +1,62 @@
+"""Quantisers: a float32 tensor and its scale to codes of the same shape; and the gradient of PACT.
+
+A quantiser refuses an ``x`` with NaN or infinity, and a scale or clip that is not finite and positive;
+an empty ``x`` is accepted with any.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fourbit_onnx.formats import integer, log4, packing, pact
+from fourbit_onnx.formats.table import FORMATS, Format
+from fourbit_onnx.formats.types import Codes, Scalar
+
+
+def quantize_int4(x: ArrayLike, scale: Scalar) -> Codes:
+    """``QuantizeInt4``: clip(rint(x / scale), -7, 7), int8."""
+    return integer.encode(x, scale, FORMATS["int4"])
+
+
+def quantize_affine(x: ArrayLike, scale: Scalar, zero_point: int) -> Codes:
+    """``QuantizeAffine``: clip(rint(x / scale) + zero_point, -8, 7), int8."""
+    return integer.encode(x, scale, FORMATS["int4_full"], zero_point)
+
+
+def _pact(x: ArrayLike, alpha: Scalar, row: Format) -> tuple[Codes, np.float32, NDArray[np.uint8]]:
+    x, alpha = np.asarray(x, np.float32), np.float32(alpha)
+    codes = pact.encode(x, alpha, row)
+    # The scale of an empty tensor is whatever its clip gives.
+    scale = pact.scale(alpha, row) if x.size > 0 else alpha / np.float32(row.max)
+    return codes, scale, packing.pack_bits(pact.inside(x, alpha, row))
+
+
+def quantize_pact(x: ArrayLike, alpha: Scalar) -> tuple[Codes, np.float32, NDArray[np.uint8]]:
+    """``QuantizePact``: codes clip(rint(x / scale), 0, 15) as uint8, alpha / 15, mask 0 < x < alpha."""
+    return _pact(x, alpha, pact.UNSIGNED)
+
+
+def quantize_pact_signed(x: ArrayLike, alpha: Scalar) -> tuple[Codes, np.float32, NDArray[np.uint8]]:
+    """``QuantizePactSigned``: codes clip(rint(x / scale), -7, 7) as int8, alpha / 7, mask |x| < alpha."""
+    return _pact(x, alpha, pact.SIGNED)
+
+
+def quantize_log4(dy: ArrayLike, scale: Scalar, *, phase: int = 0) -> tuple[NDArray[np.uint8], np.float32]:
+    """``QuantizeLog4``: codes as uint8, and the scale of the phase: 0 even, 1 odd (twice ``scale``)."""
+    return log4.encode(dy, scale, phase), log4.phase_scale(scale, phase)
+
+
+def pact_grad(
+    dy: ArrayLike, codes: ArrayLike, mask: ArrayLike, *, top: int = 15
+) -> tuple[NDArray[np.float32], np.float32]:
+    """``PactGrad``: dx, and dalpha.
+
+    Args:
+        dy: Gradient of what PACT gave; refused if not finite.
+        codes: What PACT gave, the same shape.
+        mask: Its packed mask, uint8[ceil(n / 8)].
+        top: The code of alpha: 15 for UINT4, 7 for INT4.
+    """
+    dy = np.asarray(dy, np.float32)
+    inside = packing.unpack_bits(mask, dy.shape)
+    dalpha = pact.alpha_grad(dy, codes, inside, top)
+    return pact.input_grad(dy, inside), dalpha
