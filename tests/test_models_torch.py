@@ -68,8 +68,6 @@ def test_dynamo_merges_equal_parameters_of_a_fresh_model():
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo_raw"])
 @pytest.mark.parametrize("name", ALL)
 def test_every_parameter_keeps_its_name_and_value(name, exporter):
-    if (name, exporter) == ("lstm", "dynamo_raw"):
-        pytest.skip("dynamo lifts the LSTM's parameters as constants")
     module, _ = make(name)
     held = {t.name: onnx.numpy_helper.to_array(t) for t in exported(name, exporter).graph.initializer}
     for key, value in module.state_dict().items():
