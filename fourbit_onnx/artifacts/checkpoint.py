@@ -1,8 +1,8 @@
 """``checkpoint/``: all state of a run, saved so that a crash at any moment leaves a good one.
 
 A checkpoint is a folder with ``state.safetensors`` and, written after it, ``state.json``, which holds the
-digests of both. It is made complete as ``checkpoint.new``; then ``checkpoint`` becomes ``checkpoint.previous``,
-and the new one takes its place. At any moment at least one of the three is complete.
+digests of both. It is made complete as ``checkpoint.new``; then ``checkpoint`` becomes
+``checkpoint.previous``, and the new one takes its place. At any moment at least one of the three is complete.
 """
 
 import dataclasses

@@ -38,7 +38,7 @@ class State:
     """What a checkpoint holds.
 
     Attributes:
-        tensors: Graph input to array, in order: parameters, frozen tensors, buffers, quantiser state, moments.
+        tensors: Graph input to array: parameters, frozen tensors, buffers, quantiser state, moments.
         progress: How far the run has come.
     """
 

@@ -1,0 +1,328 @@
+"""The trainer on hand-written artifact folders: numbers, state, saving, refusals."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from artifact_folder import data, same, write
+
+from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.errors import ArtifactError, DataError, TrainingError
+from fourbit_onnx.runtime.schedules import Cosine
+from fourbit_onnx.runtime.trainer import Trainer
+
+VARIANTS = [{}, {"clip": True}, {"buffer": True}, {"skip": True}, {"quantizer": True}]
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return Trainer(write(tmp_path / "out"), threads=1, native=False)
+
+
+def by_hand(arrays, rate, steps):
+    """Softmax regression with momentum 0.9 and bias correction, in float64: parameters and losses."""
+    x, labels = arrays.x.astype(np.float64), arrays.labels
+    w, b, w_m, b_m, losses = np.zeros((4, 3)), np.zeros(3), 0.0, 0.0, []
+    for step in range(1, steps + 1):
+        scores = x @ w + b
+        p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        losses.append(-np.log(p[np.arange(len(x)), labels]).mean())
+        d = (p - np.eye(3)[labels]) / len(x)
+        w_m, b_m = 0.9 * w_m + x.T @ d, 0.9 * b_m + d.sum(0)
+        corrected = rate / (1 - 0.9**step)
+        w, b = w - corrected * w_m, b - corrected * b_m
+    return w, b, losses
+
+
+def test_ten_steps_against_the_formula(trainer):
+    arrays = data()
+    w, b, losses = by_hand(arrays, 0.05, 10)
+    found = [trainer.step((arrays.x, arrays.labels), learning_rate=0.05)["loss"] for _ in range(10)]
+    # float32 against float64: ten steps, each within some units of 2**-24 of numbers of order 1
+    np.testing.assert_allclose(found, losses, rtol=5e-6)
+    np.testing.assert_allclose(trainer.state.tensors["w"], w, atol=5e-6)
+    np.testing.assert_allclose(trainer.state.tensors["b"], b, atol=5e-6)
+    assert trainer.state.progress.step == trainer.state.progress.updates == 10
+
+
+def test_fit_learns_and_says_so(trainer):
+    train, held_out = data(300), data(90, seed=1)
+    history = trainer.fit(
+        train.arrays,
+        epochs=3,
+        batch_size=32,
+        learning_rate=0.05,
+        schedule=Cosine(warmup=5),
+        evaluation=held_out.arrays,
+    )
+    assert [record["epoch"] for record in history.epochs] == [0, 1, 2]
+    assert list(history.epochs[0]) == [
+        "epoch", "loss", "accuracy", "learning_rate", "skipped", "eval_loss", "eval_accuracy",
+    ]  # fmt: skip
+    assert history.epochs[-1]["eval_accuracy"] > 0.8  # guessing gives a third
+    assert history.epochs[-1]["loss"] < history.epochs[0]["loss"] < np.log(3)
+    assert len(history.losses) == history.step == 30
+    assert history.losses[0] == pytest.approx(np.log(3), rel=1e-6)  # zero weights: all classes alike
+    assert not history.interrupted
+    best = max(history.epochs, key=lambda record: record["eval_accuracy"])
+    assert history.best == {"metric": "accuracy", "value": best["eval_accuracy"], "epoch": best["epoch"]}
+    last = history.epochs[-1]["eval_loss"]
+    assert trainer.evaluate(held_out.arrays, 32)["loss"] == last
+    assert trainer.evaluate(held_out.arrays, 90)["loss"] == pytest.approx(last, rel=1e-6)
+
+
+def test_evaluation_weighs_samples_not_batches(trainer):
+    arrays = data(50)
+    trainer.step(arrays.arrays, learning_rate=1)
+    whole = trainer.evaluate(arrays.arrays, 50)
+    # each batch's mean is a float32; a batch more or less would be 2 % off
+    assert trainer.evaluate(arrays.arrays, 7)["accuracy"] == pytest.approx(whole["accuracy"], abs=1e-6)
+    before = trainer.state
+    trainer.evaluate(arrays.arrays, 7)
+    assert same(trainer.state, before)
+
+
+def test_calibration_is_the_mean_over_the_first_batches(tmp_path):
+    trainer = Trainer(write(tmp_path / "out", clip=True), threads=1, native=False)
+    arrays = data(40)
+    batches = [(arrays.x[i : i + 10], arrays.labels[i : i + 10]) for i in range(0, 40, 10)]
+    trainer.fit(iter(batches), epochs=1, learning_rate=1e-30, calibration_batches=3, checkpoint_every=0)
+    wanted = np.mean([np.abs(x).max() for x, _ in batches[:3]], dtype=np.float64)
+    assert trainer.state.tensors["alpha"] == np.float32(wanted)
+    assert trainer.state.progress.step == 4
+
+
+def test_calibration_happens_once(tmp_path):
+    folder = write(tmp_path / "out", clip=True)
+    trainer = Trainer(folder, threads=1, native=False)
+    state = trainer.state
+    state.tensors["alpha"][...] = 0.25
+    trainer.state = state
+    trainer.step(data().arrays, learning_rate=1e-30)
+    assert trainer.state.tensors["alpha"] == 0.25
+
+
+def test_clip_of_a_layer_that_gives_zeros(tmp_path):
+    trainer = Trainer(write(tmp_path / "out", clip=True), threads=1, native=False)
+    arrays = data()
+    trainer.step((np.zeros_like(arrays.x), arrays.labels), learning_rate=1e-30)
+    assert trainer.state.tensors["alpha"] == np.float32(1e-6)
+
+
+def test_evaluation_before_calibration(tmp_path):
+    folder = write(tmp_path / "out", clip=True)
+    with pytest.raises(TrainingError) as caught:
+        Trainer(folder, native=False).evaluate(data().arrays, 8)
+    assert str(caught.value) == (
+        f"{folder} has not been trained: 1 PACT clips ('alpha' is the first) get their values from the "
+        "first training batches; train first"
+    )
+
+
+def test_buffers_are_fed_back(tmp_path):
+    trainer = Trainer(write(tmp_path / "out", buffer=True), threads=1, native=False)
+    arrays = data()
+    mean = np.zeros(4)
+    for _ in range(3):
+        trainer.step(arrays.arrays, learning_rate=0.1)
+        mean = 0.9 * mean + 0.1 * arrays.x.mean(0)
+    np.testing.assert_allclose(trainer.state.tensors["mean"], mean, rtol=1e-5)
+
+
+def test_steps_with_gradients_that_are_not_finite_are_skipped(tmp_path):
+    trainer = Trainer(write(tmp_path / "out", skip=True), threads=1, native=False)
+    before = trainer.state.tensors
+    assert trainer.step(data().arrays, learning_rate=0.1)["skipped"] == 1
+    after = trainer.state
+    assert after.tensors["loss_scale"] == before["loss_scale"] / 2
+    assert all((after.tensors[name] == before[name]).all() for name in before if name != "loss_scale")
+    assert (after.progress.step, after.progress.updates) == (1, 0)
+    history = trainer.fit(data().arrays, epochs=1, batch_size=5, learning_rate=0.01, resume=True)
+    progress = trainer.state.progress
+    assert history.epochs[0]["skipped"] == progress.step - progress.updates - 1 > 0
+    assert progress.updates > 0
+
+
+def test_no_step_that_is_not_skipped(tmp_path):
+    trainer = Trainer(write(tmp_path / "out", skip=True), threads=1, native=False)
+    state = trainer.state
+    state.tensors["loss_scale"][...] = 1e38
+    trainer.state = state
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit(data(300).arrays, epochs=2, batch_size=5, learning_rate=0.5)
+    assert str(caught.value) == (
+        "step 50: the gradients were not finite 50 times in a row, whatever the loss scale "
+        "(learning rate 0.5); lower it, and resume from the last checkpoint"
+    )
+
+
+def test_loss_that_is_not_finite(trainer):
+    state = trainer.state
+    state.tensors["b"][1] = np.inf
+    trainer.state = state
+    with pytest.raises(TrainingError) as caught:
+        trainer.step(data().arrays, learning_rate=0.1)
+    assert str(caught.value) == (
+        "step 1: the loss is nan (learning rate 0.1); lower the learning rate or warm it up, and resume "
+        "from the last checkpoint"
+    )
+    assert same(trainer.state, state)
+
+
+def test_fixed_batch(tmp_path, caplog):
+    trainer = Trainer(write(tmp_path / "out", batch=8), threads=1, native=False)
+    history = trainer.fit(data(50).arrays, epochs=1, learning_rate=0.01)
+    assert history.step == 6
+    trainer.evaluate(data(16).arrays)
+    assert caplog.messages == ["2 of 50 samples are left out of every epoch: the model takes 8 at a time"]
+    with pytest.raises(DataError) as caught:
+        trainer.evaluate(data(50).arrays, 4)
+    assert str(caught.value) == (
+        "batch size 4: the model takes 8 samples at a time; use that, or convert a model with a free "
+        "batch axis"
+    )
+
+
+def test_label_out_of_range(trainer):
+    arrays = data(8)
+    arrays.labels[5] = 3
+    for call in (
+        lambda: trainer.fit(arrays.arrays, epochs=1, batch_size=4, learning_rate=0.1),
+        lambda: trainer.evaluate(arrays.arrays, 4),
+        lambda: trainer.step(arrays.arrays, learning_rate=0.1),
+    ):
+        with pytest.raises(DataError, match=r"^label out of range: labels\[5\] is 3, the model has 3"):
+            call()
+    assert trainer.state.progress.step == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "0 epochs; at least 1 is needed"),
+        ({"learning_rate": -1.0}, "learning rate -1.0; it is a positive number, such as 0.1"),
+        ({"learning_rate": float("nan")}, "learning rate nan; it is a positive number, such as 0.1"),
+        ({"seed": -1}, "seed -1; it is 0 or more"),
+        ({"checkpoint_every": -1}, "a checkpoint every -1 steps; 0 is never"),
+        ({"calibration_batches": 0}, "0 calibration batches; at least 1 is needed"),
+        ({"schedule": "linear"}, "no schedule 'linear'; there are: constant, cosine, step"),
+    ],
+)
+def test_numbers_that_make_no_sense(trainer, options, message):
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit(data().arrays, **{"epochs": 1, "batch_size": 4, "learning_rate": 0.1, **options})
+    assert str(caught.value) == message
+
+
+def test_threads_that_make_no_sense(tmp_path):
+    with pytest.raises(TrainingError, match=r"^0 threads; at least 1 is needed$"):
+        Trainer(write(tmp_path / "out"), threads=0, native=False)
+
+
+def test_schedule_that_needs_a_length_refuses_before_training(trainer):
+    stream = (batch for batch in [data().arrays])
+    with pytest.raises(TrainingError, match="needs the number of steps, but the data has no length"):
+        trainer.fit(stream, epochs=1, learning_rate=0.1, schedule="cosine")
+    assert len(list(stream)) == 1
+
+
+def test_checkpoint_of_another_model(tmp_path):
+    folder = write(tmp_path / "out")
+    state = checkpoint.read(folder)
+    remedy = f"restore the checkpoint of {folder}, or make the folder again with fourbit convert"
+    for name, array, message in (
+        ("w", None, f"the checkpoint has no 'w'; {remedy}"),
+        ("b", np.zeros(4, "f"), f"'b' is float32 (4,), the graph wants float32 (3,); {remedy}"),
+        ("b_momentum", np.zeros(3), f"'b_momentum' is float64 (3,), the graph wants float32 (3,); {remedy}"),
+    ):
+        tensors = {key: value for key, value in state.tensors.items() if key != name or array is not None}
+        if array is not None:
+            tensors[name] = array
+        checkpoint.write(folder, dataclasses.replace(state, tensors=tensors))
+        with pytest.raises(ArtifactError) as caught:
+            Trainer(folder, native=False)
+        assert str(caught.value).endswith(message)
+
+
+def test_graph_that_is_damaged_or_missing(tmp_path):
+    folder = write(tmp_path / "out")
+    (folder / "eval_model.onnx").write_bytes(b"garbage")
+    with pytest.raises(ArtifactError, match=r"eval_model\.onnx cannot be loaded \(.*[Pp]rotobuf parsing"):
+        Trainer(folder, native=False)
+    (folder / "training_model.onnx").unlink()
+    with pytest.raises(ArtifactError, match=r"training_model\.onnx cannot be loaded \(.*exist"):
+        Trainer(folder, native=False)
+
+
+def test_state_is_a_copy(trainer):
+    state = trainer.state
+    state.tensors["w"][:] = 7
+    state.progress.history.append({})
+    assert not trainer.state.tensors["w"].any()
+    assert not trainer.state.progress.history
+    trainer.state = state
+    state.tensors["w"][:] = 8
+    state = trainer.state
+    assert (state.tensors["w"] == 7).all()
+    trainer.state.tensors["w"][:] = 9
+    assert (trainer.state.tensors["w"] == 7).all()
+
+
+def test_state_outlives_the_trainer(tmp_path):
+    """ONNX Runtime's own ``numpy()`` gives a view of memory that is then freed."""
+    states = []
+    for number in range(5):
+        trainer = Trainer(write(tmp_path / str(number), quantizer=True), threads=1, native=False)
+        trainer.step(data().arrays, learning_rate=0.1)
+        states.append(trainer.state)
+        del trainer
+    assert all(same(state, states[0]) for state in states)
+    assert not states[0].tensors["b4"].any()
+
+
+def test_save_and_load(trainer):
+    trainer.step(data().arrays, learning_rate=0.1)
+    trainer.save()
+    assert same(Trainer(trainer.folder, native=False).state, trainer.state)
+
+
+def test_nothing_is_written_when_told_so(trainer):
+    before = checkpoint.read(trainer.folder)
+    trainer.fit(data().arrays, epochs=2, batch_size=8, learning_rate=0.1, checkpoint_every=0)
+    assert same(checkpoint.read(trainer.folder), before)
+
+
+def test_full_disk_in_a_run(trainer, monkeypatch):
+    def full(path, arrays):
+        raise OSError(28, "No space left on device")
+
+    trainer.fit(data().arrays, epochs=1, batch_size=8, learning_rate=0.1)
+    before = trainer.state
+    monkeypatch.setattr("fourbit_onnx.artifacts.tensors.write", full)
+    with pytest.raises(ArtifactError, match=r"No space left on device; .*the last checkpoint is untouched"):
+        trainer.fit(data().arrays, epochs=2, batch_size=8, learning_rate=0.1, resume=True)
+    assert same(checkpoint.read(trainer.folder), before)
+
+
+def test_data_loader(tmp_path):
+    """Batches from PyTorch, with workers' tensors, give what the same arrays give."""
+    torch = pytest.importorskip("torch")
+    arrays = data(30)
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(arrays.x), torch.from_numpy(arrays.labels))
+    loader = torch.utils.data.DataLoader(dataset, batch_size=8)
+    pairs = [(arrays.x[i : i + 8], arrays.labels[i : i + 8]) for i in range(0, 30, 8)]
+    states = []
+    for number, source in enumerate([loader, pairs]):
+        trainer = Trainer(write(tmp_path / str(number), clip=True), threads=1, native=False)
+        trainer.fit(source, epochs=2, learning_rate=0.1, schedule="cosine", evaluation=source)
+        states.append(trainer.state)
+    assert same(*states)
+    assert states[0].progress.step == 8
+
+
+def test_package_stays_light():
+    code = "import sys, fourbit_onnx; print({'numpy', 'onnx', 'onnxruntime', 'rich'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
