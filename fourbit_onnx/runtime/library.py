@@ -67,7 +67,7 @@ def path() -> Path | None:
         return None
     if wanted:
         if not Path(wanted).is_file():
-            raise LibraryError(f"FOURBIT_LIBRARY is {wanted!r}, which is not a file; name the built library, or 'none'")
+            raise LibraryError(f"FOURBIT_LIBRARY is {wanted!r}, not a file; name a built library, or 'none'")
         return Path(wanted)
     # Not beside __file__: an editable install puts it into site-packages.
     folder = importlib.resources.files("fourbit_onnx.runtime")
@@ -112,7 +112,7 @@ def _load(file: Path) -> KernelTable:
     found: KernelTable = entry().contents
     if found.version != _TABLE_VERSION:
         raise LibraryError(
-            f"the native library {file} is of version {found.version}, this package needs {_TABLE_VERSION}; {_REMEDY}"
+            f"the native library {file} is of version {found.version}, expected {_TABLE_VERSION}; {_REMEDY}"
         )
     return found
 
@@ -158,7 +158,8 @@ def describe() -> str:
         file = path()
         if file is not None:
             return f"native kernels: {isa()}, {require()}"
-        reason = "FOURBIT_LIBRARY=none" if os.environ.get("FOURBIT_LIBRARY") == "none" else f"not built; {_REMEDY}"
+        switched_off = os.environ.get("FOURBIT_LIBRARY") == "none"
+        reason = "FOURBIT_LIBRARY=none" if switched_off else f"not built; {_REMEDY}"
     except LibraryError as error:
         return f"native kernels: broken: {error}"
-    return f"native kernels: none ({reason}); models run on the function bodies: the same numbers, much slower"
+    return f"native kernels: none ({reason}); models run on function bodies: the same numbers, much slower"

@@ -127,8 +127,8 @@ void apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
 
 int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
                     int bottom) {
-  uint8_t code[kBlock];
-  int8_t sign[kBlock];
+  uint8_t code[kBlock], kept[kBlock];
+  int32_t sign[kBlock];
   int64_t sum = 0;
   for (; n > 0; n -= kBlock, dy += kBlock, codes += kBlock / 2, mask += kBlock / 8) {
     const int64_t count = n < kBlock ? n : kBlock;
@@ -136,13 +136,17 @@ int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, 
       const uint16_t pair = static_cast<uint16_t>((codes[i] & 15) | (codes[i] & 240) << 4);
       __builtin_memcpy(code + 2 * i, &pair, 2);
     }
+    for (int64_t i = 0; i < count; i += 8) {
+      // Byte j of the product is the whole mask byte; bit j of it stays: not 0 where kept.
+      const uint64_t eight = mask[i / 8] * 0x0101010101010101u & 0x8040201008040201u;
+      __builtin_memcpy(kept + i, &eight, 8);
+    }
     for (int64_t i = 0; i < count; ++i) {
-      const int clipped = ~(mask[i / 8] >> i % 8) & 1;
-      sign[i] = static_cast<int8_t>(((code[i] == top) - (code[i] == bottom)) * clipped);
+      sign[i] = ((code[i] == top) - (code[i] == bottom)) & -(kept[i] == 0);
     }
     for (int64_t i = 0; i < count; ++i) {
       const float u = __builtin_rintf(dy[i] / m * 1073741824.0f);  // at most 2^30
-      sum += static_cast<int64_t>(static_cast<int32_t>(u) * sign[i]);
+      sum += static_cast<int32_t>(u) * sign[i];
     }
   }
   return sum;

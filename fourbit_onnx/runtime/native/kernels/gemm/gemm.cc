@@ -106,9 +106,14 @@ class Worker {
     if (place.column == 1) return convert(sum32, sum64, out, place.row, rows, cols);
     float dense[kTile];
     convert(sum32, sum64, dense, kCols, rows, cols);
-    for (int j = 0; j < cols; ++j) {
-      float* column = out + (place.column != 0 ? j * place.column : place.offset[j]);
-      for (int i = 0; i < rows; ++i) column[i * place.row] = dense[i * kCols + j];
+    if (place.column != 0) {  // transposed: rows are the nearer dimension
+      for (int j = 0; j < cols; ++j) {
+        for (int i = 0; i < rows; ++i) out[j * place.column + i * place.row] = dense[i * kCols + j];
+      }
+      return;
+    }
+    for (int i = 0; i < rows; ++i) {
+      for (int j = 0; j < cols; ++j) out[i * place.row + place.offset[j]] = dense[i * kCols + j];
     }
   }
 

@@ -1,0 +1,128 @@
+"""The native library in tests: kernels by name, operators on the kernel and on the body, bits compared."""
+
+import contextlib
+import ctypes
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from one_node import Codes, model
+
+from fourbit_onnx.errors import LibraryError
+from fourbit_onnx.runtime import library
+
+INT4 = [*range(8), *range(-8, 0)]
+UINT4 = list(range(16))
+LOG4 = [0, *(4**k for k in range(7)), 0, *(-(4**k) for k in range(7))]
+LOG2 = [0, *(2**k for k in range(7)), 0, *(-(2**k) for k in range(7))]
+
+
+def found() -> str:
+    """Why the native library cannot be tested here, or nothing."""
+    try:
+        library.require()
+    except LibraryError as error:
+        return str(error)
+    return ""
+
+
+needs_library = pytest.mark.skipif(bool(found()), reason=f"no native library: {found()}")
+
+ISAS = (
+    sorted({isa for isa, supported, _ in library.table().variants().values() if supported})
+    if not found()
+    else []
+)
+
+
+def variants(kernel):
+    """Parameters (name, address) of all variants of ``kernel``; those this CPU lacks are skipped."""
+    if found():
+        return [pytest.param("", 0, marks=pytest.mark.skip(reason=f"no native library: {found()}"))]
+    return [
+        pytest.param(
+            name,
+            address,
+            id=name,
+            marks=[] if supported else [pytest.mark.skip(reason=f"this CPU has no {isa}")],
+        )
+        for name, (isa, supported, address) in library.table().variants().items()
+        if name == f"{kernel}_{isa}"
+    ]
+
+
+@contextlib.contextmanager
+def using(isa):
+    """The kernels of one instruction set, within the block."""
+    before = library.isa()
+    assert library.table().select(isa.encode()) == b""
+    try:
+        assert library.table().isa() == isa.encode()
+        yield
+    finally:
+        assert library.table().select(before.encode()) == b""
+
+
+def session(proto, *, native, threads=1, save=""):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    # 1.19.2 gives the freed buffer of a 4-bit tensor to an 8-bit one of the same shape: too small.
+    options.enable_mem_reuse = False
+    options.optimized_model_filepath = str(save)
+    if native:
+        assert library.register(options)
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def feeds(inputs):
+    return {
+        (f"{name}.f" if isinstance(value, Codes) else name): (
+            value.array.astype(np.float32) if isinstance(value, Codes) else np.asarray(value)
+        )
+        for name, value in inputs.items()
+    }
+
+
+def run(op, inputs, code_outputs=(), attributes=None, outputs=None, *, native=True, threads=1):
+    proto = model(op, inputs, code_outputs, attributes, outputs)
+    if native:
+        del proto.functions[:]  # so that nothing but the kernel can answer
+    return session(proto, native=native, threads=threads).run(None, feeds(inputs))
+
+
+def bits(array):
+    return array.view(np.uint32) if array.dtype == np.float32 else array
+
+
+def assert_same_bits(actual, expected):
+    assert len(actual) == len(expected)
+    for a, e in zip(actual, expected, strict=True):
+        assert a.shape == e.shape
+        assert a.dtype == e.dtype
+        np.testing.assert_array_equal(bits(a), bits(e))
+
+
+def check(op, inputs, code_outputs=(), attributes=None, outputs=None):
+    """The kernel gives the bits of the body, on every instruction set, with one and two threads."""
+    expected = run(op, inputs, code_outputs, attributes, outputs, native=False)
+    proto = model(op, inputs, code_outputs, attributes, outputs)
+    del proto.functions[:]
+    values = feeds(inputs)
+    for threads in (1, 2):
+        kernel = session(proto, native=True, threads=threads)
+        for isa in ISAS:
+            with using(isa):
+                assert_same_bits(kernel.run(None, values), expected)
+    return expected
+
+
+def codes(rng, shape, element_type, low=None):
+    """Random codes; int4 within -7..7 unless ``low`` is -8."""
+    if element_type == "uint4":
+        return Codes(rng.integers(0, 16, shape), "uint4")
+    return Codes(rng.integers(-7 if low is None else low, 8, shape), "int4")
+
+
+def function(address, *argument_types):
+    return ctypes.CFUNCTYPE(None, *argument_types)(address)

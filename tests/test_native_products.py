@@ -1,0 +1,231 @@
+"""QMatMul, QConv and its gradients: the kernel has the bits of the function body, on any geometry."""
+
+import numpy as np
+import pytest
+from native import INT4, LOG2, LOG4, UINT4, check, codes, needs_library, run
+from one_node import Codes
+
+pytestmark = needs_library
+F = np.float32
+NONE = np.int32(0)
+SA, SB = F(0.37), F(0.0113)
+
+
+def matmul(a, b, a_values, b_values, trans_a=0, trans_b=0, za=0, zb=0, compare=check):
+    inputs = {
+        "a": a,
+        "a_scale": SA,
+        "a_zero_point": np.int32(za),
+        "b": b,
+        "b_scale": SB,
+        "b_zero_point": np.int32(zb),
+    }
+    attributes = {"a_values": a_values, "b_values": b_values, "trans_a": trans_a, "trans_b": trans_b}
+    return compare("QMatMul", inputs, (), attributes)[0]
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (5, 7, 3), (12, 4, 32), (13, 5, 33), (40, 70, 65), (150, 9, 200)]
+)
+@pytest.mark.parametrize(("trans_a", "trans_b"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_matmul(m, k, n, trans_a, trans_b):
+    rng = np.random.default_rng(m)
+    kinds = [("uint4", UINT4, "int4", INT4), ("uint4", LOG4, "int4", INT4), ("int4", INT4, "uint4", LOG4)]
+    for a, a_values, b, b_values in kinds:
+        left = codes(rng, (k, m) if trans_a else (m, k), a, -8)
+        right = codes(rng, (n, k) if trans_b else (k, n), b, -8)
+        matmul(left, right, a_values, b_values, trans_a, trans_b)
+
+
+@pytest.mark.parametrize("a_values", [UINT4, LOG2, LOG4], ids=["uint4", "log2", "log4"])
+@pytest.mark.parametrize("b_values", [UINT4, LOG2, LOG4], ids=["uint4", "log2", "log4"])
+def test_any_table_on_any_side(a_values, b_values):
+    rng = np.random.default_rng(1)
+    matmul(codes(rng, (17, 21), "uint4"), codes(rng, (21, 35), "uint4"), a_values, b_values)
+
+
+@pytest.mark.parametrize(("za", "zb"), [(0, 5), (-3, 0), (2, -8), (131072, -131072)])
+def test_matmul_zero_points(za, zb):
+    rng = np.random.default_rng(2)
+    matmul(codes(rng, (2, 9, 14), "int4", -8), codes(rng, (2, 14, 37), "int4", -8), INT4, INT4, za=za, zb=zb)
+    matmul(codes(rng, (9, 14), "int4", -8), codes(rng, (14, 37), "uint4"), INT4, LOG4, za=za)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (0,), (2, 0, 2)], ids=str)
+def test_batches(shape):
+    rng = np.random.default_rng(3)
+    matmul(codes(rng, (*shape, 5, 6), "uint4"), codes(rng, (*shape, 6, 7), "int4"), UINT4, INT4)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 4), (3, 4, 0), (0, 0, 0)])
+def test_empty_matrices(m, k, n):
+    rng = np.random.default_rng(4)
+    matmul(codes(rng, (m, k), "uint4"), codes(rng, (k, n), "int4"), UINT4, INT4)
+
+
+def test_an_empty_sum_is_plus_zero():
+    """Not compared with the body: ONNX Runtime's float64 MatMul leaves its output unset at depth 0."""
+    rng = np.random.default_rng(4)
+    y = matmul(codes(rng, (3, 0), "uint4"), codes(rng, (0, 40), "int4"), UINT4, INT4, compare=run)
+    np.testing.assert_array_equal(y.view(np.uint32), np.zeros((3, 40), np.uint32))
+
+
+def test_sums_beyond_32_bits_and_more_than_one_chunk():
+    """k = 140,000 is more than kMaxSteps, and 15 * 4096 * k more than 2^31."""
+    k = 140_000
+    a, b = Codes(np.full((1, k), 15), "uint4"), Codes(np.full((k, 2), 7), "uint4")
+    y = matmul(a, b, UINT4, LOG4)
+    assert (y == F(15 * 4096 * k) * (SA * SB)).all()
+    rng = np.random.default_rng(5)
+    matmul(codes(rng, (3, k), "uint4"), codes(rng, (k, 2), "uint4"), UINT4, LOG4)
+
+
+GEOMETRIES = {
+    # batch, channels, filters, spatial, kernel, strides, pads, dilations, group
+    "3x3": (2, 3, 5, (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "wide": (1, 13, 40, (9, 37), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "pointwise": (3, 6, 34, (5, 7), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1),
+    "pointwise, padded": (1, 4, 3, (5, 4), (1, 1), (1, 1), (1, 0, 0, 2), (1, 1), 1),
+    "pointwise, stride": (2, 5, 4, (7, 7), (1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1),
+    "stride with remainder": (2, 4, 6, (10, 9), (3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1),
+    "stride beyond kernel": (1, 3, 4, (11, 13), (2, 2), (3, 4), (0, 0, 0, 0), (1, 1), 1),
+    "asymmetric": (2, 6, 14, (9, 7), (3, 2), (2, 3), (1, 0, 2, 1), (1, 2), 2),
+    "dilated": (2, 4, 4, (11, 12), (3, 3), (1, 2), (2, 3, 2, 1), (2, 3), 1),
+    "even kernel, stride, dilation": (1, 5, 3, (12, 9), (2, 4), (3, 2), (2, 1, 0, 3), (3, 2), 1),
+    "groups": (2, 12, 26, (6, 5), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
+    "depthwise": (2, 7, 7, (9, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 7),
+    "depthwise, stride, multiplier": (2, 3, 6, (9, 8), (5, 3), (2, 2), (2, 1, 1, 0), (1, 1), 3),
+    "1-d": (3, 4, 8, (17,), (3,), (2,), (0, 1), (1,), 1),
+    "1-d, one position": (5, 9, 4, (3,), (3,), (1,), (0, 0), (1,), 1),
+    "3-d": (1, 2, 3, (4, 5, 6), (2, 3, 2), (1, 2, 1), (0, 1, 0, 1, 1, 1), (1, 1, 2), 1),
+    "all padding around": (1, 2, 3, (1, 1), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "deep": (4, 130, 33, (4, 4), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "many positions": (3, 3, 2, (40, 41), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+    "no images": (0, 3, 5, (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
+}
+
+
+def convolutions(geometry, zx=0, zw=0, *, ops=("QConv", "QConvInputGrad", "QConvWeightGrad"), seed=0):
+    batch, channels, filters, spatial, kernel, strides, pads, dilations, group = geometry
+    rng = np.random.default_rng(seed)
+    rank = len(spatial)
+    out = [
+        (spatial[d] + pads[d] + pads[d + rank] - dilations[d] * (kernel[d] - 1) - 1) // strides[d] + 1
+        for d in range(rank)
+    ]
+    x_type, x_values = ("uint4", UINT4) if zx == 0 else ("int4", INT4)
+    x, w = (
+        codes(rng, (batch, channels, *spatial), x_type, -8),
+        codes(rng, (filters, channels // group, *kernel), "int4", -8),
+    )
+    dy = codes(rng, (batch, filters, *out), "uint4")
+    shared = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
+    cases = {
+        "QConv": (
+            {
+                "x": x,
+                "x_scale": SA,
+                "x_zero_point": np.int32(zx),
+                "w": w,
+                "w_scale": SB,
+                "w_zero_point": np.int32(zw),
+            },
+            {"x_values": x_values, "w_values": INT4},
+        ),
+        "QConvInputGrad": (
+            {
+                "dy": dy,
+                "dy_scale": SA,
+                "w": w,
+                "w_scale": SB,
+                "w_zero_point": np.int32(zw),
+                "x_shape": np.array([batch, channels, *spatial]),
+            },
+            {"dy_values": LOG4, "w_values": INT4},
+        ),
+        "QConvWeightGrad": (
+            {
+                "x": x,
+                "x_scale": SA,
+                "x_zero_point": np.int32(zx),
+                "dy": dy,
+                "dy_scale": SB,
+                "w_shape": np.array([filters, channels // group, *kernel]),
+            },
+            {"x_values": x_values, "dy_values": LOG4},
+        ),
+    }
+    for op in ops:
+        inputs, attributes = cases[op]
+        yield op, inputs, {**attributes, **shared}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_convolutions(name):
+    for op, inputs, attributes in convolutions(GEOMETRIES[name]):
+        check(op, inputs, (), attributes)
+
+
+@pytest.mark.parametrize(
+    "name", ["3x3", "asymmetric", "dilated", "depthwise", "pointwise", "3-d", "all padding around"]
+)
+@pytest.mark.parametrize(("zx", "zw"), [(5, 0), (0, -3), (-2, 7), (131072, -131072)])
+def test_padding_is_worth_zero_with_zero_points(name, zx, zw):
+    for op, inputs, attributes in convolutions(GEOMETRIES[name], zx, zw):
+        check(op, inputs, (), attributes)
+
+
+def test_signed_activations():
+    for op, inputs, attributes in convolutions(GEOMETRIES["asymmetric"]):
+        if "x" in inputs:
+            inputs["x"] = codes(np.random.default_rng(9), inputs["x"].array.shape, "int4", -8)
+            attributes["x_values"] = INT4
+        check(op, inputs, (), attributes)
+
+
+def test_more_images_than_fit_the_cache_at_once():
+    """Images are unpacked some megabytes at a time; compared with the same images one by one."""
+    geometry = (5, 16, 3, (150, 150), (3, 3), (2, 1), (1, 1, 1, 1), (1, 1), 1)
+    for op, inputs, attributes in convolutions(geometry, ops=("QConv", "QConvInputGrad")):
+        name = "x" if op == "QConv" else "dy"
+        whole = run(op, inputs, (), attributes, threads=2)[0]
+        for n in (0, 4):
+            one = dict(inputs)
+            one[name] = Codes(inputs[name].array[n : n + 1], inputs[name].element_type)
+            if op == "QConvInputGrad":
+                one["x_shape"] = np.array([1, geometry[1], *geometry[3]])
+            np.testing.assert_array_equal(run(op, one, (), attributes)[0][0], whole[n])
+
+
+def test_weight_gradient_beyond_32_bits():
+    """More than 2^31 in a sum: 15 * 4096 at each of 70,000 positions; also several chunks."""
+    x = Codes(np.full((1, 1, 250, 280), 15), "uint4")
+    dy = Codes(np.full((1, 2, 250, 280), 7), "uint4")
+    inputs = {
+        "x": x,
+        "x_scale": F(1),
+        "x_zero_point": NONE,
+        "dy": dy,
+        "dy_scale": F(1),
+        "w_shape": np.array([2, 1, 1, 1]),
+    }
+    attributes = {
+        "strides": (1, 1),
+        "pads": (0, 0, 0, 0),
+        "dilations": (1, 1),
+        "group": 1,
+        "x_values": UINT4,
+        "dy_values": LOG4,
+    }
+    assert (run("QConvWeightGrad", inputs, (), attributes)[0] == F(15 * 4096 * 70000)).all()
+
+
+def test_what_is_given_is_used():
+    """One code off by one changes the result: the comparison can fail."""
+    for op, inputs, attributes in convolutions(GEOMETRIES["3x3"]):
+        before = run(op, inputs, (), attributes)[0]
+        name = "x" if "x" in inputs else "dy"
+        changed = inputs[name].array.copy()
+        changed.flat[changed.size // 2] ^= 1
+        after = run(op, {**inputs, name: Codes(changed, inputs[name].element_type)}, (), attributes)[0]
+        assert (before != after).any()

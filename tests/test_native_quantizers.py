@@ -1,0 +1,143 @@
+"""Scale rules, quantisers and the PACT gradient: the kernel has the bits of the function body."""
+
+import numpy as np
+import pytest
+from native import check, codes, needs_library, run, using
+
+pytestmark = needs_library
+F = np.float32
+SIZES = [(), (1,), (2,), (7,), (8,), (15,), (255,), (257,), (3, 5, 7), (16385,), (2, 16384 + 3), (0,), (4, 0)]
+TINY, HUGE = F(1e-38), F(3.0e38)
+
+
+def sample(shape, seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal(shape) * np.exp(rng.normal(0, 2, shape)) * scale).astype(F)
+
+
+ODD_TENSORS = {
+    "zeros": np.zeros((3, 5), F),
+    "minus zeros": -np.zeros((3, 5), F),
+    "constant": np.full((9,), 0.3, F),
+    "negative constant": np.full((9,), -2.5, F),
+    "one sign": np.abs(sample((40,))) + F(5),
+    "two values": np.where(np.arange(30) % 2, F(0.7), F(-0.7)),
+    "far from zero": F(1000) + sample((50,), scale=1e-3),
+    "denormal": np.array([1e-44, -3e-42, 0], F),
+    "tiny": sample((33,), scale=1e-30),
+    "huge": np.array([HUGE, -HUGE, 1], F),
+    "powers of two": np.ldexp(F(1), np.arange(-60, 60)).astype(F),
+}
+
+
+@pytest.mark.parametrize("op", ["SawbScale", "AbsMaxScale", "MinMaxScale", "GradientScale"])
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_scale_of_random_tensors(op, shape):
+    check(op, {"x": sample(shape, 1)})
+
+
+@pytest.mark.parametrize("op", ["SawbScale", "AbsMaxScale", "MinMaxScale", "GradientScale"])
+@pytest.mark.parametrize("name", ODD_TENSORS)
+def test_scale_of_odd_tensors(op, name):
+    check(op, {"x": ODD_TENSORS[name]})
+
+
+@pytest.mark.parametrize("e", [-100, -87, -3, 0, 60, 126])
+def test_gradient_scale_at_its_threshold(e):
+    edge = F(2.5) * np.ldexp(F(1), e).astype(F)
+    for m in (edge, np.nextafter(edge, F(np.inf)), np.nextafter(edge, F(0))):
+        if np.isfinite(m):
+            check("GradientScale", {"x": np.array([m, 0], F)})
+    check(
+        "GradientScale",
+        {"x": np.array([edge if np.isfinite(edge) else HUGE], F)},
+        attributes={"threshold": 2.0},
+    )
+
+
+@pytest.mark.parametrize("top", [0, 1, 4096, 2.0**-87, 2.0**115, 3])
+@pytest.mark.parametrize("m", [0, 1.25, 2.5, 2.6, 1.2, 5e3, 10240, 1e-30, 3e38])
+def test_learned_scale(top, m):
+    check("LearnedGradientScale", {"x": np.array([0, -m], F), "top": F(top)})
+
+
+SCALES = np.exp(np.random.default_rng(7).normal(0, 3, 8)).astype(F)
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_quantisers_of_random_tensors(shape):
+    x = sample(shape, 2)
+    for scale in SCALES[:2]:
+        check("QuantizeInt4", {"x": x, "scale": scale}, ["codes"])
+        check("QuantizeAffine", {"x": x, "scale": scale, "zero_point": np.int32(-5)}, ["codes"])
+        check("QuantizePact", {"x": x, "alpha": scale}, ["codes"])
+        check("QuantizePactSigned", {"x": x, "alpha": scale}, ["codes"])
+        for phase in (0, 1):
+            check("QuantizeLog4", {"x": x, "scale": scale}, ["codes"], {"phase": phase})
+
+
+def neighbours(values):
+    values = np.asarray(values, F).ravel()
+    around = [values, np.nextafter(values, F(np.inf)), np.nextafter(values, F(-np.inf))]
+    return np.concatenate([*around, *(-v for v in around)])
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_neighbours_of_thresholds(scale):
+    """A kernel that multiplied by 1 / scale would differ here."""
+    halves = neighbours((np.arange(-9, 18) + F(0.5)) * scale)
+    whole = neighbours(np.arange(-9, 18) * scale)
+    x = np.concatenate([halves, whole, [0, -0.0, HUGE, -HUGE, TINY]]).astype(F)
+    check("QuantizeInt4", {"x": x, "scale": scale}, ["codes"])
+    check("QuantizePact", {"x": x, "alpha": F(15) * scale}, ["codes"])
+    check("QuantizePactSigned", {"x": x, "alpha": F(7) * scale}, ["codes"])
+    for zero_point in (0, 3, -(2**17)):
+        check("QuantizeAffine", {"x": x, "scale": scale, "zero_point": np.int32(zero_point)}, ["codes"])
+    grid = neighbours([0.625 * 4**k * float(scale) for k in range(7)])
+    for phase in (0, 1):
+        check(
+            "QuantizeLog4",
+            {"x": np.concatenate([grid, 2 * grid]), "scale": scale},
+            ["codes"],
+            {"phase": phase},
+        )
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize(("element_type", "top"), [("uint4", 15), ("int4", 7)])
+def test_pact_grad(shape, element_type, top):
+    rng = np.random.default_rng(3)
+    n = int(np.prod(shape))
+    extreme = codes(rng, shape, element_type)
+    extreme.array = np.asarray(
+        np.where(rng.random(shape) < 0.5, rng.choice([top, -top if top == 7 else 0], shape), extreme.array)
+    )
+    mask = rng.integers(0, 256, (n + 7) // 8).astype(np.uint8)
+    inputs = {"dy": sample(shape, 4), "codes": extreme, "mask": mask}
+    both = check("PactGrad", inputs, attributes={"top": top})
+    for i, name in enumerate(["dx", "dalpha"]):  # the other one is not wanted
+        np.testing.assert_array_equal(run("PactGrad", inputs, (), {"top": top}, [name])[0], both[i])
+
+
+def test_pact_grad_keeps_minus_zero_and_gives_plus_zero():
+    dy = np.array([-0.0, -1, 2], F)
+    dx, _ = check(
+        "PactGrad",
+        {
+            "dy": dy,
+            "codes": codes(np.random.default_rng(0), (3,), "uint4"),
+            "mask": np.array([0b001], np.uint8),
+        },
+        attributes={"top": 15},
+    )
+    assert dx.view(np.uint32).tolist() == [0x80000000, 0, 0]
+
+
+def test_masks_and_scales_may_be_unwanted():
+    x = sample((50,), 5)
+    for op in ("QuantizePact", "QuantizePactSigned"):
+        whole = check(op, {"x": x, "alpha": F(0.9)}, ["codes"])
+        for i, name in enumerate(["codes", "scale", "mask"]):
+            with using("scalar"):
+                only = run(op, {"x": x, "alpha": F(0.9)}, ["codes"], None, [name])
+            np.testing.assert_array_equal(only[0], whole[i])
