@@ -15,13 +15,14 @@ def average_pool(graph: gs.Graph) -> int:
     before        ``y = AveragePool(x)``
     after         ``y = Conv(x, 1 / kernel size, group = channels)``; where the average leaves
                   padding out, the sum is divided by a sum of ones
-    leaves alone  an unknown number of channels; ``ceil_mode``
+    leaves alone  an unknown number of channels; ``ceil_mode``; more than two dimensions
+                  (see ``flat_convolutions``)
     ============  ==================================================================================
     """
     count = 0
     for node in list(graph.nodes):
         shape = node.inputs[0].shape if is_standard(node, "AveragePool") else None
-        if shape is not None and isinstance(shape[1], int) and not node.attrs.get("ceil_mode", 0):
+        if shape is not None and len(shape) <= 4 and isinstance(shape[1], int) and not node.attrs.get("ceil_mode", 0):
             _replace(graph, node, shape[1])
             count += 1
     if count:

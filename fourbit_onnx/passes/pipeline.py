@@ -19,6 +19,7 @@ from fourbit_onnx.passes.expand import expand
 from fourbit_onnx.passes.explicit_pads import explicit_pads
 from fourbit_onnx.passes.find_parameters import find_parameters
 from fourbit_onnx.passes.finish import finish
+from fourbit_onnx.passes.flat_convolutions import flat_convolutions
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.quantize import quantize
@@ -74,10 +75,11 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     """The training-ready float graph without a loss, and what its tensors are for."""
     graph = standardize(model)
     training_form(graph)
-    average_pool(graph)  # before explicit_pads, which sees its Conv
+    roles = find_parameters(graph, freeze)
+    average_pool(graph)  # after find_parameters, or its constant weights would be trained
     explicit_pads(graph)
     regular_matmul(graph)
-    return graph, find_parameters(graph, freeze)
+    return graph, roles
 
 
 def build(model: onnx.ModelProto, options: Options) -> Compiled:
@@ -94,6 +96,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
 
     plain = _copy(graph)
     quantize(graph, roles, plan)
+    flat_convolutions(graph)  # what is still a float Conv
     for clip in roles.clips:
         roles.values[clip] = np.array(options.initial_clip, np.float32)
 
