@@ -103,11 +103,30 @@ def test_interleave(name, address, count):
     assert (out[4 * count :] == 0xEE).all(), "wrote past the end"
 
 
+@pytest.mark.parametrize(("name", "address"), variants("quantize") + variants("quantize_log4"))
+@pytest.mark.parametrize("count", [0, 1, 2, 31, 255, 256, 257, 511])
+def test_codes_are_packed_low_nibble_first_and_an_odd_tail_is_zero(name, address, count):
+    x = np.full(count, 3, np.float32)  # int4 3; above 0.625 and 2.5: log4 2
+    x[::2] = 1  # int4 1; log4 1
+    out = np.full(count + REACH, 0xEE, np.uint8)
+    f = ctypes.c_float
+    if "log4" in name:
+        function(address, P, N, f, P)(x.ctypes.data, count, 1, out.ctypes.data)
+    else:
+        function(address, P, N, f, f, f, f, P)(x.ctypes.data, count, 1, 0, -7, 7, out.ctypes.data)
+    expected = np.full((count + 1) // 2, 0x21 if "log4" in name else 0x31)
+    if count % 2:
+        expected[-1] = 1
+    np.testing.assert_array_equal(out[: len(expected)], expected)
+    assert (out[len(expected) :] == 0xEE).all(), "wrote past the end"
+
+
 @needs_library
 def test_a_fast_variant_ran():
     """All variants but scalar skipped would be green too; an x86-64 machine of this century has AVX2."""
     assert "scalar" in ISAS
     names = library.table().variants()
-    assert {"dot", "column_sums", "unpack", "interleave"} == {n.rsplit("_", 1)[0] for n in names}
+    kernels = {"dot", "column_sums", "unpack", "interleave", "quantize", "quantize_log4"}
+    assert kernels == {n.rsplit("_", 1)[0] for n in names}
     assert len(ISAS) > 1 or "dot_avx2" not in names
     assert (library.table().rows, library.table().cols) == (ROWS, COLS)

@@ -185,7 +185,7 @@ def test_signed_activations():
 
 def test_more_images_than_fit_the_cache_at_once():
     """Images are unpacked some megabytes at a time; compared with the same images one by one."""
-    geometry = (5, 16, 3, (150, 150), (3, 3), (2, 1), (1, 1, 1, 1), (1, 1), 1)
+    geometry = (5, 48, 48, (150, 150), (3, 3), (2, 1), (1, 1, 1, 1), (1, 1), 1)  # 1.1 MB an image
     for op, inputs, attributes in convolutions(geometry, ops=("QConv", "QConvInputGrad")):
         name = "x" if op == "QConv" else "dy"
         whole = run(op, inputs, (), attributes, threads=2)[0]

@@ -7,6 +7,7 @@
 #include "base/isa.h"
 #include "kernels/bytes/bytes.h"
 #include "kernels/dot/dot.h"
+#include "kernels/elements/elements.h"
 
 namespace fourbit {
 namespace {
@@ -56,7 +57,9 @@ extern "C" __attribute__((visibility("default"))) const fourbit::FourbitKernels*
   entry("dot_" #suffix, isa, dot_##suffix),                        \
       entry("column_sums_" #suffix, isa, column_sums_##suffix),    \
       entry("unpack_" #suffix, isa, unpack_##suffix),              \
-      entry("interleave_" #suffix, isa, interleave_##suffix),
+      entry("interleave_" #suffix, isa, interleave_##suffix),      \
+      entry("quantize_" #suffix, isa, elements_##suffix.quantize), \
+      entry("quantize_log4_" #suffix, isa, elements_##suffix.quantize_log4),
 #include "kernels/variants.inc"
 #undef FOURBIT_KERNEL
   };
