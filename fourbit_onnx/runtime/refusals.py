@@ -34,7 +34,7 @@ def explain(error: Exception, path: Path, where: str = "") -> str:
     if operator == "Gather" and node.endswith(_BODY_REFUSES):
         return f"{prefix}{_body_refusal(path, node)}; {_REMEDY}"
     if "ai.fourbit" in message:
-        return f"{prefix}{message} (node {node!r}); {_REMEDY}"
+        return f"{prefix}{message}{_what_it_reads(path, node)}; {_REMEDY}"
     if operator.startswith("Gather") and "out of data bounds" in message:
         return f"{prefix}{operator} {node!r}: {message}; the data has an index that the model's table lacks"
     return f"{prefix}{operator} {node!r} failed: {message}"
@@ -59,6 +59,15 @@ def _body_refusal(path: Path, failed: str) -> str:
         return f"{operator}: its input has a NaN or an infinity"
     scale = f" (or {site.input[1]!r} is not finite and positive)" if len(site.input) > 1 else ""
     return f"{operator} {site.name!r}: {site.input[0]!r} has a NaN or an infinity{scale}"
+
+
+def _what_it_reads(path: Path, name: str) -> str:
+    """The tensor that a kernel's status calls x, w or dy, by its name in the graph."""
+    try:
+        inputs = [node.input[0] for node in onnx.load(path).graph.node if node.name == name]
+    except Exception:  # as above
+        inputs = []
+    return f" (it reads {inputs[0]!r})" if inputs else ""
 
 
 def _outer_tensors(path: Path, failed: str) -> set[str]:
