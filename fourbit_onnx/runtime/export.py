@@ -1,0 +1,117 @@
+"""A trained model for any onnxruntime: 4-bit weights in the file, standard operators only."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.checker
+import onnx.helper
+import onnx.inliner
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts import manifest as files
+from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.runtime import folding, plain_products
+
+WEIGHTS = ("int4", "int8", "float")
+
+
+def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelProto:
+    """Write the trained model of ``folder`` to ``output``.
+
+    Products are sums of codes, as in ``eval_model.onnx``: standard Conv and MatMul on integer-valued floats
+    are exact, and so the exported model gives the same bits, product by product (with ``minmax``, whose
+    zero points make larger integers, up to float32 rounding).
+
+    Raises:
+        ArtifactError: The folder is damaged, a clip was never calibrated, or the file cannot be written.
+    """
+    if weights not in WEIGHTS:
+        raise ArtifactError(f"no weight type {weights!r}; there are: {', '.join(WEIGHTS)}")
+    manifest = files.read(folder)
+    state = checkpoint.read(folder).tensors
+    if unset := [clip for clip in manifest.clips if not float(state[clip]) > 0]:
+        raise ArtifactError(
+            f"the clip {unset[0]!r} has no value yet; train the model first: fourbit train {folder} --data DATA"
+        )
+    try:
+        model = onnx.load(folder / files.EVAL_MODEL)
+    except Exception as error:
+        raise ArtifactError(f"{folder / files.EVAL_MODEL} cannot be read; make the folder again with fourbit convert") from error
+    graph = gs.import_onnx(model)
+    graph.functions = []
+    _embed(graph, state)
+    wanted = [tensor for tensor in graph.outputs if tensor.name in manifest.outputs]
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.name in manifest.inputs or not wanted]
+    graph.outputs = wanted or [tensor for tensor in graph.outputs if tensor.name == manifest.loss_output]
+    graph.cleanup().toposort()
+    codes = folding.fold_weights(graph, model, state)
+    plain_products.plain_products(graph)
+    graph.cleanup().toposort()
+    graph.name = "inference"
+    result = _finish(graph, model, codes, weights)
+    _write(result, output)
+    return result
+
+
+def _embed(graph: gs.Graph, state: dict[str, npt.NDArray[np.generic]]) -> None:
+    """Inputs that are state become initialisers; a clip's value is as good as constant now."""
+    for tensor in list(graph.inputs):
+        if tensor.name in state:
+            graph.inputs.remove(tensor)
+            tensor.to_constant(np.asarray(state[tensor.name]))
+
+
+def _finish(graph: gs.Graph, source: onnx.ModelProto, codes: list[str], weights: str) -> onnx.ModelProto:
+    model = gs.export_onnx(graph, do_type_check=False)
+    del model.functions[:]
+    left = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    model.functions.extend(function for function in source.functions if function.name in left)
+    if left:
+        model = onnx.inliner.inline_local_functions(model, True)
+    for tensor in model.graph.initializer:
+        if tensor.name in codes and weights == "int4":
+            array = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, onnx.TensorProto.INT4, array.shape, array.ravel()))
+        elif tensor.name in codes and weights == "float":
+            array = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), tensor.name))
+    if weights == "float":
+        for node in model.graph.node:
+            if node.op_type == "DequantizeLinear" and node.input[0] in codes:
+                node.op_type = "Identity"
+                del node.input[1:]
+                del node.attribute[:]
+        unused = [tensor for tensor in model.graph.initializer if tensor.name == folding.UNIT]
+        for tensor in unused:
+            model.graph.initializer.remove(tensor)
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", 21))
+    model.ir_version = 10
+    model.producer_name = "fourbit_onnx"
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _write(model: onnx.ModelProto, output: Path) -> None:
+    """All or nothing: beside its place first, then renamed."""
+    temporary = ""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(model.SerializeToString())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(output)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink(missing_ok=True)
+        raise ArtifactError(f"cannot write {output}: {error.strerror or error}; nothing was left behind") from error
