@@ -81,4 +81,5 @@ def encode(
 
 def decode(codes: ArrayLike, scale: Scalar, phase: int = EVEN) -> NDArray[np.float32]:
     """The numbers that ``codes`` (0..15) stand for: ``VALUES[code]`` times the scale of the phase."""
-    return np.asarray(VALUES[np.asarray(codes, np.uint8)] * phase_scale(scale, phase), np.float32)
+    with np.errstate(over="ignore"):  # beyond float32: infinite, as IEEE has it
+        return np.asarray(VALUES[np.asarray(codes, np.uint8)] * phase_scale(scale, phase), np.float32)

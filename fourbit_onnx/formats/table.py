@@ -71,6 +71,8 @@ def find(name: str) -> Format:
 def decode(codes: ArrayLike, scale: Scalar, row: Format, zero_point: int = 0) -> NDArray[np.float32]:
     """The numbers that ``codes`` stand for: ``scale * (values[code] - zero_point)``, one rounding to float32.
 
+    Beyond float32 it is infinite, as IEEE has it.
+
     Args:
         codes: Integers; only the low four bits are read, so int8 and uint8 codes do alike.
         scale: Of the tensor, float32.
@@ -79,4 +81,5 @@ def decode(codes: ArrayLike, scale: Scalar, row: Format, zero_point: int = 0) ->
     """
     nibbles = np.asarray(codes, np.int64) & 15
     integers = np.asarray(row.values, np.int64)[nibbles] - zero_point
-    return np.asarray(integers.astype(np.float32) * np.float32(scale), np.float32)
+    with np.errstate(over="ignore"):
+        return np.asarray(integers.astype(np.float32) * np.float32(scale), np.float32)
