@@ -95,6 +95,12 @@ GEOMETRIES = {
     "groups": (2, 12, 26, (6, 5), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2),
     "depthwise": (2, 7, 7, (9, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 7),
     "depthwise, stride, multiplier": (2, 3, 6, (9, 8), (5, 3), (2, 2), (2, 1, 1, 0), (1, 1), 3),
+    "depthwise, long rows": (2, 3, 3, (4, 85), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 3),
+    "depthwise, long rows, stride": (1, 2, 2, (5, 131), (3, 5), (1, 2), (1, 2, 1, 2), (1, 3), 2),
+    "depthwise, pointwise": (2, 5, 10, (3, 11), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 5),
+    "depthwise, 1-d": (2, 3, 3, (40,), (7,), (1,), (6, 0), (1,), 3),
+    "depthwise, 3-d": (1, 2, 4, (4, 5, 6), (2, 3, 2), (2, 1, 1), (0, 1, 0, 1, 1, 1), (1, 2, 1), 2),
+    "groups of two and two": (2, 6, 6, (7, 6), (3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 3),
     "1-d": (3, 4, 8, (17,), (3,), (2,), (0, 1), (1,), 1),
     "1-d, one position": (5, 9, 4, (3,), (3,), (1,), (0, 0), (1,), 1),
     "3-d": (1, 2, 3, (4, 5, 6), (2, 3, 2), (1, 2, 1), (0, 1, 0, 1, 1, 1), (1, 1, 2), 1),
@@ -167,7 +173,17 @@ def test_convolutions(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["3x3", "asymmetric", "dilated", "depthwise", "pointwise", "3-d", "all padding around"]
+    "name",
+    [
+        "3x3",
+        "asymmetric",
+        "dilated",
+        "depthwise",
+        "depthwise, stride, multiplier",
+        "pointwise",
+        "3-d",
+        "all padding around",
+    ],
 )
 @pytest.mark.parametrize(("zx", "zw"), [(5, 0), (0, -3), (-2, 7), (131072, -131072)])
 def test_padding_is_worth_zero_with_zero_points(name, zx, zw):

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/conv/small_groups.h"
 #include "kernels/conv/sources.h"
 #include "kernels/conv/weights.h"
 
@@ -70,6 +71,7 @@ int64_t images_at_a_time(const Images& one, const Planes& planes, const Grid& gr
 }  // namespace
 
 void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale, float* y, const Host& host) {
+  if (is_small(g, x, w)) return small_conv(g, x, w, scale, y, host);
   const Planes a_planes = unsigned_planes(w.values, w.zero_point, false);
   const Planes b_planes = signed_planes(x.values, x.zero_point);
   const Grid grid = forward_grid(g);
@@ -101,6 +103,7 @@ void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale
 
 void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w, float scale, float* dx,
                      const Host& host) {
+  if (is_small(g, dy, w)) return small_conv_input_grad(g, dy, w, scale, dx, host);
   const Planes a_planes = unsigned_planes(w.values, w.zero_point, false);
   const Planes b_planes = signed_planes(dy.values, dy.zero_point);
   const std::vector<Phase> phases = backward_phases(g);
@@ -140,6 +143,7 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
 
 void conv_weight_grad(const ConvGeometry& g, const Operand& x, const Operand& dy, float scale, float* dw,
                       const Host& host) {
+  if (is_small(g, x, dy)) return small_conv_weight_grad(g, x, dy, scale, dw, host);
   const Planes a_planes = unsigned_planes(x.values, x.zero_point, true);
   const Planes b_planes = signed_planes(dy.values, dy.zero_point);
   const Grid grid = forward_grid(g);

@@ -55,6 +55,12 @@ inline void copy_words(uint32_t* to, const uint32_t* from, int64_t count) {
 
 }  // namespace
 
+void place_rows(const int16_t* values, const Grid& grid, int16_t* image) {
+  for_each_row(grid, [&](int64_t source, int64_t at, int64_t length) {
+    deal(values + source, length, grid, image + at);
+  });
+}
+
 int64_t quads_size(const Images& s, const Planes& planes, const Grid& grid) {
   return s.images * s.groups * planes.count * divide_up(s.channels, 4) * grid.size * 4;
 }

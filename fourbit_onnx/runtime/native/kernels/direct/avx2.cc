@@ -1,0 +1,2 @@
+#define FOURBIT_DIRECT direct_avx2
+#include "kernels/direct/direct.inl"

@@ -1,0 +1,2 @@
+#define FOURBIT_DIRECT direct_scalar
+#include "kernels/direct/direct.inl"
