@@ -9,6 +9,8 @@ import pytest
 from one_node import Codes, model
 
 from fourbit_onnx.errors import LibraryError
+from fourbit_onnx.ops.reference import REFERENCES
+from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.runtime import library
 
 INT4 = [*range(8), *range(-8, 0)]
@@ -103,9 +105,23 @@ def assert_same_bits(actual, expected):
         np.testing.assert_array_equal(bits(a), bits(e))
 
 
+def reference(op, inputs, code_outputs, attributes):
+    """What NumPy says; codes as float32, as the model gives them."""
+    values = [value.array if isinstance(value, Codes) else value for value in inputs.values()]
+    results = REFERENCES[op](*values, **(attributes or {}))
+    names = FUNCTIONS[op].output
+    results = results if len(names) > 1 else (results,)
+    return [
+        np.asarray(result, np.float32) if name in code_outputs else np.asarray(result)
+        for name, result in zip(names, results, strict=True)
+    ]
+
+
 def check(op, inputs, code_outputs=(), attributes=None, outputs=None):
-    """The kernel gives the bits of the body, on every instruction set, with one and two threads."""
+    """Kernel, body and NumPy give the same bits, on every instruction set, with one and two threads."""
     expected = run(op, inputs, code_outputs, attributes, outputs, native=False)
+    if outputs is None:
+        assert_same_bits(reference(op, inputs, code_outputs, attributes), expected)
     proto = model(op, inputs, code_outputs, attributes, outputs)
     del proto.functions[:]
     values = feeds(inputs)
