@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 
 from fourbit_onnx.errors import ArtifactError
 
@@ -102,8 +103,6 @@ def read(path: Path, entries: list[dict[str, Any]], digest: str) -> dict[str, Ar
     Raises:
         ArtifactError: The file is missing, cut short, or not the one that was announced.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         size, found = path.stat().st_size, hashlib.sha256()
         if size < byte_count(entries):

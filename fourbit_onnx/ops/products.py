@@ -265,40 +265,44 @@ QConvWeightGrad <strides, pads, dilations, group, x_values, dy_values>
 
 
 def _matrices(operand: str) -> str:
-    """Lines that flatten the batch dimensions of int64 ``{operand}v`` and swap the last two if asked to.
+    """Lines that give the values of ``operand`` in float64 as `{operand}_value` [batch, rows, columns].
 
-    The zero point is subtracted after the transposition: ONNX Runtime would fuse Transpose with a
-    MatMul behind it into an operator that it has not for float64.
+    Codes are transposed before the table is read: ONNX Runtime fuses a Transpose in front of MatMul, or
+    of anything that it can swap with one, into an operator that it has not for float64. The branches
+    leave their shape open: a named dimension would be taken to be the same for both operands.
     """
     return f"""
-    {operand}_shape = Shape ({operand}v)
+    {operand}_unit = Constant <value = float {{1}}> ()
+    {operand}_float = DequantizeLinear ({operand}, {operand}_unit)
+    {operand}_code = Cast <to = 7> ({operand}_float)
+    {operand}_shape = Shape ({operand}_code)
     {operand}_batch = Slice ({operand}_shape, zero, minus_two)
     {operand}_batch_padded = Concat <axis = 0> (one, {operand}_batch)
     {operand}_count = ReduceProd <keepdims = 1> ({operand}_batch_padded)
     {operand}_last = Slice ({operand}_shape, minus_two, far)
     {operand}_flat_shape = Concat <axis = 0> ({operand}_count, {operand}_last)
-    {operand}_flat = Reshape <allowzero = 1> ({operand}v, {operand}_flat_shape)
-    {operand}_double = Cast <to = 11> ({operand}_flat)
+    {operand}_flat = Reshape <allowzero = 1> ({operand}_code, {operand}_flat_shape)
     {operand}_trans = Constant <value_int : int = @trans_{operand}> ()
     {operand}_swap = Cast <to = 9> ({operand}_trans)
     {operand}_turned = If ({operand}_swap) <
-        then_branch = swapped_{operand} () => (double[p, q, r] t_{operand}) {{
-            t_{operand} = Transpose <perm = [0, 2, 1]> ({operand}_double)
+        then_branch = swapped_{operand} () => (int64[] t_{operand}) {{
+            t_{operand} = Transpose <perm = [0, 2, 1]> ({operand}_flat)
         }},
-        else_branch = kept_{operand} () => (double[p, q, r] k_{operand}) {{
-            k_{operand} = Identity ({operand}_double)
+        else_branch = kept_{operand} () => (int64[] k_{operand}) {{
+            k_{operand} = Identity ({operand}_flat)
         }}
     >
+    {operand}_table = Constant <value_ints : ints = @{operand}_values> ()
+    {operand}_integer = Gather ({operand}_table, {operand}_turned)
+    {operand}_double = Cast <to = 11> ({operand}_integer)
     {operand}_zero = Cast <to = 11> ({operand}_zero_point)
-    {operand}_value = Sub ({operand}_turned, {operand}_zero)
+    {operand}_value = Sub ({operand}_double, {operand}_zero)
 """
 
 
 Q_MATMUL = function(f"""
 QMatMul <a_values, b_values, trans_a : int = 0, trans_b : int = 0>
     (a, a_scale, a_zero_point, b, b_scale, b_zero_point) => (y) {{
-    {values("a", "a_values", "av")}
-    {values("b", "b_values", "bv")}
     zero = Constant <value = int64[1] {{0}}> ()
     one = Constant <value = int64[1] {{1}}> ()
     two = Constant <value = int64[1] {{2}}> ()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from fourbit_onnx.ops import products, quantizers, scales
+from fourbit_onnx.ops import products, quantizers, random_uniform, scales
 
 FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
     function.name: function
@@ -20,6 +20,7 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         quantizers.QUANTIZE_PACT_SIGNED,
         quantizers.QUANTIZE_LOG4,
         quantizers.PACT_GRAD,
+        random_uniform.RANDOM_UNIFORM,
         products.Q_CONV,
         products.Q_CONV_INPUT_GRAD,
         products.Q_CONV_WEIGHT_GRAD,

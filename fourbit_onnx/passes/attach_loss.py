@@ -40,7 +40,7 @@ def attach_loss(graph: gs.Graph, roles: Roles, loss: str, output: str = "") -> N
     graph.toposort()
 
 
-def _number(name: str, value: object, dtype: object = np.float32) -> gs.Constant:
+def _number(name: str, value: float | Sequence[int], dtype: type[np.generic] = np.float32) -> gs.Constant:
     return gs.Constant(f"loss.{name}", np.array(value, dtype))
 
 

@@ -5,6 +5,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops import sites
+from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.roles import Roles, is_standard
 
@@ -69,7 +70,7 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
     _freeze_unreached(graph, roles)
     sites.register_gradients()
     model = gs.export_onnx(graph, do_type_check=False)
-    model.functions.extend([*sites.SITE_FUNCTIONS.values(), *sites.GRADIENT_FUNCTIONS.values()])
+    model.functions.extend([*sites.SITE_FUNCTIONS.values(), *sites.GRADIENT_FUNCTIONS.values(), RANDOM_UNIFORM])
     if all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     trained = set(roles.parameters)

@@ -2,7 +2,8 @@
 
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import is_standard, replace_everywhere
+from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.without_dropout import without_dropout
 
 
 def evaluation_form(graph: gs.Graph) -> int:
@@ -20,8 +21,4 @@ def evaluation_form(graph: gs.Graph) -> int:
             node.attrs["training_mode"] = 0
             node.outputs = node.outputs[:1]
             count += 1
-        elif is_standard(node, "Dropout"):
-            replace_everywhere(graph, node.outputs[0], node.inputs[0])
-            node.outputs.clear()
-            count += 1
-    return count
+    return count + without_dropout(graph)

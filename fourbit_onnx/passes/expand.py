@@ -1,6 +1,6 @@
 """Float-edge operators become explicit quantisers and 4-bit products."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -86,7 +86,8 @@ class _Site:
             odd = self.builder.quantize_gradient(dy, quantizers.wgrad, self.name)
             self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", lambda to: self._weight_grad(odd, to))
 
-    def _through_clip(self, operand: Operand, grad: gs.Tensor, clip_grad: gs.Tensor, name: str, product) -> None:
+    def _through_clip(self, operand: Operand, grad: gs.Tensor, clip_grad: gs.Tensor, name: str,
+                      product: Callable[[gs.Tensor], None]) -> None:
         """The gradient of an operand; through the clip, if it has one."""
         if operand.mask is None:
             product(grad)
@@ -124,5 +125,5 @@ class _Site:
 
     def _product(self, op: str, name: str, left: tuple[list[gs.Tensor], dict[str, list[int]]],
                  right: tuple[list[gs.Tensor], dict[str, list[int]]], rest: Sequence[gs.Tensor], to: gs.Tensor,
-                 attributes: dict[str, object]) -> None:
-        self.builder.node(op, name, [*left[0], *right[0], *rest], [to], attributes | left[1] | right[1])
+                 attributes: Mapping[str, object]) -> None:
+        self.builder.node(op, name, [*left[0], *right[0], *rest], [to], {**attributes, **left[1], **right[1]})

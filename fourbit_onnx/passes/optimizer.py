@@ -58,7 +58,8 @@ def optimizer_model(
     op = {"sgd": "SgdUpdate", "adamw": "AdamWUpdate"}[optimizer.kind]
     inputs = [helper.make_tensor_value_info("learning_rate", TensorProto.FLOAT, []),
               helper.make_tensor_value_info("step", TensorProto.INT64, [])]
-    outputs, nodes = [], []
+    outputs: list[onnx.ValueInfoProto] = []
+    nodes: list[onnx.NodeProto] = []
     updates: dict[str, str] = {}
     moments: dict[str, str] = {}
     shapes = {name: roles.values[name].shape for name in roles.parameters}

@@ -13,6 +13,7 @@ from fourbit_onnx.artifacts.manifest import Manifest
 from fourbit_onnx.passes.attach_loss import attach_loss
 from fourbit_onnx.passes.average_pool import average_pool
 from fourbit_onnx.passes.calibration import calibration
+from fourbit_onnx.passes.counted_dropout import counted_dropout
 from fourbit_onnx.passes.differentiate import check_trainable, differentiate
 from fourbit_onnx.passes.evaluation_form import evaluation_form
 from fourbit_onnx.passes.expand import expand
@@ -29,6 +30,7 @@ from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.passes.share_quantizers import share_quantizers
 from fourbit_onnx.passes.standardize import standardize
 from fourbit_onnx.passes.training_form import training_form
+from fourbit_onnx.passes.without_dropout import without_dropout
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
 
@@ -106,6 +108,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     share_quantizers(forward)
     evaluation = finish(forward, "evaluation", [roles.loss, *roles.metrics.values(), *_own(forward, roles)])
 
+    counted_dropout(graph, roles)  # the evaluation graph has none
     if any(site.precision == "fp16" for site in plan.sites):
         scale_loss(graph, roles)
     training_graph, gradients = differentiate(graph, roles)
@@ -123,6 +126,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     clips: dict[str, str] = {}
     calibration_model = None
     if roles.clips:
+        without_dropout(plain)
         plain, clips = calibration(plain, roles)
         calibration_model = finish(plain, "calibration", list(clips.values()))
     manifest = Manifest(

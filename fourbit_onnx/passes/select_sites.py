@@ -123,6 +123,7 @@ def _describe(node: gs.Node, roles: Roles) -> Site:
     site.weights = _count(w.shape) if is_weight(w, roles) else 0
     site.activations = _count(x.shape)
     y, out = node.outputs[0].shape, 0
+    site.shapes = {name: None if shape is None else list(shape) for name, shape in (("x", x.shape), ("w", w.shape), ("y", y))}
     if is_standard(node, "Conv") and y is not None and _known(w.shape):
         out = _count(y)
         site.macs = out * math.prod(w.shape[1:])

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+from pathlib import Path
+
+from fourbit_onnx.errors import ArtifactError
 
 # The six quantisation points, in the order of the three products.
 POINTS = ("fwd.x", "fwd.w", "dgrad.dy", "dgrad.w", "wgrad.x", "wgrad.dy")
@@ -23,6 +26,7 @@ class Site:
         macs: Multiply-accumulates of the forward product for one sample; 0 if shapes are unknown.
         weights: Elements of ``w`` if it is a weight.
         activations: Elements of ``x`` for one sample; 0 if unknown.
+        shapes: ``x``, ``w`` and ``y`` to their sizes, a name where any size will do; None for an unknown rank.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Site:
     macs: int = 0
     weights: int = 0
     activations: int = 0
+    shapes: dict[str, list[int | str] | None] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -55,18 +60,45 @@ class Plan:
     def stored_bytes(self) -> float:
         """Bytes that the sites keep of their inputs from forward to backward, for one sample.
 
-        4 bits a code and 1 bit of mask against 32 bits for a site in high precision.
+        4 bits a code and 1 bit of mask; 16 bits for a site in FP16, 32 for one in float32.
         """
-        bits = {"4-bit": 4, "fp16": 16, "fp32": 32}
+        return self._stored({"4-bit": 4, "fp16": 16, "fp32": 32})
+
+    @property
+    def float_bytes(self) -> float:
+        """What `stored_bytes` would be if every site were in float32."""
+        return self._stored({})
+
+    def _stored(self, bits: dict[str, int]) -> float:
         total = 0.0
         seen: set[tuple[str, str]] = set()
         for site in self.sites:
             if (site.x, site.precision) not in seen:
                 seen.add((site.x, site.precision))
-                masked = "pact" in site.points.get("fwd.x", "")
-                total += site.activations * (bits[site.precision] + masked) / 8
+                masked = bool(bits) and "pact" in site.points.get("fwd.x", "")
+                total += site.activations * (bits.get(site.precision, 32) + masked) / 8
         return total
 
     def to_json(self) -> str:
         """The plan as JSON text."""
         return json.dumps(dataclasses.asdict(self) | {"four_bit_share": self.share}, indent=2) + "\n"
+
+
+def read(path: Path) -> Plan:
+    """The plan in a file that `Plan.to_json` made.
+
+    Raises:
+        ArtifactError: It cannot be read, or is no plan.
+    """
+    remedy = "make the folder again with fourbit convert"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in dataclasses.fields(Site)}
+        sites = [Site(**{name: value for name, value in site.items() if name in known}) for site in fields["sites"]]
+        plan = Plan(fields["recipe"], sites)
+        _ = plan.share, plan.stored_bytes  # a field of a wrong type shows here
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror or error}); {remedy}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged: it is no precision plan; {remedy}") from error
+    return plan

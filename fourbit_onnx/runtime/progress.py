@@ -10,7 +10,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -43,10 +42,9 @@ class Display:
         if show is not False and self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=10),  # all fits 80 columns
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[numbers]}"),
-                TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
             )
@@ -70,7 +68,7 @@ class Display:
                 self._task,
                 description=f"epoch {epoch + 1}/{self._epochs}",
                 completed=step,
-                numbers=f"{_text(means)} {rate:.0f}/s",
+                numbers=f"{_text(means, 3)} {rate:.0f}/s",
             )
 
     def epoch(self, epoch: int, record: Mapping[str, float]) -> None:
@@ -82,5 +80,6 @@ class Display:
         self._console.print(line, highlight=False, soft_wrap=True)
 
 
-def _text(numbers: Mapping[str, float]) -> str:
-    return " ".join(f"{name} {number:.4g}" for name, number in numbers.items() if name != "skipped" or number)
+def _text(numbers: Mapping[str, float], digits: int = 4) -> str:
+    shown = {name: number for name, number in numbers.items() if name != "skipped" or number}
+    return " ".join(f"{name} {number:.{digits}g}" for name, number in shown.items())

@@ -4,6 +4,7 @@
 None if it is not known. Every schedule begins with a linear warm-up: its step k has factor (k + 1) / warmup.
 """
 
+import ast
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -101,6 +102,18 @@ def named(name: str, warmup: int = 0) -> Schedule:
     if warmup < 0:
         raise TrainingError(f"a warm-up of {warmup} steps; 0 is none")
     return SCHEDULES[name](warmup=warmup)
+
+
+def restored(text: str) -> Schedule | None:
+    """The schedule whose ``repr`` is ``text``; None if it is none of these."""
+    try:
+        call = ast.parse(text, mode="eval").body
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            options = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            return SCHEDULES[call.func.id.lower()](**options)
+    except (SyntaxError, ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def _warm_up(step: int, warmup: int) -> float:

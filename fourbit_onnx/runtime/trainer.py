@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fourbit_onnx.artifacts.manifest import Manifest
 from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.data import batches
@@ -19,6 +21,9 @@ from fourbit_onnx.runtime.history import History
 from fourbit_onnx.runtime.loop import Loop
 from fourbit_onnx.runtime.progress import Display
 from fourbit_onnx.runtime.schedules import Schedule
+from fourbit_onnx.runtime.session import value
+
+RANDOM_STATE = "random_state"  # of dropout; see passes/counted_dropout.py
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +112,7 @@ class Trainer:
         evaluation: Any = None,
         seed: int = 0,
         resume: bool = False,
-        progress: bool | None = None,
+        progress: bool | Display | None = None,
         checkpoint_every: int | None = None,
         calibration_batches: int = calibration.BATCHES,
     ) -> History:
@@ -126,7 +131,8 @@ class Trainer:
             evaluation: Data as ``train``, evaluated after every epoch.
             seed: Seed of the order of the samples.
             resume: Go on from the checkpoint; otherwise the folder must hold an untrained model.
-            progress: True shows the progress on stderr, False does not, None does if that is a terminal.
+            progress: True shows the progress on stderr, False does not, None does if that is a terminal; or
+                a display of your own.
             checkpoint_every: Write the checkpoint after so many steps too; 0: never write one.
             calibration_batches: How many batches the first values of PACT clips come from.
 
@@ -156,7 +162,9 @@ class Trainer:
             resume,
         )
         done = self._engine.now.progress.step
-        with Display(progress, epochs=epochs, total=total, done=done) as display:
+        if not isinstance(progress, Display):
+            progress = Display(progress, epochs=epochs, total=total, done=done)
+        with progress as display:
             return Loop(
                 self._engine,
                 source,
@@ -190,9 +198,10 @@ class Trainer:
             for name in ("epochs", "learning_rate", "schedule"):
                 if old.get(name) != new[name]:
                     _log.warning("resumed with %s %s; it was %s", name, new[name], old.get(name))
-        self._engine.now = Now(
-            self._engine.now.values, dataclasses.replace(now, settings=settings, seed=seed)
-        )
+        values = dict(self._engine.now.values)
+        if RANDOM_STATE in values and not now.step:  # the step is counted in the low half
+            values[RANDOM_STATE] = value(np.array((seed % 2**31) << 32, np.int64))
+        self._engine.now = Now(values, dataclasses.replace(now, settings=settings, seed=seed))
 
     def _source(self, data: Any, batch_size: int | None, seed: int | None = None) -> Batches:
         fixed = fixed_batch(self.specs)

@@ -17,6 +17,7 @@ from fourbit_onnx.ops.reference.quantizers import (
     quantize_pact,
     quantize_pact_signed,
 )
+from fourbit_onnx.ops.reference.random import random_uniform
 from fourbit_onnx.ops.reference.scales import (
     abs_max_scale,
     gradient_scale,
@@ -37,6 +38,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QuantizePactSigned": quantize_pact_signed,
     "QuantizeLog4": quantize_log4,
     "PactGrad": pact_grad,
+    "RandomUniform": random_uniform,
     "QConv": q_conv,
     "QConvInputGrad": q_conv_input_grad,
     "QConvWeightGrad": q_conv_weight_grad,
@@ -59,5 +61,6 @@ __all__ = [
     "quantize_log4",
     "quantize_pact",
     "quantize_pact_signed",
+    "random_uniform",
     "sawb_scale",
 ]

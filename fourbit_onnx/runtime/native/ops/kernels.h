@@ -143,4 +143,16 @@ class QConvWeightGrad final : public ConvOperator {
 // Throws if `bad` >= 0: x[bad], by its index in the shape, is not finite.
 void refuse_bad(const char* name, const Tensor& x, int64_t bad);
 
+// Random numbers (random.cc)
+
+class RandomUniform final : public Operator {
+ public:
+  explicit RandomUniform(const Attributes& attributes)
+      : stream_(static_cast<uint32_t>(attributes.integer("stream", 0))) {}
+  void compute(const Context& context) const override;
+
+ private:
+  uint32_t stream_;
+};
+
 }  // namespace fourbit

@@ -20,6 +20,7 @@ const std::vector<Definition>& definitions() {
       {"QuantizePactSigned",   make<QuantizePactSigned>,   {f, f},                         {int4, f, bits}},
       {"QuantizeLog4",         make<QuantizeLog4>,         {f, f},                         {uint4, f}},
       {"PactGrad",             make<PactGrad>,             {f, codes, bits},               {f, f}},
+      {"RandomUniform",        make<RandomUniform>,        {i64, i64},                     {f}},
       {"QConv",                make<QConv>,                {codes, f, i32, codes, f, i32}, {f}},
       {"QConvInputGrad",       make<QConvInputGrad>,       {codes, f, codes, f, i32, i64}, {f}},
       {"QConvWeightGrad",      make<QConvWeightGrad>,      {codes, f, i32, codes, f, i64}, {f}},

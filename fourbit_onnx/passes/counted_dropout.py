@@ -1,0 +1,61 @@
+"""``Dropout``  →  a mask from a counter, so that a resumed run drops what an uninterrupted one would."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
+
+STATE = "random_state"
+
+
+def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
+    """Replace Dropout, whose random numbers live inside a session and cannot be saved.
+
+    ============  ===================================================================================
+    before        ``y, mask = Dropout(x, ratio, training_mode)``
+    after         ``u = ai.fourbit.RandomUniform(Shape(x), random_state)``;
+                  ``y = Mul(x, Div(Cast(GreaterOrEqual(u, ratio)), 1 - ratio))``; the state goes up by 1
+    leaves alone  a Dropout whose mask is read
+    ============  ===================================================================================
+
+    A dropout node is known by its place: the first has stream 0, the next stream 1.
+    """
+    nodes = [node for node in graph.nodes if is_standard(node, "Dropout") and not any(
+        mask.outputs for mask in list(node.outputs)[1:])]
+    if not nodes:
+        return 0
+    state, new_state = gs.Variable(STATE, np.int64, []), gs.Variable(f"{STATE}.new", np.int64, [])
+    one = gs.Constant(f"{STATE}.one", np.array(1, np.int64))
+    graph.nodes.append(gs.Node("Add", f"{STATE}/next", {}, [state, one], [new_state]))
+    graph.inputs.append(state)
+    graph.outputs.append(new_state)
+    roles.quantizer_state[STATE] = new_state.name
+    roles.values[STATE] = np.array(0, np.int64)
+    for stream, node in enumerate(nodes):
+        _replace(graph, node, state, stream)
+    graph.cleanup().toposort()
+    return len(nodes)
+
+
+def _replace(graph: gs.Graph, node: gs.Node, state: gs.Tensor, stream: int) -> None:
+    x, ratio = node.inputs[0], node.inputs[1]
+    shape = x.shape
+
+    def new(op: str, name: str, inputs: list[gs.Tensor], dtype: object = np.float32, size: object = shape,
+            domain: str | None = None, **attributes: object) -> gs.Variable:
+        result = gs.Variable(f"{node.name}.{name}", dtype, size)
+        graph.nodes.append(gs.Node(op, f"{node.name}/{name}", dict(attributes), inputs, [result], domain=domain))
+        return result
+
+    sizes = new("Shape", "shape", [x], np.int64, None if shape is None else [len(shape)])
+    uniform = new("RandomUniform", "uniform", [sizes, state], domain=DOMAIN, stream=stream)
+    kept = new("GreaterOrEqual", "kept", [uniform, ratio], np.bool_)
+    ones = new("Cast", "ones", [kept], to=1)
+    share = new("Sub", "share", [gs.Constant(f"{node.name}.one", np.array(1, np.float32)), ratio], size=[])
+    mask = new("Div", "mask", [ones, share])
+    y = new("Mul", "dropped", [x, mask])
+    replace_everywhere(graph, node.outputs[0], y)
+    if any(node.outputs[0] is tensor for tensor in graph.outputs):
+        y.name = node.outputs[0].name
+    node.outputs.clear()
