@@ -71,7 +71,11 @@ def convert(
         loss=loss,
         loss_output=loss_output,
         optimizer=Optimizer(
-            optimizer, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, clip_decay=clip_decay,
+            optimizer,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            clip_decay=clip_decay,
             max_norm=max_norm,
         ),
         keep=tuple(keep),

@@ -25,7 +25,9 @@ class Codes:
         self.array, self.element_type = np.asarray(array), element_type
 
 
-def model(op, inputs: Mapping[str, object], code_outputs=(), attributes=None, outputs=None) -> onnx.ModelProto:
+def model(
+    op, inputs: Mapping[str, object], code_outputs=(), attributes=None, outputs=None
+) -> onnx.ModelProto:
     """The one-node graph of ``op``; ``inputs`` by name in the function's order."""
     function = FUNCTIONS[op]
     unit = helper.make_tensor("unit", TensorProto.FLOAT, [], [1.0])
@@ -33,10 +35,13 @@ def model(op, inputs: Mapping[str, object], code_outputs=(), attributes=None, ou
     for name, value in inputs.items():
         names.append(name)
         if isinstance(value, Codes):
-            graph_inputs.append(helper.make_tensor_value_info(f"{name}.f", TensorProto.FLOAT, value.array.shape))
+            graph_inputs.append(
+                helper.make_tensor_value_info(f"{name}.f", TensorProto.FLOAT, value.array.shape)
+            )
             nodes.append(
-                helper.make_node("QuantizeLinear", [f"{name}.f", "unit"], [name],
-                                 output_dtype=FOUR_BIT[value.element_type])
+                helper.make_node(
+                    "QuantizeLinear", [f"{name}.f", "unit"], [name], output_dtype=FOUR_BIT[value.element_type]
+                )
             )
         else:
             array = np.asarray(value)
@@ -60,8 +65,17 @@ def model(op, inputs: Mapping[str, object], code_outputs=(), attributes=None, ou
     )
 
 
-def run(op, inputs, code_outputs=(), attributes=None, outputs=None, *, library: Path | None = None,
-        threads=1, save=""):
+def run(
+    op,
+    inputs,
+    code_outputs=(),
+    attributes=None,
+    outputs=None,
+    *,
+    library: Path | None = None,
+    threads=1,
+    save="",
+):
     """The outputs of ``op``, on its function body or, with ``library``, on the native kernel."""
     options = ort.SessionOptions()
     options.log_severity_level = 4

@@ -39,7 +39,7 @@ class Manifest:
         quantizer_state: Gradient scales and loss scale, input to output of ``training_model.onnx``.
         moments: State of the optimiser, input to output of ``optimizer_model.onnx``.
         updates: Parameter to output of ``optimizer_model.onnx``.
-        skip: Boolean output of the training graph and input of the optimiser: false skips the step; "" if none.
+        skip: Boolean output of the training graph, input of the optimiser: false skips the step; "" if none.
     """
 
     recipe: str
@@ -77,7 +77,9 @@ def read(folder: Path) -> Manifest:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ArtifactError(f"{folder} is not an artifact folder (no readable {MANIFEST}); {remedy}") from error
+        raise ArtifactError(
+            f"{folder} is not an artifact folder (no readable {MANIFEST}); {remedy}"
+        ) from error
     except ValueError as error:
         raise ArtifactError(f"{path} is damaged ({error}); {remedy}") from error
     if not isinstance(fields, dict) or fields.get("version") != VERSION:

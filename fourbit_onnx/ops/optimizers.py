@@ -2,7 +2,8 @@
 
 from fourbit_onnx.ops.text import function
 
-# The update of PyTorch's SGD: g = grad + decay * p;  m = momentum * m + g;  p = p - rate * (m, or g + momentum * m).
+# The update of PyTorch's SGD: g = grad + decay * p;  m = momentum * m + g;
+# p = p - rate * (m, or g + momentum * m).
 SGD_UPDATE = function("""
 SgdUpdate <momentum : float = 0.9, nesterov : int = 0, weight_decay : float = 0.0>
     (p, gradient, rate, step, m) => (new_p, new_m) {

@@ -12,14 +12,15 @@ output channels per group times kernel elements); MatMul in float64 is exact for
 from fourbit_onnx.ops.text import function, values
 
 _CONV = """
-        <strides : ints = @strides, pads : ints = @pads, dilations : ints = @dilations, group : int = @group>"""
+        <strides : ints = @strides, pads : ints = @pads, dilations : ints = @dilations,
+         group : int = @group>"""
 
 _UNPADDED = """
         <strides : ints = @strides, dilations : ints = @dilations, group : int = @group>"""
 
 
 def _bytes(value: str, offset: int, result: str) -> str:
-    """Lines that shift int64 ``value`` by ``offset`` into uint8 ``result``, whose zero point is ``offset``."""
+    """Lines that shift int64 ``value`` by ``offset``, the zero point, into uint8 ``result``."""
     return f"""
     {result}_offset = Constant <value = int64 {{{offset}}}> ()
     {result}_shifted = Add ({value}, {result}_offset)
@@ -171,7 +172,8 @@ QConvInputGrad <strides, pads, dilations, group, dy_values, w_values>
 def _weight_grad_sum(x: str, result: str) -> str:
     """Lines that sum ``x`` times both planes of dy over batch and positions; int64 ``result``."""
     conv = """
-        <strides : ints = @dilations, pads : ints = @pads, dilations : ints = @strides, group : int = @group>"""
+        <strides : ints = @dilations, pads : ints = @pads, dilations : ints = @strides,
+         group : int = @group>"""
     return f"""
     {result}_low32 = ConvInteger {conv} ({x}, low_kernel, xb_zero, low_byte_zero)
     {result}_high32 = ConvInteger {conv} ({x}, high_kernel, xb_zero, high_byte_zero)
@@ -255,7 +257,7 @@ QConvWeightGrad <strides, pads, dilations, group, x_values, dy_values>
     cut_flat = Reshape <allowzero = 1> (cut, cut_shape)
     turned = Transpose <perm = [1, 0, 2]> (cut_flat)
     found = Reshape <allowzero = 1> (turned, w_shape)
-    element_count = Size (dyv)                  # ConvInteger leaves its output unset if there is nothing to sum
+    element_count = Size (dyv)    # ConvInteger leaves its output unset if there is nothing to sum
     nothing = Constant <value = int64 {{0}}> ()
     empty = Equal (element_count, nothing)
     total = Where (empty, nothing, found)

@@ -25,7 +25,8 @@ def _mix(h: str, result: str) -> str:
 """
 
 
-# key = mix(mix(mix(counter low) ^ counter high) ^ stream);  h = mix(mix(i low ^ mix(key ^ 1)) ^ i high ^ mix(key ^ 2))
+# key = mix(mix(mix(counter low) ^ counter high) ^ stream);
+# h = mix(mix(i low ^ mix(key ^ 1)) ^ i high ^ mix(key ^ 2))
 RANDOM_UNIFORM = function(f"""
 RandomUniform <stream : int = 0> (shape, counter) => (u) {{
     two15 = Constant <value = int64 {{32768}}> ()

@@ -30,8 +30,14 @@ def attach_loss(graph: gs.Graph, roles: Roles, loss: str, output: str = "") -> N
     if prediction.dtype != np.float32:
         raise GraphError(f"output {wanted!r} is {prediction.dtype}, a loss needs float32")
 
-    def node(op: str, inputs: Sequence[gs.Tensor], name: str, dtype: object = np.float32,
-             shape: Sequence[int | str] | None = None, **attributes: object) -> gs.Variable:
+    def node(
+        op: str,
+        inputs: Sequence[gs.Tensor],
+        name: str,
+        dtype: object = np.float32,
+        shape: Sequence[int | str] | None = None,
+        **attributes: object,
+    ) -> gs.Variable:
         result = gs.Variable(name, dtype, shape)
         graph.nodes.append(gs.Node(op, f"loss/{name}", dict(attributes), list(inputs), [result]))
         return result
@@ -69,22 +75,33 @@ def _cross_entropy(graph: gs.Graph, roles: Roles, prediction: gs.Variable, node:
         scores = scores.inputs[0].inputs[0]  # the loss has a softmax of its own
     shape = scores.shape or prediction.shape
     if not shape or len(shape) < 2:
-        raise GraphError(f"cross_entropy needs an output (batch, classes, ...), {prediction.name!r} has shape {shape}")
+        raise GraphError(
+            f"cross_entropy needs an output (batch, classes, ...), {prediction.name!r} has shape {shape}"
+        )
     if len(shape) == 3:
         labels = _target(graph, roles, np.int64, shape[:2])
         classes = shape[2] if isinstance(shape[2], int) else None
         if classes is None:
-            raise GraphError(f"cross_entropy needs a known number of classes, {prediction.name!r} has shape {shape}")
+            raise GraphError(
+                f"cross_entropy needs a known number of classes, {prediction.name!r} has shape {shape}"
+            )
         rows = _number("rows", [-1, classes], np.int64)
         scores = node("Reshape", [scores, rows], "loss.scores", shape=["rows", classes])
-        flat_labels = node("Reshape", [labels, _number("column", [-1], np.int64)], "loss.labels", np.int64, ["rows"])
+        flat_labels = node(
+            "Reshape", [labels, _number("column", [-1], np.int64)], "loss.labels", np.int64, ["rows"]
+        )
     else:
         flat_labels = labels = _target(graph, roles, np.int64, [shape[0], *shape[2:]])
     result = gs.Variable("loss", np.float32, [])
     log_probability = gs.Variable("loss.log_probability", np.float32, scores.shape)
     graph.nodes.append(
-        gs.Node("SoftmaxCrossEntropyLoss", "loss/cross_entropy", {"reduction": "mean"}, [scores, flat_labels],
-                [result, log_probability])
+        gs.Node(
+            "SoftmaxCrossEntropyLoss",
+            "loss/cross_entropy",
+            {"reduction": "mean"},
+            [scores, flat_labels],
+            [result, log_probability],
+        )
     )
     best = node("ArgMax", [scores], "loss.best", np.int64, axis=1, keepdims=0)
     right = node("Equal", [best, flat_labels], "loss.right", np.bool_)

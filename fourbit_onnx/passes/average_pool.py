@@ -22,7 +22,12 @@ def average_pool(graph: gs.Graph) -> int:
     count = 0
     for node in list(graph.nodes):
         shape = node.inputs[0].shape if is_standard(node, "AveragePool") else None
-        if shape is not None and len(shape) <= 4 and isinstance(shape[1], int) and not node.attrs.get("ceil_mode", 0):
+        if (
+            shape is not None
+            and len(shape) <= 4
+            and isinstance(shape[1], int)
+            and not node.attrs.get("ceil_mode", 0)
+        ):
             _replace(graph, node, shape[1])
             count += 1
     if count:
@@ -33,7 +38,9 @@ def average_pool(graph: gs.Graph) -> int:
 def _replace(graph: gs.Graph, node: gs.Node, channels: int) -> None:
     x, y = node.inputs[0], node.outputs[0]
     kernel = list(node.attrs["kernel_shape"])
-    attributes = {key: node.attrs[key] for key in ("strides", "pads", "dilations", "auto_pad") if key in node.attrs}
+    attributes = {
+        key: node.attrs[key] for key in ("strides", "pads", "dilations", "auto_pad") if key in node.attrs
+    }
     attributes |= {"kernel_shape": kernel, "group": channels}
     padded = any(node.attrs.get("pads", ())) or str(node.attrs.get("auto_pad", "NOTSET")).startswith("SAME")
     counted = padded and not node.attrs.get("count_include_pad", 0)
@@ -44,8 +51,13 @@ def _replace(graph: gs.Graph, node: gs.Node, channels: int) -> None:
         graph.nodes.append(gs.Node("Conv", f"{node.name}/average", attributes, [x, weight], [y]))
         return
     total, shape, ones, number = (
-        gs.Variable(f"{node.name}.{name}", dtype) for name, dtype in
-        (("sum", np.float32), ("shape", np.int64), ("ones", np.float32), ("count", np.float32))
+        gs.Variable(f"{node.name}.{name}", dtype)
+        for name, dtype in (
+            ("sum", np.float32),
+            ("shape", np.int64),
+            ("ones", np.float32),
+            ("count", np.float32),
+        )
     )
     total.shape = number.shape = y.shape
     ones.shape = x.shape

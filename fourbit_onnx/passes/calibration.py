@@ -25,7 +25,9 @@ def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]
     one = gs.Constant("calibration.one", np.array(1, np.int64))
     last = gs.Constant("calibration.last", np.array(-1, np.int64))
 
-    def node(op: str, name: str, inputs: list[gs.Tensor], dtype: object = np.float32, **attributes: object) -> gs.Variable:
+    def node(
+        op: str, name: str, inputs: list[gs.Tensor], dtype: object = np.float32, **attributes: object
+    ) -> gs.Variable:
         result = gs.Variable(name, dtype)
         graph.nodes.append(gs.Node(op, name, dict(attributes), inputs, [result]))
         return result

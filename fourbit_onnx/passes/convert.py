@@ -14,7 +14,9 @@ from fourbit_onnx.passes.load import load
 from fourbit_onnx.passes.pipeline import Compiled, Options, build
 
 
-def convert(model: Path | onnx.ModelProto, output: Path, options: Options, *, overwrite: bool = False) -> Compiled:
+def convert(
+    model: Path | onnx.ModelProto, output: Path, options: Options, *, overwrite: bool = False
+) -> Compiled:
     """Write the artifact folder of ``model``.
 
     The folder appears only when it is complete: it is written beside its place and renamed.
@@ -27,7 +29,9 @@ def convert(model: Path | onnx.ModelProto, output: Path, options: Options, *, ov
     if output.exists() and not overwrite:
         raise ArtifactError(f"{output} exists; choose another folder, or overwrite it with --force")
     if output.exists() and any(output.iterdir()) and not (output / files.MANIFEST).exists():
-        raise ArtifactError(f"{output} is not an artifact folder, so it is not overwritten; choose another folder")
+        raise ArtifactError(
+            f"{output} is not an artifact folder, so it is not overwritten; choose another folder"
+        )
     compiled = build(load(model) if isinstance(model, Path) else model, options)
     temporary = None
     try:
@@ -39,7 +43,9 @@ def convert(model: Path | onnx.ModelProto, output: Path, options: Options, *, ov
             shutil.rmtree(output)
         temporary.rename(output)
     except OSError as error:
-        raise ArtifactError(f"cannot write {output}: {error.strerror or error}; nothing was left behind") from error
+        raise ArtifactError(
+            f"cannot write {output}: {error.strerror or error}; nothing was left behind"
+        ) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -21,8 +21,11 @@ def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
 
     A dropout node is known by its place: the first has stream 0, the next stream 1.
     """
-    nodes = [node for node in graph.nodes if is_standard(node, "Dropout") and not any(
-        mask.outputs for mask in list(node.outputs)[1:])]
+    nodes = [
+        node
+        for node in graph.nodes
+        if is_standard(node, "Dropout") and not any(mask.outputs for mask in list(node.outputs)[1:])
+    ]
     if not nodes:
         return 0
     state, new_state = gs.Variable(STATE, np.int64, []), gs.Variable(f"{STATE}.new", np.int64, [])
@@ -42,10 +45,19 @@ def _replace(graph: gs.Graph, node: gs.Node, state: gs.Tensor, stream: int) -> N
     x, ratio = node.inputs[0], node.inputs[1]
     shape = x.shape
 
-    def new(op: str, name: str, inputs: list[gs.Tensor], dtype: object = np.float32, size: object = shape,
-            domain: str | None = None, **attributes: object) -> gs.Variable:
+    def new(
+        op: str,
+        name: str,
+        inputs: list[gs.Tensor],
+        dtype: object = np.float32,
+        size: object = shape,
+        domain: str | None = None,
+        **attributes: object,
+    ) -> gs.Variable:
         result = gs.Variable(f"{node.name}.{name}", dtype, size)
-        graph.nodes.append(gs.Node(op, f"{node.name}/{name}", dict(attributes), inputs, [result], domain=domain))
+        graph.nodes.append(
+            gs.Node(op, f"{node.name}/{name}", dict(attributes), inputs, [result], domain=domain)
+        )
         return result
 
     sizes = new("Shape", "shape", [x], np.int64, None if shape is None else [len(shape)])

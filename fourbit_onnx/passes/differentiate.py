@@ -11,15 +11,21 @@ from fourbit_onnx.passes.roles import Roles, is_standard
 
 # Operators for which ONNX Runtime 1.19.2 has a gradient and a CPU kernel for it.
 TRAINABLE = frozenset(
-    "Abs Add BatchNormalization Cast Clip Concat Conv Cos Div Dropout Erf Exp Expand Flatten Gather "
-    "GatherElements GatherND Gelu Gemm GlobalAveragePool Identity LayerNormalization LeakyRelu Log LogSoftmax MatMul "
-    "Max MaxPool Min Mul Neg Pad Pow Reciprocal ReduceL2 ReduceLogSumExp ReduceMean ReduceSum Relu Reshape "
-    "ScatterElements ScatterND Sigmoid Sin Slice Softmax SoftmaxCrossEntropyLoss Split Sqrt Squeeze Sub Tanh Tile "
-    "TopK Transpose Trilu Unsqueeze Where LSTM".split()
+    """
+    Abs Add BatchNormalization Cast Clip Concat Conv Cos Div Dropout Erf Exp Expand Flatten Gather
+    GatherElements GatherND Gelu Gemm GlobalAveragePool Identity LayerNormalization LeakyRelu Log LogSoftmax
+    LSTM MatMul Max MaxPool Min Mul Neg Pad Pow Reciprocal ReduceL2 ReduceLogSumExp ReduceMean ReduceSum Relu
+    Reshape ScatterElements ScatterND Sigmoid Sin Slice Softmax SoftmaxCrossEntropyLoss Split Sqrt Squeeze Sub
+    Tanh Tile TopK Transpose Trilu Unsqueeze Where
+    """.split()  # noqa: SIM905
 )
 # Results without a gradient by nature: they stop it, as in every framework.
-_STOPS = frozenset("Shape Size ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or IsNaN IsInf "
-                   "NonZero ConstantOfShape Range".split())
+_STOPS = frozenset(
+    """
+    Shape Size ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or IsNaN IsInf NonZero
+    ConstantOfShape Range
+    """.split()  # noqa: SIM905
+)
 
 
 def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
@@ -36,7 +42,9 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
         if any(id(tensor) in needed for tensor in node.outputs):
             needed.update(id(tensor) for tensor in node.inputs)
             known = node.domain == DOMAIN or is_standard(node, *TRAINABLE)
-            if not known and not (node.domain == "com.microsoft" and node.op in ("Gelu", "FastGelu", "QuickGelu")):
+            if not known and not (
+                node.domain == "com.microsoft" and node.op in ("Gelu", "FastGelu", "QuickGelu")
+            ):
                 found.append(node)
     return found[::-1]
 
@@ -50,7 +58,8 @@ def check_trainable(graph: gs.Graph, roles: Roles) -> None:
     if bad := untrainable(graph, roles):
         ops = sorted({f"{node.domain}::{node.op}" if node.domain else node.op for node in bad})
         raise GraphError(
-            f"{', '.join(ops)} cannot be trained on the CPU (first node: {bad[0].name!r}, {len(bad)} in all); "
+            f"{', '.join(ops)} cannot be trained on the CPU "
+            f"(first node: {bad[0].name!r}, {len(bad)} in all); "
             "replace it in the model before the export, or freeze the weights before it with --freeze"
         )
 
@@ -70,7 +79,9 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
     _freeze_unreached(graph, roles)
     sites.register_gradients()
     model = gs.export_onnx(graph, do_type_check=False)
-    model.functions.extend([*sites.SITE_FUNCTIONS.values(), *sites.GRADIENT_FUNCTIONS.values(), RANDOM_UNIFORM])
+    model.functions.extend(
+        [*sites.SITE_FUNCTIONS.values(), *sites.GRADIENT_FUNCTIONS.values(), RANDOM_UNIFORM]
+    )
     if all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
     trained = set(roles.parameters)
@@ -84,7 +95,9 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
         built = onnx.load_model_from_string(gradients.get_model())
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
-        raise GraphError(f"ONNX Runtime cannot differentiate the model: {lines[-1] if lines else error}") from error
+        raise GraphError(
+            f"ONNX Runtime cannot differentiate the model: {lines[-1] if lines else error}"
+        ) from error
     finally:
         set_default_logger_severity(2)  # ONNX Runtime's default; there is no way to ask
     del built.functions[:]
@@ -92,7 +105,10 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
     outputs = {tensor.name for tensor in result.outputs}
     found = {name: f"{name}_grad" for name in roles.parameters if f"{name}_grad" in outputs}
     if missing := [name for name in roles.parameters if name not in found]:
-        raise GraphError(f"ONNX Runtime built no gradient for {', '.join(map(repr, missing[:5]))}; freeze them with --freeze")
+        raise GraphError(
+            f"ONNX Runtime built no gradient for {', '.join(map(repr, missing[:5]))}; "
+            "freeze them with --freeze"
+        )
     return result, found
 
 

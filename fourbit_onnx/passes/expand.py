@@ -20,20 +20,23 @@ _GEOMETRY = ("strides", "pads", "dilations", "group")
 def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     """Replace every site, and its backward operator if there is one.
 
-    ============  =============================================================================================
+    ============  ============================================================================================
     before        ``y, link = Conv(x, x_clip, w, w_clip);  dx, dc, dw = ConvGrad(dy, x, ..., link)``
     after         ``QuantizePact(x)``, ``SawbScale(w)``, ``QuantizeInt4(w)``, ``y = QConv(codes)``;
                   ``GradientScale(dy)``, ``QuantizeLog4(dy)`` even and odd, ``QConvInputGrad``,
                   ``QConvWeightGrad``, ``dx, dc = PactGrad``
     leaves alone  everything that is not ``ai.fourbit``
-    ============  =============================================================================================
+    ============  ============================================================================================
 
     The backward pass reads the codes of the forward pass, so that the float activation can be freed.
     """
     by_name = {site.name: site for site in plan.sites}
     forward = [node for node in graph.nodes if node.domain == DOMAIN and node.op in GRADIENTS]
-    backward = {node.inputs[5].name: node for node in graph.nodes
-                if node.domain == DOMAIN and node.op in GRADIENTS.values()}
+    backward = {
+        node.inputs[5].name: node
+        for node in graph.nodes
+        if node.domain == DOMAIN and node.op in GRADIENTS.values()
+    }
     builder = OperandBuilder(graph, roles)
     for node in forward:
         site = by_name[str(node.attrs["site"])]
@@ -69,7 +72,9 @@ class _Site:
         y = self.node.outputs[0]
         if self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
-            self._product("QConv", f"{self.name}/forward", self.qx.full("x"), self.qw.full("w"), [], y, attributes)
+            self._product(
+                "QConv", f"{self.name}/forward", self.qx.full("x"), self.qw.full("w"), [], y, attributes
+            )
         else:
             trans = (self.node.attrs.get("trans_a", 0), self.node.attrs.get("trans_b", 0))
             self._matmul(f"{self.name}/forward", self.qx, self.qw, trans, y)
@@ -86,23 +91,36 @@ class _Site:
             odd = self.builder.quantize_gradient(dy, quantizers.wgrad, self.name)
             self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", lambda to: self._weight_grad(odd, to))
 
-    def _through_clip(self, operand: Operand, grad: gs.Tensor, clip_grad: gs.Tensor, name: str,
-                      product: Callable[[gs.Tensor], None]) -> None:
+    def _through_clip(
+        self,
+        operand: Operand,
+        grad: gs.Tensor,
+        clip_grad: gs.Tensor,
+        name: str,
+        product: Callable[[gs.Tensor], None],
+    ) -> None:
         """The gradient of an operand; through the clip, if it has one."""
         if operand.mask is None:
             product(grad)
             return
         raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)
         product(raw)
-        self.builder.node("PactGrad", f"{name}/clip", [raw, operand.codes, operand.mask], [grad, clip_grad],
-                          {"top": max(FORMATS[operand.format].values)})
+        self.builder.node(
+            "PactGrad",
+            f"{name}/clip",
+            [raw, operand.codes, operand.mask],
+            [grad, clip_grad],
+            {"top": max(FORMATS[operand.format].values)},
+        )
 
     def _input_grad(self, dy: Operand, to: gs.Tensor) -> None:
         name = f"{self.name}/input_grad"
         if self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.x, f"{self.name}.x_shape")
-            self._product("QConvInputGrad", name, dy.symmetric("dy"), self.qw.full("w"), [shape], to, attributes)
+            self._product(
+                "QConvInputGrad", name, dy.symmetric("dy"), self.qw.full("w"), [shape], to, attributes
+            )
         elif self.node.attrs.get("trans_a", 0):
             self._matmul(name, self.qw, dy, (self.node.attrs.get("trans_b", 0), 1), to)
         else:
@@ -113,7 +131,9 @@ class _Site:
         if self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.w, f"{self.name}.w_shape")
-            self._product("QConvWeightGrad", name, self.qx.full("x"), dy.symmetric("dy"), [shape], to, attributes)
+            self._product(
+                "QConvWeightGrad", name, self.qx.full("x"), dy.symmetric("dy"), [shape], to, attributes
+            )
         elif self.node.attrs.get("trans_b", 0):
             self._matmul(name, dy, self.qx, (1, self.node.attrs.get("trans_a", 0)), to)
         else:
@@ -123,7 +143,14 @@ class _Site:
         attributes = {"trans_a": trans[0], "trans_b": trans[1]}
         self._product("QMatMul", name, a.full("a"), b.full("b"), [], to, attributes)
 
-    def _product(self, op: str, name: str, left: tuple[list[gs.Tensor], dict[str, list[int]]],
-                 right: tuple[list[gs.Tensor], dict[str, list[int]]], rest: Sequence[gs.Tensor], to: gs.Tensor,
-                 attributes: Mapping[str, object]) -> None:
+    def _product(
+        self,
+        op: str,
+        name: str,
+        left: tuple[list[gs.Tensor], dict[str, list[int]]],
+        right: tuple[list[gs.Tensor], dict[str, list[int]]],
+        rest: Sequence[gs.Tensor],
+        to: gs.Tensor,
+        attributes: Mapping[str, object],
+    ) -> None:
         self.builder.node(op, name, [*left[0], *right[0], *rest], [to], {**attributes, **left[1], **right[1]})

@@ -45,7 +45,9 @@ def _explicit(node: gs.Node) -> None:
     node.attrs = attributes
 
 
-def _same(attributes: dict[str, list[int]], shape: list[int | str] | None, *, upper: bool) -> list[int] | None:
+def _same(
+    attributes: dict[str, list[int]], shape: list[int | str] | None, *, upper: bool
+) -> list[int] | None:
     """Pads that make the output ``ceil(input / stride)`` long; None if that depends on the input's size."""
     begins, ends = [], []
     for axis, kernel in enumerate(attributes["kernel_shape"]):

@@ -10,8 +10,19 @@ from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
 
 # Inputs that are settings of an operator, not weights: (operator, first such input).
-_SETTINGS = {"Clip": 1, "Resize": 1, "Pad": 1, "Dropout": 1, "Pow": 1, "Range": 0, "OneHot": 0, "Upsample": 1,
-             "Expand": 1, "Where": 9, "Reshape": 1}
+_SETTINGS = {
+    "Clip": 1,
+    "Resize": 1,
+    "Pad": 1,
+    "Dropout": 1,
+    "Pow": 1,
+    "Range": 0,
+    "OneHot": 0,
+    "Upsample": 1,
+    "Expand": 1,
+    "Where": 9,
+    "Reshape": 1,
+}
 
 
 def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
@@ -50,7 +61,9 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
         new.dtype, new.shape = np.dtype(np.float32), list(roles.values[name].shape)
         graph.outputs.append(new)
     if not roles.parameters:
-        raise GraphError("the model has no float32 weights to train; export it with its weights (export_params=True)")
+        raise GraphError(
+            "the model has no float32 weights to train; export it with its weights (export_params=True)"
+        )
     return roles
 
 
@@ -61,7 +74,9 @@ def _running_statistic(tensor: gs.Tensor, readers: list[gs.Node]) -> gs.Tensor |
             for place in (3, 4):
                 if node.inputs[place] is tensor:
                     if len(readers) > 1:
-                        raise GraphError(f"running statistic {tensor.name!r} is read by {len(readers)} nodes, 1 expected")
+                        raise GraphError(
+                            f"running statistic {tensor.name!r} is read by {len(readers)} nodes, 1 expected"
+                        )
                     return node.outputs[place - 2]
     return None
 

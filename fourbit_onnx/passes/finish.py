@@ -12,12 +12,13 @@ from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 
-
 # Gradients that ONNX Runtime keeps in the standard domain, where ONNX does not know them.
 _RUNTIME_OPERATORS = ("MaxPoolGrad", "AveragePoolGrad", "GlobalAveragePoolGrad", "GlobalMaxPoolGrad")
 
 
-def finish(graph: gs.Graph, name: str, outputs: Sequence[str], renamed: Mapping[str, str] | None = None) -> onnx.ModelProto:
+def finish(
+    graph: gs.Graph, name: str, outputs: Sequence[str], renamed: Mapping[str, str] | None = None
+) -> onnx.ModelProto:
     """The model of ``graph`` with the definitions of the operators it uses, checked.
 
     Args:

@@ -20,16 +20,22 @@ def load(path: Path) -> onnx.ModelProto:
     try:
         size = path.stat().st_size
         if size > _LARGEST_PROTOBUF:
-            raise GraphError(f"{path} is larger than 2 GiB, which no ONNX file can be; store its weights as external data")
+            raise GraphError(
+                f"{path} is larger than 2 GiB, which no ONNX file can be; store its weights as external data"
+            )
         model = onnx.load_model(path, load_external_data=False)
     except OSError as error:
         raise GraphError(f"cannot read {path}: {error.strerror or error}") from error
     except GraphError:
         raise
     except Exception as error:  # protobuf's DecodeError lives in a module of varying name
-        raise GraphError(f"{path} is not an ONNX model, or is damaged or truncated; export it again") from error
+        raise GraphError(
+            f"{path} is not an ONNX model, or is damaged or truncated; export it again"
+        ) from error
     if not model.HasField("graph") or not model.graph.node:
-        raise GraphError(f"{path} has no graph with nodes (damaged, truncated, or not an ONNX model); export it again")
+        raise GraphError(
+            f"{path} has no graph with nodes (damaged, truncated, or not an ONNX model); export it again"
+        )
     for tensor in model.graph.initializer:
         if onnx.external_data_helper.uses_external_data(tensor):
             _check_external(tensor, path)
@@ -49,14 +55,18 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
     folder = path.parent.resolve()
     file = (folder / location).resolve()
     if not location or not file.is_relative_to(folder):
-        raise GraphError(f"{path}: the weights of {tensor.name!r} are in {location!r}, outside the model's folder; refused")
+        raise GraphError(
+            f"{path}: the weights of {tensor.name!r} are in {location!r}, outside the model's folder; refused"
+        )
     try:
         offset, length = int(info.get("offset", 0)), int(info.get("length", 0))
         available = file.stat().st_size
     except (OSError, ValueError) as error:
-        raise GraphError(f"{path}: the file {location!r} with the weights of {tensor.name!r} cannot be read") from error
+        raise GraphError(
+            f"{path}: the file {location!r} with the weights of {tensor.name!r} cannot be read"
+        ) from error
     if offset < 0 or length < 0 or offset + length > available:
         raise GraphError(
-            f"{path}: {location!r} has {available} bytes, but {tensor.name!r} is said to end at {offset + length}; "
-            "copy the file again"
+            f"{path}: {location!r} has {available} bytes, but {tensor.name!r} is said "
+            f"to end at {offset + length}; copy the file again"
         )

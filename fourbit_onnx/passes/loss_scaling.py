@@ -32,7 +32,9 @@ def unscale_gradients(graph: gs.Graph, roles: Roles, gradients: dict[str, str]) 
     names = {output: parameter for parameter, output in gradients.items()}
     flags: list[gs.Tensor] = []
 
-    def node(op: str, name: str, inputs: Sequence[gs.Tensor], dtype: object = np.float32, **attributes: object) -> gs.Variable:
+    def node(
+        op: str, name: str, inputs: Sequence[gs.Tensor], dtype: object = np.float32, **attributes: object
+    ) -> gs.Variable:
         result = gs.Variable(name, dtype, [])
         graph.nodes.append(gs.Node(op, f"loss_scale/{name}", dict(attributes), list(inputs), [result]))
         return result

@@ -5,8 +5,25 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.passes.roles import is_standard
 
 _ALWAYS = ("Relu", "Sigmoid", "Softmax", "Abs", "Exp", "Sqrt", "HardSigmoid", "Softplus", "ReduceL2")
-_LIKE_FIRST = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Reshape", "Flatten", "Transpose",
-               "Squeeze", "Unsqueeze", "Identity", "Dropout", "Slice", "Gather", "Expand", "ReduceMean", "Split", "Tile")
+_LIKE_FIRST = (
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+    "Dropout",
+    "Slice",
+    "Gather",
+    "Expand",
+    "ReduceMean",
+    "Split",
+    "Tile",
+)
 _LIKE_ALL = ("Add", "Mul", "Concat", "Min", "Sum", "Div")
 
 

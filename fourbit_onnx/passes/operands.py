@@ -29,7 +29,9 @@ class Operand:
 
     def full(self, name: str) -> Side:
         """Codes, scale and zero point as inputs of a product, and its table of values."""
-        return [self.codes, self.scale, self.zero_point], {f"{name}_values": list(FORMATS[self.format].values)}
+        return [self.codes, self.scale, self.zero_point], {
+            f"{name}_values": list(FORMATS[self.format].values)
+        }
 
     def symmetric(self, name: str) -> Side:
         """The same without the zero point."""
@@ -42,7 +44,10 @@ def _element_type(name: str) -> int:
 
 
 class OperandBuilder:
-    """Adds quantisers to a graph; the same tensor in the same way is quantised once (see ``share_quantizers``)."""
+    """Adds quantisers to a graph.
+
+    The same tensor may be quantised twice in the same way: ``share_quantizers`` sees to that.
+    """
 
     def __init__(self, graph: gs.Graph, roles: Roles) -> None:
         self.graph, self.roles = graph, roles
@@ -55,10 +60,18 @@ class OperandBuilder:
         self.names[name] = self.names.get(name, 0) + 1
         return name if self.names[name] == 1 else f"{name}.{self.names[name]}"
 
-    def node(self, op: str, name: str, inputs: Sequence[gs.Tensor], outputs: Sequence[gs.Tensor],
-             attributes: Mapping[str, object] | None = None) -> None:
+    def node(
+        self,
+        op: str,
+        name: str,
+        inputs: Sequence[gs.Tensor],
+        outputs: Sequence[gs.Tensor],
+        attributes: Mapping[str, object] | None = None,
+    ) -> None:
         """Add one ``ai.fourbit`` node."""
-        self.graph.nodes.append(gs.Node(op, name, dict(attributes or {}), list(inputs), list(outputs), domain=DOMAIN))
+        self.graph.nodes.append(
+            gs.Node(op, name, dict(attributes or {}), list(inputs), list(outputs), domain=DOMAIN)
+        )
 
     def scalar(self, name: str, dtype: object = np.float32) -> gs.Variable:
         """A new tensor without dimensions."""
@@ -81,7 +94,10 @@ class OperandBuilder:
         codes = gs.Variable(f"{name}.codes", _element_type(format), shape)
         if rule == "pact":
             op = "QuantizePact" if format == "uint4" else "QuantizePactSigned"
-            scale, mask = self.scalar(f"{name}.scale"), gs.Variable(f"{name}.mask", np.uint8, [f"{name}.mask_bytes"])
+            scale, mask = (
+                self.scalar(f"{name}.scale"),
+                gs.Variable(f"{name}.mask", np.uint8, [f"{name}.mask_bytes"]),
+            )
             self.node(op, f"{name}/quantize", [tensor, clip], [codes, scale, mask])
             return Operand(format, codes, scale, self.no_zero_point, shape, mask)
         scale = self.scalar(f"{name}.scale")
@@ -99,14 +115,17 @@ class OperandBuilder:
     def quantize_gradient(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> Operand:
         """Quantise the output gradient of a site for one of its two products."""
         if quantizer.format != "log4":
-            return self.quantize(dy, f"{quantizer.format} {quantizer.scale}", f"{site}.dy", gs.Variable.empty())
+            return self.quantize(
+                dy, f"{quantizer.format} {quantizer.scale}", f"{site}.dy", gs.Variable.empty()
+            )
         scale = self._gradient_scale(dy, quantizer, site)
         phase = "odd" if quantizer.phase else "even"
         name = self.unique(f"{site}.dy.{phase}")
         codes = gs.Variable(f"{name}.codes", _element_type("log4"), dy.shape)
         phase_scale = self.scalar(f"{name}.scale")
-        self.node("QuantizeLog4", f"{name}/quantize", [dy, scale], [codes, phase_scale],
-                  {"phase": quantizer.phase})
+        self.node(
+            "QuantizeLog4", f"{name}/quantize", [dy, scale], [codes, phase_scale], {"phase": quantizer.phase}
+        )
         return Operand("log4", codes, phase_scale, self.no_zero_point, dy.shape)
 
     def _gradient_scale(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> gs.Tensor:
@@ -121,7 +140,12 @@ class OperandBuilder:
             self.graph.outputs.append(new_top)
             self.roles.quantizer_state[top.name] = new_top.name
             self.roles.values[top.name] = np.array(0, np.float32)
-            self.node("LearnedGradientScale", f"{site}.dy/scale", [dy, top], [scale, new_top],
-                      {"threshold": quantizer.threshold})
+            self.node(
+                "LearnedGradientScale",
+                f"{site}.dy/scale",
+                [dy, top],
+                [scale, new_top],
+                {"threshold": quantizer.threshold},
+            )
         self.scales[site] = scale
         return scale

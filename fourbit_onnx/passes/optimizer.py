@@ -56,8 +56,10 @@ def optimizer_model(
     First moments (zeros) are added to ``roles.values``.
     """
     op = {"sgd": "SgdUpdate", "adamw": "AdamWUpdate"}[optimizer.kind]
-    inputs = [helper.make_tensor_value_info("learning_rate", TensorProto.FLOAT, []),
-              helper.make_tensor_value_info("step", TensorProto.INT64, [])]
+    inputs = [
+        helper.make_tensor_value_info("learning_rate", TensorProto.FLOAT, []),
+        helper.make_tensor_value_info("step", TensorProto.INT64, []),
+    ]
     outputs: list[onnx.ValueInfoProto] = []
     nodes: list[onnx.NodeProto] = []
     updates: dict[str, str] = {}
@@ -72,7 +74,11 @@ def optimizer_model(
         gradient, clip = gradients[name], name in roles.clips
         inputs += [_float(name, shapes[name]), _float(gradient, shapes[name])]
         if factor:
-            nodes.append(helper.make_node("Mul", [gradient, factor], [f"{name}.clipped_grad"], name=f"{name}/clip_norm"))
+            nodes.append(
+                helper.make_node(
+                    "Mul", [gradient, factor], [f"{name}.clipped_grad"], name=f"{name}/clip_norm"
+                )
+            )
             gradient = f"{name}.clipped_grad"
         state = [f"{name}.{moment}" for moment in _MOMENTS[op]]
         new_state = [f"{moment}.new" for moment in state]
@@ -83,18 +89,35 @@ def optimizer_model(
         if op == "SgdUpdate":
             attributes |= {"momentum": float(optimizer.momentum), "nesterov": int(optimizer.nesterov)}
         else:
-            attributes |= {"beta1": optimizer.betas[0], "beta2": optimizer.betas[1], "epsilon": optimizer.epsilon}
-        nodes.append(helper.make_node(op, [name, gradient, "learning_rate", "step", *state], [raw, *raw_state],
-                                      name=f"{name}/update", domain=DOMAIN, **attributes))
+            attributes |= {
+                "beta1": optimizer.betas[0],
+                "beta2": optimizer.betas[1],
+                "epsilon": optimizer.epsilon,
+            }
+        nodes.append(
+            helper.make_node(
+                op,
+                [name, gradient, "learning_rate", "step", *state],
+                [raw, *raw_state],
+                name=f"{name}/update",
+                domain=DOMAIN,
+                **attributes,
+            )
+        )
         last = raw
         if clip:
             # a clip stays positive: one step can at most halve it
             nodes.append(helper.make_node("Mul", [name, "half"], [f"{name}.half"], name=f"{name}/half"))
-            nodes.append(helper.make_node("Max", [raw, f"{name}.half"], [f"{name}.positive"], name=f"{name}/positive"))
+            nodes.append(
+                helper.make_node("Max", [raw, f"{name}.half"], [f"{name}.positive"], name=f"{name}/positive")
+            )
             last = f"{name}.positive"
         if roles.skip:
             pairs = [(name, last, updates[name]), *zip(state, raw_state, new_state, strict=True)]
-            nodes += [helper.make_node("Where", [roles.skip, new, old], [kept], name=f"{kept}/skip") for old, new, kept in pairs]
+            nodes += [
+                helper.make_node("Where", [roles.skip, new, old], [kept], name=f"{kept}/skip")
+                for old, new, kept in pairs
+            ]
         else:
             nodes.append(helper.make_node("Identity", [last], [updates[name]], name=f"{name}/new"))
         outputs.append(_float(updates[name], shapes[name]))
@@ -106,7 +129,10 @@ def optimizer_model(
     half = helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])
     graph = helper.make_graph(nodes, "optimizer", inputs, outputs, [half])
     model = helper.make_model(
-        graph, ir_version=10, functions=[OPTIMIZER_FUNCTIONS[op]], producer_name="fourbit_onnx",
+        graph,
+        ir_version=10,
+        functions=[OPTIMIZER_FUNCTIONS[op]],
+        producer_name="fourbit_onnx",
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)],
     )
     return model, updates, moments
@@ -121,7 +147,11 @@ def _clip_factor(nodes: list[onnx.NodeProto], gradients: list[str], max_norm: fl
     squares = []
     for gradient in gradients:
         squares.append(f"{gradient}.squares")
-        nodes.append(helper.make_node("ReduceSumSquare", [gradient], [squares[-1]], keepdims=0, name=f"{gradient}/squares"))
+        nodes.append(
+            helper.make_node(
+                "ReduceSumSquare", [gradient], [squares[-1]], keepdims=0, name=f"{gradient}/squares"
+            )
+        )
     nodes.append(helper.make_node("Sum", squares, ["norm.squares"], name="norm/sum"))
     nodes.append(helper.make_node("Sqrt", ["norm.squares"], ["norm"], name="norm/root"))
     for name, value in (("max_norm", max_norm), ("norm.tiny", 1e-12), ("norm.one", 1.0)):

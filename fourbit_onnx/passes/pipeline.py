@@ -119,7 +119,13 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
     state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]
-    outputs = [roles.loss, *roles.metrics.values(), *gradients.values(), *state_outputs, *filter(None, [roles.skip])]
+    outputs = [
+        roles.loss,
+        *roles.metrics.values(),
+        *gradients.values(),
+        *state_outputs,
+        *filter(None, [roles.skip]),
+    ]
     training = finish(training_graph, "training", outputs, renamed)
 
     optimizer, updates, moments = optimizer_model(roles, gradients, options.optimizer)
@@ -130,11 +136,23 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         plain, clips = calibration(plain, roles)
         calibration_model = finish(plain, "calibration", list(clips.values()))
     manifest = Manifest(
-        recipe=options.recipe.name, loss=options.loss, optimizer=options.optimizer.kind,
-        inputs=roles.inputs, targets=roles.targets, outputs=roles.outputs, metrics=roles.metrics,
-        parameters=roles.parameters, gradients=gradients, updates=updates, moments=moments, clips=clips,
-        frozen=roles.frozen, buffers=roles.buffers, quantizer_state=roles.quantizer_state,
-        loss_output=roles.loss, skip=roles.skip,
+        recipe=options.recipe.name,
+        loss=options.loss,
+        optimizer=options.optimizer.kind,
+        inputs=roles.inputs,
+        targets=roles.targets,
+        outputs=roles.outputs,
+        metrics=roles.metrics,
+        parameters=roles.parameters,
+        gradients=gradients,
+        updates=updates,
+        moments=moments,
+        clips=clips,
+        frozen=roles.frozen,
+        buffers=roles.buffers,
+        quantizer_state=roles.quantizer_state,
+        loss_output=roles.loss,
+        skip=roles.skip,
     )
     return Compiled(training, evaluation, optimizer, calibration_model, manifest, plan, roles.values)
 

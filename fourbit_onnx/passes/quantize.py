@@ -44,8 +44,15 @@ class _Builder:
         self.clips: dict[str, gs.Variable] = {}
         self.no_clip = gs.Constant("no_clip", np.array(1, np.float32))
 
-    def new(self, op: str, name: str, inputs: list[gs.Tensor], shape: object, dtype: object = np.float32,
-            **attributes: object) -> gs.Variable:
+    def new(
+        self,
+        op: str,
+        name: str,
+        inputs: list[gs.Tensor],
+        shape: object,
+        dtype: object = np.float32,
+        **attributes: object,
+    ) -> gs.Variable:
         result = gs.Variable(name, dtype, shape)
         self.graph.nodes.append(gs.Node(op, name, dict(attributes), inputs, [result]))
         return result

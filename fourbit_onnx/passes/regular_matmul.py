@@ -33,8 +33,14 @@ class _Rewrite:
     def __init__(self, graph: gs.Graph, node: gs.Node) -> None:
         self.graph, self.node, self.number = graph, node, 0
 
-    def new(self, op: str, inputs: Sequence[gs.Tensor], shape: Sequence[int | str] | None = None,
-            dtype: object = np.float32, **attributes: object) -> gs.Variable:
+    def new(
+        self,
+        op: str,
+        inputs: Sequence[gs.Tensor],
+        shape: Sequence[int | str] | None = None,
+        dtype: object = np.float32,
+        **attributes: object,
+    ) -> gs.Variable:
         self.number += 1
         name = f"{self.node.name}/{op}_{self.number}"
         result = gs.Variable(name, dtype, None if shape is None else list(shape))
@@ -59,10 +65,8 @@ class _Rewrite:
         if not squeeze and len(x.shape) > 2 and x.shape[:-2] == w.shape[:-2]:
             return False
         output = self.node.outputs[0]
-        if len(w.shape) == 2:
-            product = self._matrix(x, w)
-        else:
-            product = self.new("MatMul", self._broadcast(x, w))
+        matrix = len(w.shape) == 2
+        product = self._matrix(x, w) if matrix else self.new("MatMul", self._broadcast(x, w))
         self.node.outputs.clear()
         last = product.inputs[0]
         if squeeze:
@@ -76,7 +80,9 @@ class _Rewrite:
             return self.new("Gemm", [x, w], [x.shape[0], w.shape[1]])
         depth = x.shape[-1] if isinstance(x.shape[-1], int) else w.shape[0]
         if not isinstance(depth, int):
-            rows_shape = self.new("Concat", [self.integers([-1]), self._sizes(w, 0, 1)], dtype=np.int64, axis=0)
+            rows_shape = self.new(
+                "Concat", [self.integers([-1]), self._sizes(w, 0, 1)], dtype=np.int64, axis=0
+            )
         else:
             rows_shape = self.integers([-1, depth])
         rows = self.new("Reshape", [x, rows_shape], ["rows", x.shape[-1]])

@@ -18,8 +18,13 @@ from fourbit_onnx.recipes.recipe import Quantizer, Recipe
 _LONGEST_INPUT_GRAD = 2**24 // (64 * 15)
 
 
-def select_sites(graph: gs.Graph, roles: Roles, recipe: Recipe, keep: Sequence[str] = (),
-                 settings: Sequence[tuple[str, str]] = ()) -> Plan:
+def select_sites(
+    graph: gs.Graph,
+    roles: Roles,
+    recipe: Recipe,
+    keep: Sequence[str] = (),
+    settings: Sequence[tuple[str, str]] = (),
+) -> Plan:
     """The plan for ``graph``: a site for every Conv, Gemm and MatMul of float32.
 
     Args:
@@ -32,7 +37,9 @@ def select_sites(graph: gs.Graph, roles: Roles, recipe: Recipe, keep: Sequence[s
     Raises:
         RecipeError: A pattern fits nothing, or a recipe does not exist.
     """
-    nodes = [node for node in graph.nodes if is_standard(node, "Conv", "Gemm", "MatMul") and _is_product(node)]
+    nodes = [
+        node for node in graph.nodes if is_standard(node, "Conv", "Gemm", "MatMul") and _is_product(node)
+    ]
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
@@ -60,7 +67,10 @@ def select_sites(graph: gs.Graph, roles: Roles, recipe: Recipe, keep: Sequence[s
 
 def _is_product(node: gs.Node) -> bool:
     """Whether both operands are float32 and neither is a constant (an average, a filter bank)."""
-    return all(tensor.dtype in (None, np.float32) and not isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])
+    return all(
+        tensor.dtype in (None, np.float32) and not isinstance(tensor, gs.Constant)
+        for tensor in node.inputs[:2]
+    )
 
 
 def _fits(site: Site, pattern: str) -> bool:
@@ -69,7 +79,9 @@ def _fits(site: Site, pattern: str) -> bool:
 
 def is_weight(tensor: gs.Tensor, roles: Roles) -> bool:
     """Whether ``tensor`` is a parameter, or one turned or reshaped."""
-    while tensor.inputs and is_standard(tensor.inputs[0], "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"):
+    while tensor.inputs and is_standard(
+        tensor.inputs[0], "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"
+    ):
         tensor = tensor.inputs[0].inputs[0]
     return tensor.name in roles.values
 
@@ -88,8 +100,12 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles
     right = recipe.weight if is_weight(node.inputs[1], roles) else recipe.activation
     w = _text(right, nonnegative(node.inputs[1]))
     site.points = {
-        "fwd.x": left, "fwd.w": w, "dgrad.dy": _text(recipe.dgrad, False), "dgrad.w": w,
-        "wgrad.x": left, "wgrad.dy": _text(recipe.wgrad, False),
+        "fwd.x": left,
+        "fwd.w": w,
+        "dgrad.dy": _text(recipe.dgrad, False),
+        "dgrad.w": w,
+        "wgrad.x": left,
+        "wgrad.dy": _text(recipe.wgrad, False),
     }
 
 
@@ -123,7 +139,10 @@ def _describe(node: gs.Node, roles: Roles) -> Site:
     site.weights = _count(w.shape) if is_weight(w, roles) else 0
     site.activations = _count(x.shape)
     y, out = node.outputs[0].shape, 0
-    site.shapes = {name: None if shape is None else list(shape) for name, shape in (("x", x.shape), ("w", w.shape), ("y", y))}
+    site.shapes = {
+        name: None if shape is None else list(shape)
+        for name, shape in (("x", x.shape), ("w", w.shape), ("y", y))
+    }
     if is_standard(node, "Conv") and y is not None and _known(w.shape):
         out = _count(y)
         site.macs = out * math.prod(w.shape[1:])

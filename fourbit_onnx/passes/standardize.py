@@ -16,8 +16,18 @@ IR_VERSION = 10
 # Operators without a gradient whose ONNX definition is a graph of operators with one. HardSwish and
 # Mish contain others of the list, so two rounds.
 COMPOSED = (
-    "Celu", "Elu", "HardSigmoid", "HardSwish", "MeanVarianceNormalization", "Mish", "PRelu", "Selu", "Shrink",
-    "Softplus", "Softsign", "ThresholdedRelu",
+    "Celu",
+    "Elu",
+    "HardSigmoid",
+    "HardSwish",
+    "MeanVarianceNormalization",
+    "Mish",
+    "PRelu",
+    "Selu",
+    "Shrink",
+    "Softplus",
+    "Softsign",
+    "ThresholdedRelu",
 )
 _ROUNDS = 2
 
@@ -85,7 +95,10 @@ def _casts(graph: gs.Graph) -> None:
     """CastLike becomes Cast, which has a gradient."""
     for node in graph.nodes:
         if (node.domain or "", node.op) == ("", "CastLike") and node.inputs[1].dtype is not None:
-            node.op, node.attrs = "Cast", {"to": int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(node.inputs[1].dtype)))}
+            node.op, node.attrs = (
+                "Cast",
+                {"to": int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(node.inputs[1].dtype)))},
+            )
             node.inputs = [node.inputs[0]]
 
 
@@ -98,7 +111,12 @@ def _separate_equal_initializers(graph: gs.Graph) -> None:
     for name, tensor in sorted(graph.tensors().items()):
         if not isinstance(tensor, gs.Constant) or tensor.dtype != np.float32 or len(tensor.shape) != 1:
             continue
-        readers = [(node, place) for node in tensor.outputs for place, other in enumerate(node.inputs) if other is tensor]
+        readers = [
+            (node, place)
+            for node in tensor.outputs
+            for place, other in enumerate(node.inputs)
+            if other is tensor
+        ]
         unique = {(id(node), place): (node, place) for node, place in readers}
         values = tensor.values
         if len(unique) < 2 or values.size < 2 or not (values == values[0]).all():

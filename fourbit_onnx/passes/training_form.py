@@ -1,4 +1,4 @@
-"""Operators that behave differently in training get their training form, with all the outputs that gradients read."""
+"""Operators that behave differently in training get that form, with all the outputs that gradients read."""
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -59,7 +59,9 @@ def _layer_normalization(node: gs.Node) -> None:
     scale = node.inputs[1]
     if len(node.inputs) < 3 or node.inputs[2].is_empty():
         if not scale.shape or not all(isinstance(size, int) for size in scale.shape):
-            raise GraphError(f"LayerNormalization {node.name!r} has no bias, and its scale no known shape; add a bias")
+            raise GraphError(
+                f"LayerNormalization {node.name!r} has no bias, and its scale no known shape; add a bias"
+            )
         no_bias = gs.Constant(f"{node.name}.no_bias", np.zeros(scale.shape, np.float32))
         node.inputs = [*node.inputs[:2], no_bias]
     for suffix in ("mean", "inverse_deviation")[len(node.outputs) - 1 :]:

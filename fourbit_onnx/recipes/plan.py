@@ -26,7 +26,7 @@ class Site:
         macs: Multiply-accumulates of the forward product for one sample; 0 if shapes are unknown.
         weights: Elements of ``w`` if it is a weight.
         activations: Elements of ``x`` for one sample; 0 if unknown.
-        shapes: ``x``, ``w`` and ``y`` to their sizes, a name where any size will do; None for an unknown rank.
+        shapes: ``x``, ``w`` and ``y`` to their sizes, a name where any will do; None for an unknown rank.
     """
 
     name: str
@@ -70,14 +70,11 @@ class Plan:
         return self._stored({})
 
     def _stored(self, bits: dict[str, int]) -> float:
-        total = 0.0
-        seen: set[tuple[str, str]] = set()
+        kept: dict[tuple[str, int], int] = {}  # what two sites read in the same form is kept once
         for site in self.sites:
-            if (site.x, site.precision) not in seen:
-                seen.add((site.x, site.precision))
-                masked = bool(bits) and "pact" in site.points.get("fwd.x", "")
-                total += site.activations * (bits.get(site.precision, 32) + masked) / 8
-        return total
+            masked = bool(bits) and "pact" in site.points.get("fwd.x", "")
+            kept[site.x, bits.get(site.precision, 32) + masked] = site.activations
+        return sum(size * count for (_, size), count in kept.items()) / 8
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -94,7 +91,9 @@ def read(path: Path) -> Plan:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         known = {field.name for field in dataclasses.fields(Site)}
-        sites = [Site(**{name: value for name, value in site.items() if name in known}) for site in fields["sites"]]
+        sites = [
+            Site(**{name: value for name, value in site.items() if name in known}) for site in fields["sites"]
+        ]
         plan = Plan(fields["recipe"], sites)
         _ = plan.share, plan.stored_bytes  # a field of a wrong type shows here
     except OSError as error:

@@ -17,7 +17,7 @@ class Quantizer:
         format: A row of the format table; with ``pact``, ``uint4`` where the operand is known to be
             non-negative, ``int4`` elsewhere.
         scale: ``pact`` (trained clip), ``sawb`` (from the weight's statistics), ``absmax``, ``minmax``
-            (with zero point), ``gradient`` (power of two from this tensor), ``learned`` (power of two, state).
+            (with zero point), ``gradient`` (power of two from this tensor), ``learned`` (the same, state).
         phase: ``log4`` only: 0 even, 1 odd.
         threshold: ``log4`` only: gradients up to ``threshold`` times the top level are covered.
     """
@@ -68,6 +68,11 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.arithmetic not in ARITHMETICS:
             raise RecipeError(f"no arithmetic {self.arithmetic!r}; there are: {', '.join(ARITHMETICS)}")
-        for point, forbidden in (("activation", "gradient"), ("weight", "pact"), ("dgrad", "pact"), ("wgrad", "pact")):
+        for point, forbidden in (
+            ("activation", "gradient"),
+            ("weight", "pact"),
+            ("dgrad", "pact"),
+            ("wgrad", "pact"),
+        ):
             if getattr(self, point).scale == forbidden:
                 raise RecipeError(f"recipe {self.name!r}: {point} cannot have the scale rule {forbidden!r}")

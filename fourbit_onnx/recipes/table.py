@@ -18,9 +18,12 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("fp16", arithmetic="fp16", source="baseline: every operand and result rounded to binary16"),
         Recipe("minmax", activation=_MIN_MAX, weight=_MIN_MAX, source="affine min-max, the plainest"),
         Recipe("ibm2020", source="Sun et al., NeurIPS 2020 (phases and gradient scale reconstructed)"),
-        Recipe("ibm2020-learned-scale", dgrad=Quantizer("log4", "learned", phase=0),
-               wgrad=Quantizer("log4", "learned", phase=1),
-               source="ibm2020 with the gradient scale kept as state (reconstructed)"),
+        Recipe(
+            "ibm2020-learned-scale",
+            dgrad=Quantizer("log4", "learned", phase=0),
+            wgrad=Quantizer("log4", "learned", phase=1),
+            source="ibm2020 with the gradient scale kept as state (reconstructed)",
+        ),
         Recipe("ibm2020-notpr", wgrad=_EVEN, source="ablation: one phase for both gradients"),
         Recipe("int4-linear", dgrad=_LINEAR, wgrad=_LINEAR, source="ablation: linear INT4 gradients"),
     )

@@ -33,4 +33,5 @@ def random_uniform(shape: Sequence[int], counter: int, *, stream: int = 0) -> ND
     i = np.arange(math.prod(shape), dtype=np.uint64)
     low = _mix((i % word).astype(np.uint32) ^ low_key)
     h = _mix(low ^ (i // word).astype(np.uint32) ^ high_key)
-    return np.asarray((h >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24), np.float32).reshape(shape)
+    upper = (h >> np.uint32(8)).astype(np.float32)
+    return np.asarray(upper * np.float32(2.0**-24), np.float32).reshape(shape)
