@@ -297,6 +297,21 @@ def test_killed_while_the_newest_was_damaged_already(tmp_path):
         pytest.fail("the save never came to its end")
 
 
+def test_killed_after_a_crash_between_the_two_renames(tmp_path):
+    """The complete ``checkpoint.new`` is the only one there is."""
+    for moment in range(20):
+        folder = tmp_path / str(moment)
+        checkpoint.write(folder, State({"w": np.full(9, 1, np.float32)}, Progress(step=1)))
+        (folder / "checkpoint").rename(folder / "checkpoint.new")
+        assert checkpoint.read(folder).progress.step == 1
+        code = run(KILLED, folder, moment).returncode
+        assert checkpoint.read(folder).progress.step in (1, 3)
+        if code == 0:
+            break
+    else:
+        pytest.fail("the save never came to its end")
+
+
 def test_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
     checkpoint.write(tmp_path, state(1))
 

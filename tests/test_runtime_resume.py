@@ -128,6 +128,19 @@ def test_iterable_stopped_and_resumed(tmp_path, stop):
     assert same(second.state, whole.state)
 
 
+def test_interrupted_evaluation_is_done_again(tmp_path):
+    """Its result is that of all the data, not of the part before Ctrl-C."""
+    arrays = data()
+    whole = trainer(write(tmp_path / "whole"))
+    whole.fit(arrays.arrays, **RUN, evaluation=Stopping(arrays, -1))
+    folder = write(tmp_path / "parts")
+    history = trainer(folder).fit(arrays.arrays, **RUN, evaluation=Stopping(arrays, 9))
+    assert (history.interrupted, history.step, len(history.epochs)) == (True, 14, 1)
+    second = trainer(folder)
+    second.fit(arrays.arrays, **RUN, evaluation=Stopping(arrays, -1), resume=True)
+    assert same(second.state, whole.state)
+
+
 def test_second_interrupt_while_the_data_is_waited_for(tmp_path):
     """The state that is saved is that after a whole step."""
 

@@ -73,6 +73,12 @@ def test_fit_learns_and_says_so(trainer):
     assert trainer.evaluate(held_out.arrays, 90)["loss"] == pytest.approx(last, rel=1e-6)
 
 
+def test_loss_of_an_epoch_is_the_mean_over_its_samples(trainer):
+    history = trainer.fit(data(50).arrays, epochs=3, batch_size=20, learning_rate=0.1)
+    losses = np.reshape(history.losses, (3, 3)) @ [20, 20, 10] / 50
+    np.testing.assert_allclose([record["loss"] for record in history.epochs], losses, rtol=1e-12)
+
+
 def test_evaluation_weighs_samples_not_batches(trainer):
     arrays = data(50)
     trainer.step(arrays.arrays, learning_rate=1)
