@@ -316,7 +316,12 @@ QMatMul <a_values, b_values, trans_a : int = 0, trans_b : int = 0>
     product_shape = Shape (product)
     product_last = Slice (product_shape, one, far)
     y_shape = Concat <axis = 0> (a_batch, product_last)
-    total = Reshape <allowzero = 1> (product, y_shape)
+    found = Reshape <allowzero = 1> (product, y_shape)
+    a_size = Size (a_flat)                      # MatMul leaves its output unset if there is nothing to sum
+    nothing = Constant <value = int64 {{0}}> ()
+    empty = Equal (a_size, nothing)
+    nought = Constant <value = double {{0}}> ()
+    total = Where (empty, nought, found)
     {_rescale("a_scale", "b_scale", "y")}
 }}
 """)

@@ -11,8 +11,8 @@ from fourbit_onnx.ops.sites import GRADIENTS
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.operands import Operand, OperandBuilder
 from fourbit_onnx.passes.roles import Roles
-from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.plan import Plan
+from fourbit_onnx.recipes.recipe import Quantizer
 
 _GEOMETRY = ("strides", "pads", "dilations", "group")
 
@@ -45,7 +45,7 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
         expansion.forward()
         gradient = backward.pop(node.outputs[1].name, None)
         if gradient is not None:
-            expansion.backward(gradient, site.points, site.recipe)
+            expansion.backward(gradient, site.points)
         for old in (node, gradient):
             if old is not None:
                 old.outputs.clear()
@@ -79,16 +79,15 @@ class _Site:
             trans = (self.node.attrs.get("trans_a", 0), self.node.attrs.get("trans_b", 0))
             self._matmul(f"{self.name}/forward", self.qx, self.qw, trans, y)
 
-    def backward(self, gradient: gs.Node, points: dict[str, str], recipe: str) -> None:
+    def backward(self, gradient: gs.Node, points: dict[str, str]) -> None:
         dy = gradient.inputs[0]
         outputs = [*gradient.outputs, *[gs.Variable.empty()] * (4 - len(gradient.outputs))]
         dx, dx_clip, dw, dw_clip = outputs
-        quantizers = table.find(recipe)
         if not (dx.is_empty() and dx_clip.is_empty()):
-            even = self.builder.quantize_gradient(dy, quantizers.dgrad, self.name)
+            even = self.builder.quantize_gradient(dy, Quantizer.parse(points["dgrad.dy"]), self.name)
             self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", lambda to: self._input_grad(even, to))
         if not (dw.is_empty() and dw_clip.is_empty()):
-            odd = self.builder.quantize_gradient(dy, quantizers.wgrad, self.name)
+            odd = self.builder.quantize_gradient(dy, Quantizer.parse(points["wgrad.dy"]), self.name)
             self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", lambda to: self._weight_grad(odd, to))
 
     def _through_clip(

@@ -11,8 +11,8 @@ from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.passes.nonnegative import nonnegative
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.recipes import table
-from fourbit_onnx.recipes.plan import Plan, Site
-from fourbit_onnx.recipes.recipe import Quantizer, Recipe
+from fourbit_onnx.recipes.plan import POINTS, Plan, Site
+from fourbit_onnx.recipes.recipe import Recipe
 
 # The definition of QConvInputGrad sums 64 * 15 * K in float32 without rounding up to here.
 _LONGEST_INPUT_GRAD = 2**24 // (64 * 15)
@@ -96,25 +96,11 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles
     if site.reason:
         return
     site.precision = "4-bit"
-    left = _text(recipe.activation, nonnegative(node.inputs[0]))
+    x = recipe.activation.text(nonnegative=nonnegative(node.inputs[0]))
     right = recipe.weight if is_weight(node.inputs[1], roles) else recipe.activation
-    w = _text(right, nonnegative(node.inputs[1]))
-    site.points = {
-        "fwd.x": left,
-        "fwd.w": w,
-        "dgrad.dy": _text(recipe.dgrad, False),
-        "dgrad.w": w,
-        "wgrad.x": left,
-        "wgrad.dy": _text(recipe.wgrad, False),
-    }
-
-
-def _text(quantizer: Quantizer, is_nonnegative: bool) -> str:
-    if quantizer.scale == "pact":
-        return f"{'uint4' if is_nonnegative else 'int4'} pact"
-    if quantizer.format == "log4":
-        return f"log4 {'odd' if quantizer.phase else 'even'} {quantizer.scale}"
-    return f"{quantizer.format} {quantizer.scale}"
+    w = right.text(nonnegative=nonnegative(node.inputs[1]))
+    dgrad, wgrad = recipe.dgrad.text(), recipe.wgrad.text()
+    site.points = dict(zip(POINTS, (x, w, dgrad, w, x, wgrad), strict=True))
 
 
 def _obstacle(node: gs.Node) -> str:

@@ -6,6 +6,7 @@ from fourbit_onnx.errors import RecipeError
 
 FORMATS = ("int4", "int4_full", "uint4", "log4")
 SCALES = ("pact", "sawb", "absmax", "minmax", "gradient", "learned")
+PHASES = ("even", "odd")
 ARITHMETICS = ("4-bit", "fp16", "fp32")
 
 
@@ -37,6 +38,29 @@ class Quantizer:
         fitting = {"log4": ("gradient", "learned"), "int4_full": ("minmax",)}
         if self.scale not in fitting.get(self.format, ("pact", "sawb", "absmax")):
             raise RecipeError(f"format {self.format!r} does not go with scale rule {self.scale!r}")
+
+    def text(self, *, nonnegative: bool = False) -> str:
+        """How a plan writes it: format, phase if it has one, scale rule, threshold if it is not 2.5.
+
+        Args:
+            nonnegative: Whether the operand is known to have no negative element (PACT has a format for that).
+        """
+        if self.scale == "pact":
+            return f"{'uint4' if nonnegative else 'int4'} pact"
+        words = [self.format, self.scale]
+        if self.format == "log4":
+            words.insert(1, PHASES[self.phase])
+            words += [] if self.threshold == 2.5 else [repr(self.threshold)]
+        return " ".join(words)
+
+    @classmethod
+    def parse(cls, text: str) -> "Quantizer":
+        """The quantiser that a plan wrote as ``text``."""
+        format, *rest = text.split()
+        if format != "log4":
+            return cls(format, *rest)
+        phase, scale, *threshold = rest
+        return cls(format, scale, PHASES.index(phase), *map(float, threshold))
 
 
 @dataclasses.dataclass(frozen=True)
