@@ -1,0 +1,115 @@
+"""Exported models: standard operators only, 4-bit weights, the bits of the evaluation graph."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from fourbit_onnx import Trainer, convert, export
+from fourbit_onnx.data import digits
+from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.models import registry
+
+INT4 = onnx.TensorProto.INT4
+
+
+def build(name):
+    if name == "resnet8":
+        data = digits.load()
+        model = registry.build("resnet8", input_shape=(1, 8, 8), classes=10, width=8, seed=0)
+        return model, {key: value[:64] for key, value in data.train.items()}
+    model = registry.build("transformer", seed=0)
+    rng = np.random.default_rng(0)
+    shape = [dim.dim_value or 16 for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    classes = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    return model, {model.graph.input[0].name: rng.integers(0, 8, shape), "labels": rng.integers(0, classes, shape[0])}
+
+
+def plain(model, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL, **feeds):
+    """What a user's onnxruntime gives: default options, no library."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def evaluated(folder, compiled, feeds):
+    """The model's output in eval_model.onnx, without optimisation, on the function bodies."""
+    options = ort.SessionOptions()
+    options.enable_mem_reuse = False
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(folder / "eval_model.onnx"), options, providers=["CPUExecutionProvider"])
+    state = Trainer(folder).state.tensors
+    inputs = {node.name: feeds.get(node.name, state.get(node.name)) for node in session.get_inputs()}
+    return session.run(list(compiled.manifest.outputs), inputs)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    cache = {}
+
+    def get(name, recipe):
+        if (name, recipe) not in cache:
+            folder = tmp_path_factory.mktemp("export") / "out"
+            model, data = build(name)
+            compiled = convert(model, folder, recipe=recipe)
+            trainer = Trainer(folder)
+            for _ in range(3):
+                trainer.step(data, learning_rate=0.02)
+            trainer.save()
+            cache[name, recipe] = folder, compiled, data
+        return cache[name, recipe]
+
+    return get
+
+
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+@pytest.mark.parametrize("recipe", ["ibm2020", "int4-linear", "minmax", "fp16", "fp32"])
+@pytest.mark.parametrize("name", ["resnet8", "transformer"])
+def test_same_bits_as_the_evaluation_graph(trained, tmp_path, name, recipe, weights):
+    folder, compiled, data = trained(name, recipe)
+    model = export(folder, tmp_path / "model.onnx", weights=weights)
+    feeds = {key: value for key, value in data.items() if key in compiled.manifest.inputs}
+    off = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for got, expected in zip(plain(model, off, **feeds), evaluated(folder, compiled, data), strict=True):
+        np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
+
+
+def test_predictions_at_default_options(trained, tmp_path):
+    """Optimised, the float parts may round differently; the classes are those of the evaluation graph."""
+    folder, compiled, _ = trained("resnet8", "ibm2020")
+    test = digits.load().test
+    got = plain(export(folder, tmp_path / "model.onnx"), image=test["image"])[0]
+    expected = evaluated(folder, compiled, test)[0]
+    assert (got.argmax(1) == expected.argmax(1)).all()
+
+
+@pytest.mark.parametrize(("weights", "kind"), [("int4", INT4), ("int8", onnx.TensorProto.INT8), ("float", 1)])
+def test_what_the_file_holds(trained, tmp_path, weights, kind):
+    folder, compiled, _ = trained("resnet8", "ibm2020")
+    export(folder, tmp_path / "model.onnx", weights=weights)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [entry.domain for entry in model.opset_import] == [""]
+    assert not model.functions
+    assert [tensor.name for tensor in model.graph.input] == compiled.manifest.inputs
+    codes = [tensor for tensor in model.graph.initializer if tensor.name.endswith(".w.codes")]
+    assert len(codes) == sum(site.precision == "4-bit" for site in compiled.plan.sites)
+    assert {tensor.data_type for tensor in codes} == {kind}
+    read = {node.op_type for node in model.graph.node for name in node.input if name.endswith(".w.codes")}
+    assert read == ({"Identity"} if weights == "float" else {"DequantizeLinear"})
+
+
+def test_refusals(trained, tmp_path):
+    folder, _, _ = trained("resnet8", "ibm2020")
+    with pytest.raises(ArtifactError, match=r"no weight type 'int3'; there are: int4, int8, float"):
+        export(folder, tmp_path / "a.onnx", weights="int3")
+    with pytest.raises(ArtifactError, match=r"is not an artifact folder"):
+        export(tmp_path, tmp_path / "a.onnx")
+    model, _ = build("resnet8")
+    convert(model, tmp_path / "fresh", recipe="ibm2020")
+    with pytest.raises(ArtifactError, match=r"has no value yet; train the model first"):
+        export(tmp_path / "fresh", tmp_path / "a.onnx")
+    assert not (tmp_path / "a.onnx").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"nothing was left behind"):
+        export(folder, tmp_path / "file" / "a.onnx")
