@@ -70,3 +70,18 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
             f"{path}: {location!r} has {available} bytes, but {tensor.name!r} is said "
             f"to end at {offset + length}; copy the file again"
         )
+
+
+def operators(path: Path) -> list[tuple[str, str]]:
+    """Domain and name of every node of an artifact graph, as it is written.
+
+    Raises:
+        GraphError: It cannot be read.
+    """
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except OSError as error:
+        raise GraphError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:
+        raise GraphError(f"{path} is damaged or truncated; make the folder again with fourbit convert") from error
+    return [(node.domain, node.op_type) for node in model.graph.node]

@@ -56,11 +56,11 @@ class Quantizer:
     @classmethod
     def parse(cls, text: str) -> "Quantizer":
         """The quantiser that a plan wrote as ``text``."""
-        format, *rest = text.split()
-        if format != "log4":
-            return cls(format, *rest)
-        phase, scale, *threshold = rest
-        return cls(format, scale, PHASES.index(phase), *map(float, threshold))
+        words = text.split()
+        if words[0] != "log4":
+            return cls(words[0], words[1])
+        threshold = float(words[3]) if len(words) > 3 else 2.5
+        return cls(words[0], words[2], PHASES.index(words[1]), threshold)
 
 
 @dataclasses.dataclass(frozen=True)

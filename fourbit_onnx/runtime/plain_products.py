@@ -43,8 +43,8 @@ class _Writer:
         self.graph.nodes.append(gs.Node(op, name, dict(attributes), inputs, [result]))
         return result
 
-    def number(self, name: str, value: object, dtype: object = np.float32) -> gs.Constant:
-        return gs.Constant(name, np.array(value, dtype))
+    def number(self, name: str, value: float | np.floating) -> gs.Constant:
+        return gs.Constant(name, np.array(value, np.float32))
 
     def replace(self, old: gs.Tensor, new: gs.Tensor) -> None:
         for reader in list(old.outputs):
