@@ -86,7 +86,19 @@ def read(folder: Path) -> Manifest:
         found = fields.get("version") if isinstance(fields, dict) else None
         raise ArtifactError(f"{path} has version {found!r}, this is for version {VERSION}; {remedy}")
     known = {field.name for field in dataclasses.fields(Manifest)}
+    for field in dataclasses.fields(Manifest):
+        if field.name in fields and not _fits(fields[field.name], field.type):
+            raise ArtifactError(f"{path} is damaged ({field.name!r} has another type); {remedy}")
     try:
         return Manifest(**{name: value for name, value in fields.items() if name in known})
     except TypeError as error:
         raise ArtifactError(f"{path} is damaged ({error}); {remedy}") from error
+
+
+def _fits(value: object, kind: object) -> bool:
+    """Whether a value read from JSON has the type of its field."""
+    if kind in (int, str):
+        return type(value) is kind
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [None]
+    container = dict if kind == dict[str, str] else list
+    return isinstance(value, container) and all(isinstance(item, str) for item in items)

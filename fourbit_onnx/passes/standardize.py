@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnx.defs
 import onnx.helper
 import onnx.inliner
 import onnx.shape_inference
@@ -44,6 +45,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     for _ in range(_ROUNDS):
         present = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
         if wanted := [("", op) for op in COMPOSED if op in present]:
+            _defaults(model, {op for _, op in wanted})
             model = onnx.inliner.inline_selected_functions(model, wanted, False, True)
     model.ir_version = IR_VERSION
     try:
@@ -58,6 +60,19 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     _unique_names(graph)
     graph.cleanup().toposort()
     return graph
+
+
+def _defaults(model: onnx.ModelProto, ops: set[str]) -> None:
+    """Write the default attributes of ``ops`` out: the inliner leaves a reference to an absent one empty."""
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx") and node.op_type in ops:
+            present = {attribute.name for attribute in node.attribute}
+            schema = onnx.defs.get_schema(node.op_type, OPSET)
+            node.attribute.extend(
+                attribute.default_value
+                for name, attribute in schema.attributes.items()
+                if name not in present and attribute.default_value.name
+            )
 
 
 def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:

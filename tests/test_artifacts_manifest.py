@@ -1,0 +1,49 @@
+"""manifest.json: written and read back; a damaged one is refused by name of the field."""
+
+import dataclasses
+import json
+
+import pytest
+
+from fourbit_onnx.artifacts import manifest
+from fourbit_onnx.errors import ArtifactError
+
+EXAMPLE = manifest.Manifest(
+    recipe="ibm2020", loss="mse", optimizer="sgd", inputs=["x"], targets=["labels"], outputs=["y"],
+    metrics={"accuracy": "accuracy"}, parameters=["w"], gradients={"w": "w.grad"}, updates={"w": "w.new"},
+    moments={"w.momentum": "w.momentum.new"},
+)  # fmt: skip
+
+
+def test_read_gives_what_was_written(tmp_path):
+    (tmp_path / manifest.MANIFEST).write_text(EXAMPLE.to_json())
+    assert manifest.read(tmp_path) == EXAMPLE
+
+
+DAMAGE = {
+    "a number for a name": {"recipe": 3},
+    "a name for names": {"inputs": "x"},
+    "numbers for names": {"parameters": [1]},
+    "names for a table": {"gradients": ["w"]},
+    "a table of numbers": {"updates": {"w": 1}},
+    "a truth for a number": {"version": True},
+}
+
+
+@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_field(tmp_path, change):
+    (tmp_path / manifest.MANIFEST).write_text(json.dumps(dataclasses.asdict(EXAMPLE) | change))
+    with pytest.raises(ArtifactError, match=rf"manifest.json is damaged \('{next(iter(change))}' has another type\)"):
+        manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"version": 2}', '{"version": 1}'])
+def test_damaged_file(tmp_path, text):
+    (tmp_path / manifest.MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match="make the folder with: fourbit convert"):
+        manifest.read(tmp_path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ArtifactError, match="is not an artifact folder"):
+        manifest.read(tmp_path)
