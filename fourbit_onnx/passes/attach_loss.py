@@ -50,34 +50,40 @@ def _number(name: str, value: float | Sequence[int], dtype: type[np.generic] = n
     return gs.Constant(f"loss.{name}", np.array(value, dtype))
 
 
-def _target(graph: gs.Graph, roles: Roles, dtype: object, shape: Sequence[int | str] | None) -> gs.Variable:
-    name = "labels"
-    while name in graph.tensors():
+def _free(graph: gs.Graph, name: str, own: gs.Tensor | None = None) -> str:
+    """``name``, with underscores behind it if a tensor of the model other than ``own`` has it."""
+    ends = [*graph.inputs, *graph.outputs]
+    tensors = [*ends, *(tensor for node in graph.nodes for tensor in [*node.inputs, *node.outputs])]
+    taken = {tensor.name for tensor in tensors if tensor is not own}
+    while name in taken:
         name += "_"
+    return name
+
+
+def _target(graph: gs.Graph, roles: Roles, dtype: object, shape: Sequence[int | str] | None) -> gs.Variable:
+    name = _free(graph, "labels")
     target = gs.Variable(name, dtype, None if shape is None else list(shape))
     graph.inputs.append(target)
     roles.targets.append(name)
     return target
 
 
-def _finish(graph: gs.Graph, roles: Roles, **results: gs.Variable) -> None:
-    for name, tensor in results.items():
-        tensor.name, tensor.shape = name, []
+def _finish(graph: gs.Graph, roles: Roles, loss: gs.Variable, **metrics: gs.Variable) -> None:
+    for name, tensor in {"loss": loss, **metrics}.items():
+        tensor.name, tensor.shape = _free(graph, name, tensor), []
         graph.outputs.append(tensor)
-        if name != roles.loss:
-            roles.metrics[name] = name
+    roles.loss = roles.root = loss.name
+    roles.metrics |= {name: tensor.name for name, tensor in metrics.items()}
 
 
 def _cross_entropy(graph: gs.Graph, roles: Roles, prediction: gs.Variable, node: Nodes) -> None:
     """Classes on axis 1, but on the last axis of an output of rank 3 (batch, position, class)."""
-    scores = prediction
-    if scores.inputs and is_standard(scores.inputs[0], "Softmax", "LogSoftmax"):
-        scores = scores.inputs[0].inputs[0]  # the loss has a softmax of its own
-    shape = scores.shape or prediction.shape
+    shape = prediction.shape
     if not shape or len(shape) < 2:
         raise GraphError(
             f"cross_entropy needs an output (batch, classes, ...), {prediction.name!r} has shape {shape}"
         )
+    scores = _scores(prediction, axis=2 if len(shape) == 3 else 1)
     if len(shape) == 3:
         labels = _target(graph, roles, np.int64, shape[:2])
         classes = shape[2] if isinstance(shape[2], int) else None
@@ -108,6 +114,15 @@ def _cross_entropy(graph: gs.Graph, roles: Roles, prediction: gs.Variable, node:
     hits = node("Cast", [right], "loss.hits", to=1)
     accuracy = node("ReduceMean", [hits], "accuracy", shape=[], keepdims=0)
     _finish(graph, roles, loss=result, accuracy=accuracy)
+
+
+def _scores(prediction: gs.Variable, axis: int) -> gs.Variable:
+    """What a softmax over the classes at the end of the model reads: the loss has one of its own."""
+    if not prediction.inputs or not is_standard(prediction.inputs[0], "Softmax", "LogSoftmax"):
+        return prediction
+    softmax = prediction.inputs[0]
+    over_classes = softmax.attrs.get("axis", -1) in (axis, axis - len(prediction.shape))
+    return softmax.inputs[0] if over_classes else prediction
 
 
 def _mse(graph: gs.Graph, roles: Roles, prediction: gs.Variable, node: Nodes) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.passes.without_dropout import without_dropout
 
 PERCENTILE = 0.999
 
@@ -11,7 +12,8 @@ PERCENTILE = 0.999
 def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]]:
     """The graph that gives, per clip, the 99.9th percentile of |x| on a batch; and clip to output.
 
-    The percentile is the smallest of the ``max(1, n // 1000)`` largest magnitudes.
+    The percentile is the smallest of the ``max(1, n // 1000)`` largest magnitudes. There is no Dropout: its
+    random numbers would be others in every session.
 
     Args:
         graph: The float graph (before ``quantize``); changed in place.
@@ -34,6 +36,8 @@ def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]
 
     for clip, tensor in roles.clips.items():
         x = tensors[tensor]
+        while x.inputs and is_standard(x.inputs[0], "Dropout"):  # which goes, and its output with it
+            x = x.inputs[0].inputs[0]
         magnitude = node("Abs", f"{clip}.magnitude", [x])
         flat = node("Reshape", f"{clip}.flat", [magnitude, column])
         size = node("Size", f"{clip}.size", [x], np.int64)
@@ -47,6 +51,7 @@ def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]
         outputs.append(result)
         names[clip] = result.name
     graph.outputs = outputs
+    without_dropout(graph)
     graph.cleanup().toposort()
     read = {id(tensor) for node in graph.nodes for tensor in node.inputs}
     graph.inputs = [tensor for tensor in graph.inputs if id(tensor) in read]

@@ -129,23 +129,22 @@ class OperandBuilder:
         return Operand("log4", codes, phase_scale, self.no_zero_point, dy.shape)
 
     def _gradient_scale(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> gs.Tensor:
-        if site in self.scales:
-            return self.scales[site]
-        scale = self.scalar(f"{site}.dy.scale")
+        """The scale of ``dy``; both phases share it, unless the recipe gives them different rules."""
+        key = (site, quantizer.scale, quantizer.threshold)
+        if key in self.scales:
+            return self.scales[key]
+        name = self.unique(f"{site}.dy.scale")
+        node_name = self.unique(f"{site}.dy/scale")
+        scale, threshold = self.scalar(name), {"threshold": quantizer.threshold}
         if quantizer.scale == "gradient":
-            self.node("GradientScale", f"{site}.dy/scale", [dy], [scale], {"threshold": quantizer.threshold})
+            self.node("GradientScale", node_name, [dy], [scale], threshold)
         else:
-            top, new_top = self.scalar(f"{site}.gradient_top"), self.scalar(f"{site}.gradient_top.new")
+            state = self.unique(f"{site}.gradient_top")
+            top, new_top = self.scalar(state), self.scalar(f"{state}.new")
             self.graph.inputs.append(top)
             self.graph.outputs.append(new_top)
             self.roles.quantizer_state[top.name] = new_top.name
             self.roles.values[top.name] = np.array(0, np.float32)
-            self.node(
-                "LearnedGradientScale",
-                f"{site}.dy/scale",
-                [dy, top],
-                [scale, new_top],
-                {"threshold": quantizer.threshold},
-            )
-        self.scales[site] = scale
+            self.node("LearnedGradientScale", node_name, [dy, top], [scale, new_top], threshold)
+        self.scales[key] = scale
         return scale

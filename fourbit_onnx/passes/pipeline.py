@@ -30,7 +30,6 @@ from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.passes.share_quantizers import share_quantizers
 from fourbit_onnx.passes.standardize import standardize
 from fourbit_onnx.passes.training_form import training_form
-from fourbit_onnx.passes.without_dropout import without_dropout
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
 
@@ -132,7 +131,6 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     clips: dict[str, str] = {}
     calibration_model = None
     if roles.clips:
-        without_dropout(plain)
         plain, clips = calibration(plain, roles)
         calibration_model = finish(plain, "calibration", list(clips.values()))
     manifest = Manifest(
