@@ -1,0 +1,155 @@
+"""``fourbit convert``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fourbit_onnx.cli import options, output
+
+if TYPE_CHECKING:
+    from fourbit_onnx.passes.pipeline import Compiled
+
+LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
+
+
+@click.command()
+@click.argument("model", type=options.FILE)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The artifact folder to write.",
+)
+@options.recipe_options
+@click.option(
+    "--loss",
+    type=click.Choice(LOSSES),
+    default="cross_entropy",
+    show_default=True,
+    help="What is minimised; 'output': the model computes it itself.",
+)
+@click.option(
+    "--loss-output", default="", metavar="NAME", help="The output that the loss reads.  [default: the first]"
+)
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
+@click.option(
+    "--momentum", type=float, default=0.9, show_default=True, help="SGD: share of the last step that is kept."
+)
+@click.option("--nesterov", is_flag=True, help="SGD: look ahead.")
+@click.option(
+    "--weight-decay",
+    type=float,
+    default=1e-4,
+    show_default=True,
+    help="For tensors of two or more dimensions.",
+)
+@click.option(
+    "--clip-decay",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="For the trained clips of activations (PACT).",
+)
+@click.option(
+    "--max-norm",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Largest norm of all gradients; 0: no limit.",
+)
+@click.option(
+    "--freeze", multiple=True, metavar="PATTERN", help="Weights that are not trained; may be repeated."
+)
+@click.option(
+    "--initial-clip",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="First value of the clips; 0: from the first batches.",
+)
+@click.option("--force", "overwrite", is_flag=True, help="Replace the folder if it is an artifact folder.")
+@output.json_option
+def command(model: Path, folder: Path, as_json: bool, **settings: Any) -> None:
+    """Make the ONNX file MODEL ready for training in 4 bits.
+
+    Writes the training, evaluation and optimiser graphs, the precision plan and the first checkpoint.
+
+    \b
+    Examples:
+      fourbit convert model.onnx -o out
+      fourbit convert model.onnx -o out --keep 'head*' --set 'layer4*=minmax' --optimizer adamw
+    """  # noqa: D301 -- click's own mark
+    from fourbit_onnx import api
+
+    compiled = api.convert(model, folder, **settings)
+    summary = _summary(compiled, folder)
+    if as_json:
+        output.print_json(summary)
+    else:
+        _print(summary)
+
+
+def _summary(compiled: "Compiled", folder: Path) -> dict[str, Any]:
+    plan = compiled.plan
+    return {
+        "folder": str(folder),
+        "recipe": plan.recipe,
+        "sites": len(plan.sites),
+        "four_bit_sites": sum(site.precision == "4-bit" for site in plan.sites),
+        "four_bit_share": plan.share,
+        "stored_bytes": plan.stored_bytes,
+        "stored_bytes_float32": plan.float_bytes,
+        "parameters": len(compiled.manifest.parameters),
+        "inputs": compiled.manifest.inputs,
+        "targets": compiled.manifest.targets,
+        "not_four_bit": [
+            {"site": site.name, "precision": site.precision, "reason": site.reason}
+            for site in plan.sites
+            if site.precision != "4-bit"
+        ],
+        "warnings": _warnings(compiled),
+    }
+
+
+def _warnings(compiled: "Compiled") -> list[str]:
+    sites = compiled.plan.sites
+    found = []
+    if not sites:
+        found.append("the model has no multiply-accumulate operator (Conv, Gemm, MatMul) with weights")
+    elif compiled.plan.recipe not in ("fp32", "fp16") and all(site.precision != "4-bit" for site in sites):
+        found.append("no site runs in 4 bits; see the reasons, or look at: fourbit inspect")
+    operators = {node.op_type for node in compiled.training.graph.node}
+    convolutions = [site for site in sites if site.op == "Conv"]
+    if len(convolutions) >= 5 and not any("Norm" in operator for operator in operators):
+        found.append(
+            "the model has convolutions but no normalisation: if the exporter folded BatchNormalization "
+            "away, export it again with torch.onnx.export(..., dynamo=True, optimize=False)"
+        )
+    return found
+
+
+def _print(summary: dict[str, Any]) -> None:
+    stored, plain = summary["stored_bytes"], summary["stored_bytes_float32"]
+    less = f" ({plain / stored:.1f} times less)" if 0 < stored < plain else ""
+    click.echo(f"{summary['folder']}: recipe {summary['recipe']}")
+    click.echo(
+        f"  {summary['four_bit_sites']} of {summary['sites']} multiply-accumulate sites in 4 bits, "
+        f"{output.percent(summary['four_bit_share'])} of the multiply-accumulates"
+    )
+    click.echo(
+        f"  activations kept for the backward products: {output.size(stored)} a sample, "
+        f"in float32 {output.size(plain)}{less}"
+    )
+    reasons: dict[str, list[str]] = {}
+    for site in summary["not_four_bit"]:
+        reasons.setdefault(f"{site['precision']}, {site['reason']}", []).append(site["site"])
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        click.echo(f"  not in 4 bits: {', '.join(names[:4])}{more} ({reason})")
+    for warning in summary["warnings"]:
+        click.echo(f"Warning: {warning}", err=True)
+    wanted = ", ".join([*summary["inputs"], *summary["targets"]])
+    click.echo(f"Next: fourbit train {summary['folder']} --data FILE    (arrays: {wanted})")

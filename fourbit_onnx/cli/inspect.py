@@ -1,0 +1,188 @@
+"""``fourbit inspect``."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fourbit_onnx.cli import options, output
+
+if TYPE_CHECKING:
+    from fourbit_onnx.passes.survey import Untrainable
+    from fourbit_onnx.recipes.plan import Plan, Site
+
+_NAMES = "abcdefghijklmnopqrstuvwxyz"
+# Points that share a quantiser: the backward products re-use the codes of the forward one.
+_PAIRS = (("fwd.x", "wgrad.x"), ("fwd.w", "dgrad.w"), ("dgrad.dy",), ("wgrad.dy",))
+
+
+@click.command()
+@click.argument("path", metavar="FILE_OR_DIR", type=click.Path(exists=True, path_type=Path))
+@options.recipe_options
+@click.option(
+    "--freeze", multiple=True, metavar="PATTERN", help="FILE: weights that are not trained; may be repeated."
+)
+@output.json_option
+def command(
+    path: Path,
+    recipe: str,
+    keep: tuple[str, ...],
+    settings: list[tuple[str, str]],
+    freeze: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """What runs in which precision, and why.
+
+    DIR, an artifact folder: its precision plan, a row for each multiply-accumulate site, and its quantisers.
+    FILE, an ONNX model: the plan that a recipe would make, and every operator that cannot be trained. The
+    options are for FILE.
+
+    \b
+    Examples:
+      fourbit inspect out
+      fourbit inspect model.onnx --recipe minmax
+    """  # noqa: D301 -- click's own mark
+    result = _folder(path) if path.is_dir() else _file(path, recipe, keep, settings, freeze)
+    if as_json:
+        output.print_json(
+            result
+            | {
+                "plan": None if result["plan"] is None else _plan_fields(result["plan"]),
+                "untrainable": [dataclasses.asdict(one) for one in result["untrainable"]],
+            }
+        )
+    else:
+        _print(result)
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    from fourbit_onnx.artifacts import checkpoint, manifest
+    from fourbit_onnx.passes.load import operators
+    from fourbit_onnx.recipes import plan
+
+    described = manifest.read(path)
+    found = plan.read(path / manifest.PLAN)
+    counts = Counter(
+        name for domain, name in operators(path / manifest.TRAINING_MODEL) if domain == "ai.fourbit"
+    )
+    progress = checkpoint.read(path).progress
+    return {
+        "path": str(path),
+        "plan": found,
+        "untrainable": [],
+        "operators": dict(sorted(counts.items())),
+        "parameters": len(described.parameters),
+        "step": progress.step,
+        "epoch": progress.epoch,
+    }
+
+
+def _file(
+    path: Path,
+    recipe: str,
+    keep: tuple[str, ...],
+    settings: list[tuple[str, str]],
+    freeze: tuple[str, ...],
+) -> dict[str, Any]:
+    from fourbit_onnx.passes.load import load
+    from fourbit_onnx.passes.pipeline import Options
+    from fourbit_onnx.passes.survey import survey
+    from fourbit_onnx.recipes import table
+
+    chosen = Options(recipe=table.find(recipe), keep=keep, settings=settings, freeze=freeze)
+    found = survey(load(path), chosen)
+    return {
+        "path": str(path),
+        "plan": found.plan,
+        "untrainable": found.untrainable,
+        "weights": found.parameters,
+    }
+
+
+def _plan_fields(plan: "Plan") -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(plan),
+        "four_bit_share": plan.share,
+        "stored_bytes": plan.stored_bytes,
+        "stored_bytes_float32": plan.float_bytes,
+    }
+
+
+def _print(result: dict[str, Any]) -> None:
+    plan: Plan = result["plan"]
+    click.echo(f"{result['path']}: recipe {plan.recipe}{_state(result)}")
+    if plan.sites:
+        _sites(plan)
+    else:
+        click.echo("no multiply-accumulate site (Conv, Gemm, MatMul with float32 operands)")
+    if counts := result.get("operators"):
+        click.echo(
+            f"\nthe training graph has {', '.join(f'{number} {name}' for name, number in counts.items())}"
+        )
+    if result["untrainable"]:
+        _untrainable(result["untrainable"])
+    elif "weights" in result:
+        click.echo(
+            f"\nall operators can be trained; {result['weights']:,} weights"
+            f"\nNext: fourbit convert {result['path']} -o out"
+        )
+
+
+def _state(result: dict[str, Any]) -> str:
+    if "step" not in result:
+        return ""
+    return f", trained for {result['step']:,} steps" if result["step"] else ", not trained yet"
+
+
+def _sites(plan: "Plan") -> None:
+    total = sum(site.macs for site in plan.sites)
+    formats = _formats(plan.sites)
+    rows = [
+        [
+            site.name,
+            site.op,
+            _shape(site, "x"),
+            _shape(site, "w"),
+            output.percent(site.macs / total) if total else "?",
+            f"4-bit {formats[tuple(site.points.values())]}"
+            if site.points
+            else f"{site.precision}  {site.reason}",
+        ]
+        for site in plan.sites
+    ]
+    click.echo()
+    click.echo(output.table(["site", "op", "x", "w", "products", "runs in"], rows, right=(4,)))
+    click.echo()
+    for points, name in formats.items():
+        of = dict(zip(next(site.points for site in plan.sites if site.points), points, strict=True))
+        click.echo(f"{name}  " + ";  ".join(f"{', '.join(pair)}: {of[pair[0]]}" for pair in _PAIRS))
+    click.echo(
+        f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates; activations kept for the "
+        f"backward products:\n{output.size(plan.stored_bytes)} a sample, "
+        f"in float32 {output.size(plan.float_bytes)}"
+    )
+
+
+def _formats(sites: Sequence["Site"]) -> dict[tuple[str, ...], str]:
+    """A letter for each set of formats that occurs."""
+    kinds = dict.fromkeys(tuple(site.points.values()) for site in sites if site.points)
+    return {points: _NAMES[number % len(_NAMES)] for number, points in enumerate(kinds)}
+
+
+def _shape(site: "Site", name: str) -> str:
+    shape = site.shapes.get(name)
+    if shape is None:
+        return "?"
+    if name == "x":  # the batch axis says nothing
+        shape = shape[1:]
+    return "x".join(str(size) for size in shape)
+
+
+def _untrainable(found: Sequence["Untrainable"]) -> None:
+    click.echo("\ncannot be trained on the CPU:")
+    for one in found:
+        more = f" and {len(one.nodes) - 1} more" if len(one.nodes) > 1 else ""
+        click.echo(f"  {one.op} ({one.nodes[0]}{more}): {one.remedy}")

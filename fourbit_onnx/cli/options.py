@@ -1,0 +1,82 @@
+"""Options that several commands have, and what their values must look like."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fourbit_onnx.recipes import table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+RECIPES = click.Choice(list(table.RECIPES))
+
+DATA_HELP = "A .npz, .npy or .csv file, a folder of .npy, IDX or CIFAR files, or the built-in 'digits'."
+
+
+def pairs(left: str, right: str, choices: Sequence[str] = ()) -> Callable[..., list[tuple[str, str]]]:
+    """A callback that splits every ``LEFT=RIGHT`` of an option; with ``choices``, RIGHT is one of them."""
+
+    def split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+        found = []
+        for value in values:
+            before, sign, after = value.rpartition("=")
+            if not (before and sign and after):
+                raise click.BadParameter(f"{value!r} is not of the form {left}={right}")
+            if choices and after not in choices:
+                raise click.BadParameter(f"no {right.lower()} {after!r}; there are: {', '.join(choices)}")
+            found.append((before, after))
+        return found
+
+    return split
+
+
+def recipe_options(command: F) -> F:
+    """``--recipe``, ``--keep`` and ``--set``: which site gets which precision."""
+    for option in (
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="PATTERN=RECIPE",
+            callback=pairs("PATTERN", "RECIPE", list(table.RECIPES)),
+            help="Another recipe for the sites whose node or weight name fits; may be repeated.",
+        ),
+        click.option(
+            "--keep",
+            multiple=True,
+            metavar="PATTERN",
+            help="Keep sites whose node or weight name fits (*, ?) in float32; may be repeated.",
+        ),
+        click.option(
+            "--recipe",
+            type=RECIPES,
+            default=table.DEFAULT,
+            show_default=True,
+            help="Formats and scale rules of every site.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def threads_option(command: F) -> F:
+    """``--threads``."""
+    return click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of each operator.  [default: all processors]"
+    )(command)
+
+
+def key_option(command: F) -> F:
+    """``--key``: where the model's inputs are to be found in the data."""
+    return click.option(
+        "--key",
+        "keys",
+        multiple=True,
+        metavar="INPUT=KEY",
+        callback=pairs("INPUT", "KEY"),
+        help="The array (CSV: column) that holds an input of the model; may be repeated.",
+    )(command)

@@ -1,0 +1,57 @@
+"""Data as the command line names it: a built-in set by name, else files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fourbit_onnx.data import digits, files
+from fourbit_onnx.data.dataset import Dataset
+from fourbit_onnx.errors import DataError
+
+Array = NDArray[Any]
+
+BUILT_IN = {"digits": digits.load}
+
+
+def find(
+    source: str, names: Sequence[str], *, keys: Mapping[str, str] | None = None, split: str = "train"
+) -> dict[str, Array]:
+    """The arrays of ``source`` under the names that the model has for them.
+
+    Args:
+        source: A name of ``BUILT_IN`` (``./digits`` is a file of that name), or what `files.open_data` reads.
+        names: The model's inputs, then its targets.
+        keys: Where a name is to be found in the file, for those that are called otherwise there.
+        split: ``train`` or ``test``, for data that has both parts.
+
+    Raises:
+        DataError: There is no such data, it is damaged, or its names are not those of the model.
+    """
+    if source in BUILT_IN:
+        return _renamed(BUILT_IN[source](), names, split)
+    wanted = {name: name for name in names} | dict(keys) if keys else None
+    if unknown := sorted(set(keys or ()) - set(names)):
+        raise DataError(f"the model has no input {unknown[0]!r}; it wants {_list(names)}")
+    arrays = files.open_data(Path(source), names, keys=wanted, split=split)
+    if missing := [name for name in names if name not in arrays]:
+        other = next((name for name in arrays if name not in names), next(iter(arrays)))
+        raise DataError(
+            f"{source} has no {missing[0]!r}; it has {_list(arrays)}, the model wants {_list(names)}: say "
+            f"which is which, such as --key {missing[0]}={other}"
+        )
+    return arrays
+
+
+def _renamed(data: Dataset, names: Sequence[str], split: str) -> dict[str, Array]:
+    if len(names) != len(data.names):
+        raise DataError(
+            f"{data.name!r} has {_list(data.names)}, the model wants {_list(names)}; give a file with these"
+        )
+    part = data.train if split == "train" else data.test
+    return dict(zip(names, part.values(), strict=True))
+
+
+def _list(names: Sequence[str] | Mapping[str, Array]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,88 @@
+"""What a conversion would do with a model, without doing it."""
+
+import dataclasses
+
+import onnx
+
+from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.differentiate import untrainable
+from fourbit_onnx.passes.pipeline import Options, prepare
+from fourbit_onnx.passes.select_sites import select_sites
+from fourbit_onnx.recipes.plan import Plan
+
+# What to write instead; every operator named on the right can be trained.
+REMEDIES = {
+    "ConvTranspose": "repeat the pixels (Expand, Reshape), then Conv",
+    "DepthToSpace": "write it with Reshape and Transpose",
+    "SpaceToDepth": "write it with Reshape and Transpose",
+    "Einsum": "write it with Transpose, Reshape and MatMul",
+    "GlobalMaxPool": "use MaxPool with a kernel of the whole image",
+    "GroupNormalization": "write it with Reshape, ReduceMean, Sub, Mul and Sqrt",
+    "InstanceNormalization": "write it with ReduceMean, Sub, Mul and Sqrt",
+    "GRU": "write out its steps with MatMul, Sigmoid and Tanh",
+    "RNN": "write out its steps with MatMul and Tanh",
+    "If": "export the branch that is trained",
+    "Loop": "unroll it: export with a fixed number of steps",
+    "Scan": "unroll it: export with a fixed number of steps",
+    "Mean": "use Add and Mul",
+    "Sum": "use Add",
+    "ReduceMax": "use TopK with k = 1, or MaxPool",
+    "ReduceMin": "use TopK with k = 1 of the negative",
+    "ReduceL1": "use Abs and ReduceSum",
+    "ReduceSumSquare": "use Mul and ReduceSum",
+    "ReduceLogSum": "use ReduceSum and Log",
+    "Resize": "for whole factors, repeat the pixels (Expand, Reshape)",
+    "Upsample": "for whole factors, repeat the pixels (Expand, Reshape)",
+    "AveragePool": "export it without ceil_mode and with a known number of channels",
+}
+_OTHERWISE = "replace it in the model, or freeze the weights before it with --freeze"
+
+
+@dataclasses.dataclass(frozen=True)
+class Untrainable:
+    """An operator of the model that has no gradient on the CPU.
+
+    Attributes:
+        op: Its name, with the domain if that is not the standard one.
+        nodes: Its nodes between a weight and the output.
+        remedy: What to do.
+    """
+
+    op: str
+    nodes: list[str]
+    remedy: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        plan: The sites, and what the recipe would do with each.
+        untrainable: Operators without a gradient; the model is convertible if there are none.
+        parameters: Number of trained weights, in elements.
+    """
+
+    plan: Plan
+    untrainable: list[Untrainable]
+    parameters: int
+
+
+def survey(model: onnx.ModelProto, options: Options) -> Survey:
+    """Look at ``model`` as ``build`` would.
+
+    Raises:
+        GraphError: It cannot be made a training graph, whatever the recipe.
+        RecipeError: A pattern or recipe fits nothing.
+    """
+    graph, roles = prepare(model, options.freeze)
+    roles.root = options.loss_output or roles.outputs[0]
+    if roles.root not in roles.outputs:
+        raise GraphError(f"the model has no output {roles.root!r}; there are: {', '.join(roles.outputs)}")
+    found: dict[str, list[str]] = {}
+    for node in untrainable(graph, roles):
+        found.setdefault(f"{node.domain}::{node.op}" if node.domain else node.op, []).append(node.name)
+    plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
+    parameters = sum(roles.values[name].size for name in roles.parameters)
+    operators = [Untrainable(op, nodes, REMEDIES.get(op, _OTHERWISE)) for op, nodes in found.items()]
+    return Survey(plan, operators, parameters)
