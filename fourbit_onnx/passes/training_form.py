@@ -20,7 +20,7 @@ def training_form(graph: gs.Graph) -> int:
     """
     count = 0
     for node in graph.nodes:
-        before = (len(node.inputs), len(node.outputs), node.attrs.get("training_mode"))
+        before = _form(node)
         if is_standard(node, "BatchNormalization"):
             _batch_normalization(node)
         elif is_standard(node, "Dropout"):
@@ -29,8 +29,12 @@ def training_form(graph: gs.Graph) -> int:
             _layer_normalization(node)
         elif is_standard(node, "MaxPool") and len(node.outputs) == 1:
             node.outputs.append(gs.Variable(f"{node.outputs[0].name}.indices", np.int64))
-        count += before != (len(node.inputs), len(node.outputs), node.attrs.get("training_mode"))
+        count += before != _form(node)
     return count
+
+
+def _form(node: gs.Node) -> tuple[object, ...]:
+    return [id(tensor) for tensor in node.inputs], len(node.outputs), dict(node.attrs)
 
 
 def _batch_normalization(node: gs.Node) -> None:
@@ -50,7 +54,9 @@ def _dropout(node: gs.Node) -> None:
     if len(node.inputs) < 2 or node.inputs[1].is_empty():
         ratio = gs.Constant(f"{name}.ratio", np.array(node.attrs.pop("ratio", 0.5), np.float32))
         node.inputs = [node.inputs[0], ratio]
-    node.inputs = [*node.inputs[:2], gs.Constant(f"{name}.training_mode", np.array(True))]
+    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    if not (isinstance(mode, gs.Constant) and bool(mode.values)):
+        node.inputs = [*node.inputs[:2], gs.Constant(f"{name}.training_mode", np.array(True))]
     if len(node.outputs) == 1:
         node.outputs.append(gs.Variable(f"{name}.mask", np.bool_, node.outputs[0].shape))
 
