@@ -11,7 +11,8 @@ from onnx import TensorProto
 
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 
-HEADER = f'<ir_version: 10, opset_import: ["" : {OPSET}, "{DOMAIN}" : {VERSION}, "other" : 1, "com.microsoft" : 1]>'
+OPSETS = f'["" : {OPSET}, "{DOMAIN}" : {VERSION}, "other" : 1, "com.microsoft" : 1]'
+HEADER = f"<ir_version: 10, opset_import: {OPSETS}>"
 
 
 def model(signature, body, values=None):

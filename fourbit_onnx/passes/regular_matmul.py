@@ -15,12 +15,13 @@ def regular_matmul(graph: gs.Graph) -> int:
     before        ``y = MatMul(x, w)``
     after         w a matrix: ``y = Reshape(Gemm(Reshape(x), w))``, without Reshape if x is a matrix too;
                   else x and w get equal batch dimensions by Unsqueeze and Expand
-    leaves alone  operands of unknown rank; ranks above 2 with equal, known batch dimensions
+    leaves alone  operands of unknown rank; ranks above 2 with equal, known batch dimensions; other types
     ============  =========================================================================================
     """
     count = 0
     for node in list(graph.nodes):
-        if is_standard(node, "MatMul") and all(tensor.shape is not None for tensor in node.inputs):
+        known = all(tensor.shape is not None and tensor.dtype == np.float32 for tensor in node.inputs)
+        if is_standard(node, "MatMul") and known:
             count += _Rewrite(graph, node).run()
     if count:
         graph.cleanup().toposort()
@@ -62,7 +63,8 @@ class _Rewrite:
         if len(w.shape) == 1:
             w = self.new("Unsqueeze", [w, self.integers([1])], [*w.shape, 1])
             squeeze.append(-1)
-        if not squeeze and len(x.shape) > 2 and x.shape[:-2] == w.shape[:-2]:
+        equal = list(x.shape[:-2]) == list(w.shape[:-2]) and None not in x.shape[:-2]
+        if not squeeze and len(x.shape) > 2 and equal:
             return False
         output = self.node.outputs[0]
         matrix = len(w.shape) == 2
