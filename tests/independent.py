@@ -1,0 +1,364 @@
+"""A small network with 4-bit training in NumPy, written from the specification (NUMERICS) alone.
+
+It knows nothing of ``fourbit_onnx``: no formats, no reference operators, no graph. Products of codes are
+taken in int64; what is float32 in the specification is float32 here; what follows the last float product
+(logits, softmax) is float64, and all that can differ from that by rounding carries a bound on the difference.
+
+The network, ``image`` (B, 2, 6, 6) to ``logits`` (B, 10); sites in 4 bits have a name:
+
+    r1 = relu(conv(image, w1, b1))                first site: float
+    c2 = conv(r1, w2, b2), stride 2               "conv2": non-negative input
+    g3 = flatten(c2) @ w3.T + b3                  "gemm3": signed input
+    g4 = relu(g3) @ w4 + b4                       "gemm4": non-negative input, not transposed
+    m = reshape(g3, B, 4, 4) @ reshape(g4, B, 4, 4)    "matmul": two activations, signed
+    logits = relu(m + g4) @ w5.T + b5             last site: float; a residual addition before it
+
+With ``image``, w1 and b1 small multiples of 1/64 the first convolution is exact in float32 in every order of
+summation, so that the codes of all later sites are determined to the bit, forward and backward.
+"""
+
+import dataclasses
+
+import numpy as np
+
+f32 = np.float32
+U = 2.0**-24  # unit roundoff of float32
+
+
+# ------------------------------------------------------------------ formats
+
+
+@dataclasses.dataclass
+class Operand:
+    """Codes as they are stored, the integers they stand for, and the scale."""
+
+    codes: np.ndarray
+    integers: np.ndarray
+    scale: np.float32
+    gate: np.ndarray | None = None  # where the gradient passes; None: everywhere
+    upper: np.ndarray | None = None  # where x >= alpha
+    lower: np.ndarray | None = None  # where x <= -alpha
+
+
+def sawb(w):
+    """Section 3: weights; 15 levels, clip from the first two moments of |w|."""
+    wide = np.abs(w.astype(np.float64))
+    largest = wide.max()
+    alpha = 12.035 * np.sqrt((wide * wide).mean()) - 12.03 * wide.mean()
+    if alpha < largest / 16:
+        alpha = largest
+    return levels15(w, f32(alpha) / f32(7) if largest else f32(1))
+
+
+def absmax(x):
+    largest = np.abs(x).max()
+    return levels15(x, largest / f32(7) if largest else f32(1))
+
+
+def levels15(x, scale):
+    codes = np.clip(np.rint(x / scale), -7, 7).astype(np.int64)
+    return Operand(codes, codes, f32(scale))
+
+
+def pact(x, alpha, *, signed):
+    """Section 4: activations, clipped by a trained bound; the gradient passes inside it."""
+    alpha = f32(alpha)
+    top = 7 if signed else 15
+    scale = alpha / f32(top)
+    codes = np.clip(np.rint(x / scale), -top if signed else 0, top).astype(np.int64)
+    upper = x >= alpha
+    lower = x <= -alpha if signed else np.zeros_like(upper)
+    gate = ~upper & ~lower if signed else ~upper & (x > 0)
+    return Operand(codes, codes, scale, gate, upper, lower)
+
+
+def minmax(x):
+    """Section 5: the range of the tensor on -8..7, with an integer zero point."""
+    low, high = x.min(), x.max()
+    scale = f32((float(high) - float(low)) / 15)
+    zero = np.rint(f32(-8) - low / scale)
+    codes = np.clip(np.rint(x / scale) + zero, -8, 7).astype(np.int64)
+    return Operand(codes, codes - int(zero), scale)
+
+
+def log4(dy, smallest, *, odd):
+    """Section 2: radix-4 magnitudes by arithmetic midpoints; the odd phase has twice the levels."""
+    s = f32(smallest) * f32(2 if odd else 1)
+    magnitude = np.abs(dy) / s
+    e = sum((magnitude > f32(0.625 * 4.0**k)).astype(np.int64) for k in range(7))
+    negative = (dy < 0) & (e > 0)
+    integers = np.where(e > 0, 4 ** np.maximum(e - 1, 0), 0) * np.where(negative, -1, 1)
+    return Operand(e + 8 * negative, integers, s)
+
+
+def top_level(largest):
+    """Section 2: the smallest power of two T with largest <= 2.5 T."""
+    T = 1.0
+    while largest <= 2.5 * (T / 2):
+        T /= 2
+    while largest > 2.5 * T:
+        T *= 2
+    return T
+
+
+def next_top(T, largest):
+    """Section 2, learned: leave inside (1.25 T, 2.5 T], double above, halve below."""
+    if largest > 2.5 * T:
+        return 2 * T
+    return T / 2 if largest <= 1.25 * T else T
+
+
+# ----------------------------------------------------------------- products
+
+
+def scaled(integers, a, b):
+    """Section 7: the exact sum, rounded to float32 once, times the product of the scales."""
+    assert integers.dtype == np.int64
+    return integers.astype(f32) * (a.scale * b.scale)
+
+
+def patches(x, k, stride, pad):
+    """``(B, C, H, W)`` to ``(B, C, k, k, OH, OW)``: what each weight sees; zeros around."""
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    size = (x.shape[2] - k) // stride + 1
+    out = np.empty((*x.shape[:2], k, k, size, size), x.dtype)
+    for i in range(k):
+        for j in range(k):
+            out[:, :, i, j] = x[:, :, i : i + stride * size : stride, j : j + stride * size : stride]
+    return out
+
+
+def convolution(x, w, stride, pad=1):
+    return np.einsum("bcijyx,ocij->boyx", patches(x, w.shape[2], stride, pad), w)
+
+
+def convolution_weight_gradient(x, dy, k, stride, pad=1):
+    return np.einsum("bcijyx,boyx->ocij", patches(x, k, stride, pad), dy)
+
+
+def convolution_input_gradient(dy, w, shape, stride, pad=1):
+    """Every output gradient goes back to the inputs that its weights saw."""
+    padded = np.zeros((shape[0], shape[1], shape[2] + 2 * pad, shape[3] + 2 * pad), dy.dtype)
+    rows, columns = dy.shape[2], dy.shape[3]
+    for i in range(w.shape[2]):
+        for j in range(w.shape[3]):
+            part = np.einsum("boyx,oc->bcyx", dy, w[:, :, i, j])
+            padded[:, :, i : i + stride * rows : stride, j : j + stride * columns : stride] += part
+    return padded[:, :, pad:-pad, pad:-pad]
+
+
+# ------------------------------------------------------------------ network
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """One row of section 6."""
+
+    activation: str = "pact"  # or "minmax"
+    weight: str = "sawb"  # or "minmax"
+    dgrad: str = "even"  # or "odd", "int4"
+    wgrad: str = "odd"
+    learned: bool = False
+
+
+RECIPES = {
+    "ibm2020": Recipe(),
+    "ibm2020-notpr": Recipe(wgrad="even"),
+    "ibm2020-learned-scale": Recipe(learned=True),
+    "int4-linear": Recipe(dgrad="int4", wgrad="int4"),
+    "minmax": Recipe(activation="minmax", weight="minmax"),
+}
+
+
+@dataclasses.dataclass
+class Result:
+    """What a step gives; gradients by parameter, operands by (site, point), and bounds on float rounding.
+
+    Attributes:
+        bounds: Gradient (or "loss") to the largest difference that another order of summation, or another
+            float32 softmax, can make; 0 where only codes and exact operations are behind it.
+        margins: (site, phase) to the distance of the output gradient from the nearest rounding threshold, in
+            units of what float rounding may have moved it; below 1 a code is not determined.
+    """
+
+    loss: float = 0.0
+    gradients: dict = dataclasses.field(default_factory=dict)
+    bounds: dict = dataclasses.field(default_factory=dict)
+    operands: dict = dataclasses.field(default_factory=dict)
+    margins: dict = dataclasses.field(default_factory=dict)
+    tops: dict = dataclasses.field(default_factory=dict)
+
+
+class Network:
+    """One training step of one recipe.
+
+    Args:
+        recipe: The row.
+        parameters: w1 .. w5, b1 .. b5, and the clips by the (site, operand) they belong to, as
+            ``("conv2", "x")``.
+        tops: Site to T, the state of the learned gradient scale.
+        weight_scales: Site to a scale that is used for its weight in place of the statistics.
+    """
+
+    def __init__(self, recipe, parameters, tops=None, weight_scales=None):
+        self.recipe, self.p = recipe, parameters
+        self.tops, self.weight_scales = tops or {}, weight_scales or {}
+        self.result = Result(tops=dict(self.tops))
+
+    # -- quantisation points
+
+    def activation(self, site, point, x, *, signed):
+        if self.recipe.activation == "minmax":
+            operand = minmax(x)
+        else:
+            operand = pact(x, self.p[site, point], signed=signed)
+        self.result.operands[site, point] = operand
+        return operand
+
+    def weight(self, site, w):
+        if site in self.weight_scales:
+            operand = levels15(w, self.weight_scales[site])
+        else:
+            operand = minmax(w) if self.recipe.weight == "minmax" else sawb(w)
+        self.result.operands[site, "w"] = operand
+        return operand
+
+    def output_gradient(self, site, dy, error):
+        """The two quantised copies of dy, for dgrad and for wgrad, and the relative error of their scales.
+
+        ``error`` is what float rounding may have moved each dy; a scale that is a power of two does not move.
+        """
+        kinds = (self.recipe.dgrad, self.recipe.wgrad)
+        largest = float(np.abs(dy).max())
+        if "int4" in kinds:
+            operand = absmax(dy)
+            relative = np.max(error) / largest + 2 * U * np.any(error)
+            thresholds = operand.scale * (np.arange(7) + 0.5)
+            self._margin(site, "int4", dy, error + relative * np.abs(dy), thresholds)
+            self.result.operands[site, "int4"] = operand
+            return operand, operand, relative
+        T = top_level(largest)
+        if self.recipe.learned:
+            T = self.tops[site]
+            self.result.tops[site] = next_top(T, largest)
+        both = []
+        for kind in kinds:
+            operand = log4(dy, T / 4096, odd=kind == "odd")
+            self.result.operands[site, kind] = operand
+            self._margin(site, kind, dy, error, operand.scale * 0.625 * 4.0 ** np.arange(7))
+            both.append(operand)
+        self._margin(site, "top", largest, np.max(error), 1.25 * T * np.array([1, 2]))
+        return *both, 0.0
+
+    def _margin(self, site, kind, dy, error, thresholds):
+        distance = np.abs(np.abs(np.asarray(dy, np.float64))[..., None] - thresholds).min(-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.result.margins[site, kind] = (distance / error).min() if np.any(error) else np.inf
+
+    def through_clip(self, site, point, dx, relative):
+        """The gradient of the unclipped activation and its error; the gradient of the clip is noted."""
+        error = relative * np.abs(dx)
+        operand = self.result.operands[site, point]
+        if operand.gate is None:
+            return dx, error
+        wide = dx.astype(np.float64)
+        total = wide[operand.upper].sum() - wide[operand.lower].sum()
+        # Each term may be rounded, to float32 or to steps of 2**-30 of the largest |dx|; their sum, exact in
+        # fixed point, only once more.
+        outside = operand.upper | operand.lower
+        steps = outside.sum() * 2.0**-31 * np.abs(wide).max()
+        rounding = U * np.abs(wide[outside]).sum() + 2 * U * abs(total)
+        self.note((site, point), total, steps + rounding + error[outside].sum())
+        return np.where(operand.gate, dx, f32(0)), error
+
+    def weight_gradient(self, name, integers, a, b, relative):
+        gradient = scaled(integers, a, b)
+        self.note(name, gradient, relative * np.abs(gradient))
+
+    def note(self, name, gradient, bound):
+        self.result.gradients[name], self.result.bounds[name] = gradient, bound
+
+    def bias(self, name, dy, axes, error):
+        """A sum of float32 numbers in any order: n u times the sum of their magnitudes."""
+        wide = dy.astype(np.float64)
+        n = dy.size // self.p[name].size
+        self.note(name, wide.sum(axes), n * U * np.abs(wide).sum(axes) + np.sum(error + 0 * wide, axes))
+
+    # -- one step
+
+    def step(self, image, labels):
+        p, note = self.p, self.note
+        B = len(image)
+
+        c1 = convolution(image.astype(np.float64), p["w1"], 1).astype(f32) + p["b1"].reshape(1, -1, 1, 1)
+        r1 = np.maximum(c1, f32(0))
+        x2, w2 = self.activation("conv2", "x", r1, signed=False), self.weight("conv2", p["w2"])
+        c2 = scaled(convolution(x2.integers, w2.integers, 2), x2, w2) + p["b2"].reshape(1, -1, 1, 1)
+        flat = c2.reshape(B, -1)
+        x3, w3 = self.activation("gemm3", "x", flat, signed=True), self.weight("gemm3", p["w3"])
+        g3 = scaled(x3.integers @ w3.integers.T, x3, w3) + p["b3"]
+        r3 = np.maximum(g3, f32(0))
+        x4, w4 = self.activation("gemm4", "x", r3, signed=False), self.weight("gemm4", p["w4"])
+        g4 = scaled(x4.integers @ w4.integers, x4, w4) + p["b4"]
+        q = self.activation("matmul", "x", g3.reshape(B, 4, 4), signed=True)
+        k = self.activation("matmul", "w", g4.reshape(B, 4, 4), signed=True)
+        h = scaled(q.integers @ k.integers, q, k).reshape(B, 16) + g4
+        r = np.maximum(h, f32(0)).astype(np.float64)
+
+        # float64 from here; the graph is in float32, in an order that is not known
+        w5 = p["w5"].astype(np.float64)
+        logits = r @ w5.T + p["b5"]
+        shifted = logits - logits.max(1, keepdims=True)
+        log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        loss = -log_probability[np.arange(B), labels].mean()
+        dlogits = np.exp(log_probability)
+        dlogits[np.arange(B), labels] -= 1
+        dlogits /= B
+        # A logit is a dot product of 16 and a bias. A log-probability is the difference of two such, less a
+        # logarithm: three roundings of numbers no larger than about itself + log 10. Its exponential turns
+        # that into a relative error, and has 2 units of its own.
+        logit_error = 17 * U * (r @ np.abs(w5).T + np.abs(p["b5"]))
+        log_error = 2 * logit_error.max(1, keepdims=True) + 3 * U * (np.abs(log_probability) + 2.3)
+        self.result.loss = loss
+        self.result.bounds["loss"] = log_error[np.arange(B), labels].mean() + (B + 1) * U * loss
+        dlogit_error = np.exp(log_probability) * (log_error + 4 * U) / B + 2 * U * np.abs(dlogits)
+        note("w5", dlogits.T @ r, (B + 1) * U * (np.abs(dlogits).T @ r) + dlogit_error.T @ r)
+        self.bias("b5", dlogits, 0, dlogit_error)
+        dr = dlogits @ w5
+        error = 11 * U * (np.abs(dlogits) @ np.abs(w5)) + dlogit_error @ np.abs(w5)
+        dh = np.where(h > 0, dr, 0).astype(f32)
+
+        # from here on, exact where scales are powers of two: codes of dh, whatever its last bits
+        even, odd, off = self.output_gradient("matmul", dh.reshape(B, 4, 4), error.reshape(B, 4, 4))
+        dq = scaled(even.integers @ k.integers.swapaxes(1, 2), even, k)
+        dk = scaled(q.integers.swapaxes(1, 2) @ odd.integers, q, odd)
+        dq, dq_error = (part.reshape(B, 16) for part in self.through_clip("matmul", "x", dq, off))
+        dk, dk_error = (part.reshape(B, 16) for part in self.through_clip("matmul", "w", dk, off))
+        dg4 = dh + dk
+        error = error + dk_error + U * np.abs(dg4)
+        self.bias("b4", dg4, 0, error)
+        even, odd, off = self.output_gradient("gemm4", dg4, error)
+        self.weight_gradient("w4", x4.integers.T @ odd.integers, x4, odd, off)
+        dr3, error = self.through_clip("gemm4", "x", scaled(even.integers @ w4.integers.T, even, w4), off)
+        dg3 = np.where(g3 > 0, dr3, f32(0)) + dq
+        error = error + dq_error
+        error += U * np.abs(dg3) * np.any(error)
+        self.bias("b3", dg3, 0, error)
+        even, odd, off = self.output_gradient("gemm3", dg3, error)
+        self.weight_gradient("w3", odd.integers.T @ x3.integers, odd, x3, off)
+        dflat, error = self.through_clip("gemm3", "x", scaled(even.integers @ w3.integers, even, w3), off)
+        dc2, error = dflat.reshape(c2.shape), error.reshape(c2.shape)
+        self.bias("b2", dc2, (0, 2, 3), error)
+        even, odd, off = self.output_gradient("conv2", dc2, error)
+        dw2 = convolution_weight_gradient(x2.integers, odd.integers, 3, 2)
+        self.weight_gradient("w2", dw2, x2, odd, off)
+        dr1 = convolution_input_gradient(even.integers, w2.integers, r1.shape, 2)
+        dr1, error = self.through_clip("conv2", "x", scaled(dr1, even, w2), off)
+        dc1 = np.where(c1 > 0, dr1, f32(0))
+        self.bias("b1", dc1, (0, 2, 3), error)
+        wide, seen = dc1.astype(np.float64), image.astype(np.float64)
+        terms = dc1.size // dc1.shape[1]
+        bound = (terms + 1) * U * np.abs(wide) + error
+        note("w1", convolution_weight_gradient(seen, wide, 3, 1),
+             convolution_weight_gradient(np.abs(seen), bound, 3, 1))  # fmt: skip
+        return self.result
