@@ -24,27 +24,43 @@ _LIKE_FIRST = (
     "Split",
     "Tile",
 )
-_LIKE_ALL = ("Add", "Mul", "Concat", "Min", "Sum", "Div")
+# Of all operands: sums and products, and so a convolution with a constant filter (an average).
+_LIKE_ALL = ("Add", "Mul", "Concat", "Min", "Sum", "Div", "Conv")
+_DEEPEST = 150  # Python's stack is not deep enough for every chain of operators
 
 
-def nonnegative(tensor: gs.Tensor, depth: int = 50) -> bool:
+def nonnegative(tensor: gs.Tensor) -> bool:
     """Whether ``tensor`` is certain to be >= 0 everywhere; False means only that it is not known."""
-    if isinstance(tensor, gs.Constant):
-        return bool((tensor.values >= 0).all())
-    if not tensor.inputs or depth == 0:
+    return _Search().certain(tensor, 0)
+
+
+class _Search:
+    """What is known of a tensor, by ``id``: many paths may lead to it."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, bool] = {}
+
+    def certain(self, tensor: gs.Tensor, depth: int) -> bool:
+        if isinstance(tensor, gs.Constant):
+            return bool((tensor.values >= 0).all())
+        if not tensor.inputs or depth == _DEEPEST:
+            return False
+        if id(tensor) not in self.known:
+            self.known[id(tensor)] = self.decide(tensor.inputs[0], depth + 1)
+        return self.known[id(tensor)]
+
+    def decide(self, node: gs.Node, depth: int) -> bool:
+        if is_standard(node, *_ALWAYS):
+            return True
+        if is_standard(node, *_LIKE_FIRST):
+            return self.certain(node.inputs[0], depth)
+        if is_standard(node, *_LIKE_ALL):
+            return all(self.certain(operand, depth) for operand in node.inputs)
+        if is_standard(node, "Max"):
+            return any(self.certain(operand, depth) for operand in node.inputs)
+        if is_standard(node, "Where"):
+            return all(self.certain(operand, depth) for operand in node.inputs[1:])
+        if is_standard(node, "Clip"):
+            low = node.inputs[1] if len(node.inputs) > 1 else None
+            return isinstance(low, gs.Constant) and bool((low.values >= 0).all())
         return False
-    node = tensor.inputs[0]
-    if is_standard(node, *_ALWAYS):
-        return True
-    if is_standard(node, *_LIKE_FIRST):
-        return nonnegative(node.inputs[0], depth - 1)
-    if is_standard(node, *_LIKE_ALL):
-        return all(nonnegative(operand, depth - 1) for operand in node.inputs)
-    if is_standard(node, "Max"):
-        return any(nonnegative(operand, depth - 1) for operand in node.inputs)
-    if is_standard(node, "Clip"):
-        low = node.inputs[1] if len(node.inputs) > 1 else None
-        return isinstance(low, gs.Constant) and bool((low.values >= 0).all())
-    if is_standard(node, "Where"):
-        return all(nonnegative(operand, depth - 1) for operand in node.inputs[1:])
-    return False
