@@ -197,16 +197,32 @@ def test_random_weights(seed):
         assert error <= ((12.035 + 12.03) * 2.0**-17 + 2 * independent.U) * np.abs(w).max() / 7
 
 
+def before_the_first_relu(arrays, images):
+    return independent.convolution(images.astype(float), arrays["w1"], 1) + arrays["b1"].reshape(-1, 1, 1)
+
+
 def test_activation_equal_to_its_clip():
     """It counts as clipped: its gradient goes to the clip, not to the activation."""
     seed = SEEDS[0]
     arrays, (images, labels) = parameters(seed), data(seed)
-    c1 = independent.convolution(images.astype(float), arrays["w1"], 1) + arrays["b1"].reshape(-1, 1, 1)
+    c1 = before_the_first_relu(arrays, images)
     values, counts = np.unique(c1[c1 > 0.3], return_counts=True)
     alpha = values[counts.argmax()]
     clips = CLIPS | {("conv2", "x"): ("r1", alpha)}
     expected, _, _ = check("ibm2020", arrays, (images, labels), clips=clips)
     assert (expected.operands["conv2", "x"].upper & (c1 == alpha)).sum() == counts.max() > 1
+
+
+def test_halves_are_rounded_to_even():
+    """With the scale 1/32, and r1 in multiples of 1/1024."""
+    seed = SEEDS[0]
+    clips = CLIPS | {("conv2", "x"): ("r1", 15 / 32)}
+    expected, _, _ = check("ibm2020", parameters(seed), data(seed), clips=clips)
+    c1 = before_the_first_relu(parameters(seed), data(seed)[0])
+    tie = (c1 > 0) & (c1 * 32 % 1 == 0.5) & (c1 < 15 / 32)
+    codes = expected.operands["conv2", "x"].codes[tie]
+    assert (codes % 2 == 0).all()
+    assert {-0.5, 0.5} == set(codes - c1[tie] * 32)
 
 
 def test_learned_scale_over_several_steps():
