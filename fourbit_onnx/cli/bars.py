@@ -24,7 +24,7 @@ class Bars:
         self._console = Console(stderr=True) if console is None else console
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=26),
             TextColumn("{task.fields[numbers]}"),
         )
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)

@@ -1,6 +1,7 @@
 """``fourbit inspect``."""
 
 import dataclasses
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,9 +120,8 @@ def _print(result: dict[str, Any]) -> None:
     else:
         click.echo("no multiply-accumulate site (Conv, Gemm, MatMul with float32 operands)")
     if counts := result.get("operators"):
-        click.echo(
-            f"\nthe training graph has {', '.join(f'{number} {name}' for name, number in counts.items())}"
-        )
+        listed = ", ".join(f"{number} {name}" for name, number in counts.items())
+        click.echo("\n" + textwrap.fill(f"the training graph has {listed}", 80))
     if result["untrainable"]:
         _untrainable(result["untrainable"])
     elif "weights" in result:
@@ -154,11 +154,12 @@ def _sites(plan: "Plan") -> None:
         for site in plan.sites
     ]
     click.echo()
-    click.echo(output.table(["site", "op", "x", "w", "products", "runs in"], rows, right=(4,)))
+    click.echo(output.table(["site", "op", "x", "w", "MACs", "runs in"], rows, right=(4,)))
     click.echo()
     for points, name in formats.items():
         of = dict(zip(next(site.points for site in plan.sites if site.points), points, strict=True))
-        click.echo(f"{name}  " + ";  ".join(f"{', '.join(pair)}: {of[pair[0]]}" for pair in _PAIRS))
+        for number, pair in enumerate(_PAIRS):
+            click.echo(f"{' ' if number else name}  {', '.join(pair):14}  {of[pair[0]]}")
     click.echo(
         f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates; activations kept for the "
         f"backward products:\n{output.size(plan.stored_bytes)} a sample, "

@@ -87,8 +87,7 @@ def command(
         _print(folder, history)
     if history.interrupted:
         click.echo(
-            f"Stopped after step {history.step}, and saved. Go on with: fourbit train {folder} "
-            f"--data {data} --resume",
+            f"Stopped after step {history.step}, and saved. Go on with the same command and --resume.",
             err=True,
         )
         raise SystemExit(INTERRUPTED)
@@ -133,6 +132,9 @@ def _print(folder: Path, history: "History") -> None:
         name: value for name, value in last.items() if name.removeprefix("eval_") in ("loss", "accuracy")
     }
     reached = f": {output.numbers(shown)}" if shown else ""
-    click.echo(f"{len(history.epochs)} epochs, {history.step} steps, {history.seconds:.1f} s{reached}")
+    if not history.losses and not history.interrupted:
+        click.echo("Nothing to do: all epochs are done; more with --epochs.", err=True)
+    epochs = f"{len(history.epochs)} epoch{'s' * (len(history.epochs) != 1)}"
+    click.echo(f"{epochs}, {history.step} steps, {history.seconds:.1f} s{reached}")
     if not history.interrupted:
         click.echo(f"Next: fourbit export {folder} -o model.onnx")

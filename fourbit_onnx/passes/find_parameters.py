@@ -33,7 +33,7 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
     operators, running statistics, and what a pattern of ``freeze`` names.
 
     Raises:
-        GraphError: Nothing is left to train, or weights are float16 or float64.
+        GraphError: Nothing is left to train, a pattern fits nothing, or weights are float16 or float64.
     """
     roles = Roles([tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs])
     for name, tensor in sorted(graph.tensors().items()):
@@ -60,6 +60,12 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
         new = graph.tensors()[output]
         new.dtype, new.shape = np.dtype(np.float32), list(roles.values[name].shape)
         graph.outputs.append(new)
+    frozen = roles.frozen
+    if unused := [p for p in freeze if not any(fnmatch.fnmatchcase(name, p) for name in frozen)]:
+        names = ", ".join([*roles.frozen, *roles.parameters][:8])
+        raise GraphError(f"pattern {unused[0]!r} fits no weight; the first weights are: {names}")
+    if not roles.parameters and roles.frozen:
+        raise GraphError("--freeze leaves no weight to train; freeze fewer")
     if not roles.parameters:
         raise GraphError(
             "the model has no float32 weights to train; export it with its weights (export_params=True)"

@@ -83,5 +83,7 @@ def operators(path: Path) -> list[tuple[str, str]]:
     except OSError as error:
         raise GraphError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
-        raise GraphError(f"{path} is damaged or truncated; make the folder again with fourbit convert") from error
+        raise GraphError(
+            f"{path} is damaged or truncated; make the folder again with fourbit convert"
+        ) from error
     return [(node.domain, node.op_type) for node in model.graph.node]

@@ -1,6 +1,7 @@
 """The graph of one parameter update: parameters, gradients, moments in; new ones out."""
 
 import dataclasses
+import math
 
 import numpy as np
 import onnx
@@ -44,8 +45,9 @@ class Optimizer:
             raise RecipeError(f"no optimizer {self.kind!r}; there are: sgd, adamw")
         if not 0 <= self.momentum < 1:
             raise RecipeError(f"momentum is at least 0 and below 1, not {self.momentum}")
-        if min(self.weight_decay, self.clip_decay, self.max_norm) < 0:
-            raise RecipeError("weight_decay, clip_decay and max_norm are at least 0")
+        for name in ("weight_decay", "clip_decay", "max_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RecipeError(f"{name} is a number of at least 0, not {getattr(self, name)}")
 
 
 def optimizer_model(

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.artifacts.manifest import Manifest
+from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.passes.attach_loss import attach_loss
 from fourbit_onnx.passes.average_pool import average_pool
 from fourbit_onnx.passes.calibration import calibration
@@ -57,6 +59,10 @@ class Options:
     settings: Sequence[tuple[str, str]] = ()
     freeze: Sequence[str] = ()
     initial_clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.initial_clip < math.inf:
+            raise RecipeError(f"initial_clip is a number of at least 0, not {self.initial_clip}")
 
 
 @dataclasses.dataclass(frozen=True)

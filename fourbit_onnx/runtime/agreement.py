@@ -25,10 +25,15 @@ _SILENT = 4
 class Agreement:
     """What was found.
 
+    Onnxruntime's optimiser merges Conv and BatchNormalization, which moves the last bits of floats; now and
+    then a number crosses a rounding threshold, and one code of an activation is another. So the file is held
+    to the bits without the optimiser, and to the predictions with it.
+
     Attributes:
         samples: How many samples were compared.
-        same: On how many of them every position has its largest number in the same place (axis 1).
-        difference: The largest absolute difference of any output.
+        same: On how many of them every position has its largest number in the same place (axis 1), on
+            onnxruntime as it comes.
+        difference: The largest absolute difference of any output, without onnxruntime's optimiser.
         largest: The largest absolute value of any output.
     """
 
@@ -39,13 +44,14 @@ class Agreement:
 
     @property
     def good(self) -> bool:
-        """All predictions are the same, and no output is off by more than a thousandth of the largest."""
-        return self.same == self.samples and self.difference <= 1e-3 * max(self.largest, 1e-30)
+        """Outputs equal within a thousandth of the largest, predictions on all but a hundredth (or one)."""
+        close = self.difference <= 1e-3 * max(self.largest, 1e-30)
+        return close and self.samples - self.same <= max(1, self.samples // 100)
 
     def __str__(self) -> str:
         return (
-            f"{self.same:,} of {self.samples:,} predictions the same, "
-            f"largest difference {self.difference:.2g} (outputs reach {self.largest:.2g})"
+            f"{self.same:,} of {self.samples:,} predictions the same; without its optimiser, outputs differ "
+            f"by {self.difference:.2g} at most (they reach {self.largest:.2g})"
         )
 
 
@@ -56,35 +62,37 @@ def compare(trainer: Trainer, model: Path, data: Mapping[str, npt.NDArray[Any]])
         ArtifactError: The file cannot be loaded.
         DataError: The data does not fit.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = _SILENT
-    try:
-        plain = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever ONNX Runtime raises here means the same
-        raise ArtifactError(f"{model} cannot be loaded by onnxruntime ({first_line(error)})") from error
+    plain, exact = _session(model), _session(model, optimize=False)
     evaluation = Session(trainer.folder / files.EVAL_MODEL)
-    names = [output.name for output in plain.get_outputs()]
+    inputs = [tensor.name for tensor in plain.get_inputs()]
+    names = [tensor.name for tensor in plain.get_outputs()]
     state = {name: value(tensor) for name, tensor in trainer.state.tensors.items()}
-    source = batches.source(
-        dict(data),
-        trainer.specs,
-        fixed_batch(trainer.specs) or _BATCH,
-        drop_last=fixed_batch(trainer.specs) is not None,
-    )
+    fixed = fixed_batch(trainer.specs)
+    source = batches.source(dict(data), trainer.specs, fixed or _BATCH, drop_last=fixed is not None)
     samples = same = 0
     difference = largest = 0.0
     for batch in source.epoch(0):
-        wanted = evaluation.run({**state, **{name: value(part) for name, part in batch.items()}}, names)
-        found = plain.run(
-            names, {name: batch[name] for name in (tensor.name for tensor in plain.get_inputs())}
-        )
+        feeds = {name: batch[name] for name in inputs}
+        results = evaluation.run({**state, **{name: value(part) for name, part in batch.items()}}, names)
+        wanted = [array(results[name]).astype(np.float64) for name in names]
         agree = np.ones(len(next(iter(batch.values()))), np.bool_)
-        for name, right in zip(names, found, strict=True):
-            left = array(wanted[name])
-            difference = max(difference, float(np.abs(left.astype(np.float64) - right).max(initial=0)))
-            largest = max(largest, float(np.abs(left).max(initial=0)))
+        for left, right in zip(wanted, plain.run(names, feeds), strict=True):
             if left.ndim >= 2 and len(left) == len(agree):
-                equal = left.argmax(1) == right.argmax(1)
-                agree &= equal.reshape(len(agree), -1).all(1)
+                agree &= (left.argmax(1) == right.argmax(1)).reshape(len(agree), -1).all(1)
+        for left, right in zip(wanted, exact.run(names, feeds), strict=True):
+            off = np.abs(left - right).max(initial=0)
+            difference = max(difference, float("inf") if np.isnan(off) else float(off))
+            largest = max(largest, float(np.abs(left).max(initial=0)))
         samples, same = samples + len(agree), same + int(agree.sum())
     return Agreement(samples, same, difference, largest)
+
+
+def _session(model: Path, *, optimize: bool = True) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever ONNX Runtime raises here means the same
+        raise ArtifactError(f"{model} cannot be loaded by onnxruntime ({first_line(error)})") from error

@@ -12,10 +12,6 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _GREY = "#555555"
 
 
-class PlotError(FourbitError):
-    """A plot that cannot be made."""
-
-
 def learning_curves(runs: Mapping[str, Records], path: Path, *, title: str = "") -> None:
     """Two panels over the epochs: training loss, and accuracy on the test data.
 
@@ -25,13 +21,13 @@ def learning_curves(runs: Mapping[str, Records], path: Path, *, title: str = "")
         title: Above both panels.
 
     Raises:
-        PlotError: matplotlib is not installed, or the file cannot be written.
+        FourbitError: matplotlib is not installed, or the file cannot be written.
     """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator, PercentFormatter
     except ImportError as error:
-        raise PlotError("matplotlib is not installed; add it with: pip install matplotlib") from error
+        raise FourbitError("matplotlib is not installed; add it with: pip install matplotlib") from error
 
     figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
@@ -51,11 +47,12 @@ def learning_curves(runs: Mapping[str, Records], path: Path, *, title: str = "")
         axes.grid(visible=True, axis="y", color="#dddddd", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.tick_params(colors=_GREY)
-    accuracy.legend(frameon=False, loc="lower right")
+    if runs:
+        accuracy.legend(frameon=False, loc="lower right")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
         path.unlink(missing_ok=True)
-        raise PlotError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise FourbitError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error

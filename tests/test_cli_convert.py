@@ -1,0 +1,189 @@
+"""``fourbit convert``: the summary, and that a refusal leaves nothing behind."""
+
+import json
+
+import onnx
+import pytest
+from cli import fourbit, full_disk, listing, mlp, model, refusal
+
+from fourbit_onnx.artifacts import manifest
+from fourbit_onnx.cli.convert import LOSSES
+from fourbit_onnx.passes import attach_loss
+
+SUMMARY = """\
+{folder}: recipe ibm2020
+  8 of 10 multiply-accumulate sites in 4 bits, 95.0 % of the multiply-accumulates
+  activations kept for the backward products: 1000 bytes a sample, in float32 4.6 KiB (4.7 times less)
+  not in 4 bits: conv1 (fp32, first site)
+  not in 4 bits: fc (fp32, last site)
+Next: fourbit train {folder} --data FILE    (arrays: image, labels)
+"""
+
+
+def test_summary(tmp_path):
+    folder = tmp_path / "out"
+    result = fourbit("convert", model(), "-o", folder)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == SUMMARY.format(folder=folder)
+    assert manifest.read(folder).recipe == "ibm2020"
+
+
+def test_json_says_the_same(tmp_path):
+    found = json.loads(fourbit("convert", model(), "-o", tmp_path / "out", "--json").stdout)
+    assert (found["sites"], found["four_bit_sites"]) == (10, 8)
+    assert found["not_four_bit"][0] == {"site": "conv1", "precision": "fp32", "reason": "first site"}
+    assert found["inputs"] + found["targets"] == ["image", "labels"]
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert found["four_bit_share"] == plan["four_bit_share"]
+
+
+def test_keep_and_set(tmp_path):
+    options = ("--keep", "layer1*", "--set", "layer3*=minmax", "--set", "fc=fp32")
+    assert fourbit("convert", model(), "-o", tmp_path / "out", *options).exit_code == 0
+    sites = {site["name"]: site for site in json.loads((tmp_path / "out" / "plan.json").read_text())["sites"]}
+    assert sites["layer1.0.conv1"]["reason"] == "kept by pattern 'layer1*'"
+    assert sites["layer2.0.conv1"]["recipe"] == "ibm2020"
+    assert sites["layer3.0.conv1"]["points"]["fwd.x"] == "int4_full minmax"
+    assert sites["fc"]["reason"] == "recipe fp32"
+
+
+def test_warns_when_nothing_is_in_4_bits(tmp_path):
+    two = tmp_path / "two.onnx"
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[N,2] x) => (float[N,2] y)
+        <float[2,2] a = {1, 2, 3, 4}, float[2,2] b = {1, 2, 3, 4}> { t = MatMul (x, a)  y = MatMul (t, b) }"""
+    onnx.save(onnx.parser.parse_model(text), two)
+    result = fourbit("convert", two, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.stderr == "Warning: no site runs in 4 bits; see the reasons, or look at: fourbit inspect\n"
+    assert json.loads(fourbit("convert", two, "-o", tmp_path / "other", "--json").stdout)["warnings"]
+
+
+def test_warns_of_convolutions_without_normalisation(tmp_path):
+    """What is left of a network whose BatchNormalization was folded into its convolutions."""
+    layers = "".join(
+        f"c{i} = Conv <kernel_shape = [1, 1]> (r{i - 1}, w{i})  r{i} = Relu (c{i})\n" for i in range(1, 6)
+    )
+    weights = ", ".join(f"float[1,1,1,1] w{i} = {{1}}" for i in range(1, 6))
+    text = f"""<ir_version: 10, opset_import: ["" : 21]>
+        g (float[N,1,8,8] r0) => (float[N,64] y) <{weights}> {{ {layers} y = Flatten (r5) }}"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "folded.onnx")
+    result = fourbit("convert", tmp_path / "folded.onnx", "-o", tmp_path / "out")
+    assert result.stderr == (
+        "Warning: the model has convolutions but no normalisation: if the exporter folded BatchNormalization "
+        "away, export it again with torch.onnx.export(..., dynamo=True, optimize=False)\n"
+    )
+
+
+def test_losses_are_those_of_the_library():
+    assert set(LOSSES) == set(attach_loss.LOSSES)
+
+
+def test_existing_folder_is_left_alone(tmp_path):
+    folder = tmp_path / "out"
+    fourbit("convert", mlp(), "-o", folder)
+    before = listing(folder)
+    said = refusal("convert", model(), "-o", folder)
+    assert said == f"{folder} exists; choose another folder, or overwrite it with --force"
+    assert listing(folder) == before
+    assert fourbit("convert", model(), "-o", folder, "--force").exit_code == 0
+    assert listing(folder) != before
+
+
+def test_force_does_not_touch_what_is_not_ours(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    said = refusal("convert", mlp(), "-o", tmp_path, "--force")
+    assert said == f"{tmp_path} is not an artifact folder, so it is not overwritten; choose another folder"
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_full_disk_leaves_nothing_and_the_old_folder(tmp_path, force):
+    folder = tmp_path / "out"
+    if force:
+        fourbit("convert", mlp(), "-o", folder)
+    before = listing(tmp_path)
+    with full_disk():
+        said = refusal("convert", model(), "-o", folder, *(["--force"] if force else []))
+    assert said == f"cannot write {folder}: File too large; nothing was left behind"
+    assert listing(tmp_path) == before
+    assert not folder.exists() or force
+
+
+UNTRAINABLE = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[N,2] x) => (float[N,2] y)
+    <float[2,2] a = {1, 2, 3, 4}, float[2,2] b = {1, 2, 3, 4}>
+    { t = MatMul (x, a)  [steps] u = Round (t)  y = MatMul (u, b) }"""
+
+FILES = {
+    "truncated": lambda: model().read_bytes()[:5000],
+    "text": lambda: b"This is no model.\n",
+    "empty": lambda: b"",
+    "a graph without nodes": lambda: onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[N] x) => (float[N] x) {}'
+    ).SerializeToString(),
+    "an operator without gradient": lambda: onnx.parser.parse_model(UNTRAINABLE).SerializeToString(),
+}
+SENTENCES = {
+    "truncated": "{path} is not an ONNX model, or is damaged or truncated; export it again",
+    "text": "{path} is not an ONNX model, or is damaged or truncated; export it again",
+    "empty": "{path} has no graph with nodes (damaged, truncated, or not an ONNX model); export it again",
+    "a graph without nodes": "{path} has no graph with nodes (damaged, truncated, or not an ONNX model); "
+    "export it again",
+    "an operator without gradient": "Round cannot be trained on the CPU (first node: 'steps', 1 in "
+    "all); replace "
+    "it in the model before the export, or freeze the weights before it with --freeze",
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_bad_model(tmp_path, kind):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(FILES[kind]())
+    assert refusal("convert", path, "-o", tmp_path / "out") == SENTENCES[kind].format(path=path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRONG = {
+    "no such recipe": (2, ["--recipe", "ibm"], "Invalid value for '--recipe': 'ibm' is not one of 'fp32'"),
+    "no such recipe for a pattern": (
+        2,
+        ["--set", "fc=ibm"],
+        "Invalid value for '--set': no recipe 'ibm'; there are",
+    ),
+    "no recipe": (2, ["--set", "fc"], "Invalid value for '--set': 'fc' is not of the form PATTERN=RECIPE"),
+    "no such loss": (2, ["--loss", "mae"], "Invalid value for '--loss': 'mae' is not one of 'cross_entropy'"),
+    "keep fits nothing": (
+        1,
+        ["--keep", "layer9*"],
+        "pattern 'layer9*' fits no site; the first sites are: conv1, ",
+    ),
+    "set fits nothing": (
+        1,
+        ["--set", "layer9*=minmax"],
+        "pattern 'layer9*' fits no site; the first sites are:",
+    ),
+    "freeze fits nothing": (
+        1,
+        ["--freeze", "layer9*"],
+        "pattern 'layer9*' fits no weight; the first weights are:",
+    ),
+    "freeze everything": (1, ["--freeze", "*"], "--freeze leaves no weight to train; freeze fewer"),
+    "no such output": (1, ["--loss-output", "y"], "the model has no output 'y'; there are: logits"),
+    "output is no loss": (1, ["--loss", "output"], "loss 'output' needs a scalar output, 'logits' has shape"),
+    "negative clip": (1, ["--initial-clip", "-1"], "initial_clip is a number of at least 0, not -1.0"),
+    "no number": (1, ["--weight-decay", "nan"], "weight_decay is a number of at least 0, not nan"),
+    "momentum": (1, ["--momentum", "1"], "momentum is at least 0 and below 1, not 1.0"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_option(tmp_path, kind):
+    code, options, said = WRONG[kind]
+    assert refusal("convert", model(), "-o", tmp_path / "out", *options, code=code).startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_model_is_wrong_use(tmp_path):
+    said = refusal("convert", tmp_path / "no.onnx", "-o", tmp_path / "out", code=2)
+    assert said == f"Invalid value for 'MODEL': File '{tmp_path / 'no.onnx'}' does not exist."

@@ -1,0 +1,50 @@
+"""Every command explains itself, quickly."""
+
+import subprocess
+import sys
+
+import pytest
+from cli import fourbit
+
+from fourbit_onnx import __version__
+from fourbit_onnx.cli.main import COMMANDS
+
+HEAVY = ("numpy", "onnx", "onnxruntime", "onnx_graphsurgeon", "rich", "matplotlib", "safetensors")
+
+
+def test_help_lists_every_command_with_a_whole_sentence():
+    lines = fourbit("--help").stdout.splitlines()
+    for name in COMMANDS:
+        (line,) = (line for line in lines if line.startswith(f"  {name} "))
+        assert line.endswith(".")
+        assert not line.endswith("...")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_has_an_example(name):
+    result = fourbit(name, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert f"\n    fourbit {name}" in result.stdout
+
+
+def test_version():
+    assert fourbit("--version").stdout == f"fourbit, version {__version__}\n"
+
+
+def test_unknown_command_is_wrong_use():
+    result = fourbit("trian")
+    assert result.exit_code == 2
+    assert "No such command 'trian'" in result.stderr
+
+
+def test_help_loads_nothing_heavy():
+    """Why ``fourbit --help`` is quick; the time itself depends on the machine."""
+    code = (
+        "import sys\n"
+        "from fourbit_onnx.cli.main import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

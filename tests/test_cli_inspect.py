@@ -1,0 +1,123 @@
+"""``fourbit inspect`` on folders and on plain models."""
+
+import json
+
+import onnx
+import pytest
+from cli import fourbit, mlp, model, refusal, trained
+
+from fourbit_onnx.passes.differentiate import TRAINABLE
+from fourbit_onnx.passes.survey import REMEDIES
+from fourbit_onnx.recipes.plan import POINTS
+
+FOLDER = """\
+{folder}: recipe ibm2020, not trained yet
+
+site                   op    x       w            MACs  runs in
+conv1                  Conv  1x8x8   4x1x3x3     4.6 %  fp32  first site
+layer1.0.conv1         Conv  4x8x8   4x4x3x3    18.6 %  4-bit a
+"""
+FORMATS = """
+a  fwd.x, wgrad.x  uint4 pact
+   fwd.w, dgrad.w  int4 sawb
+   dgrad.dy        log4 even gradient
+   wgrad.dy        log4 odd gradient
+in 4 bits: 95.0 % of the multiply-accumulates; activations kept for the backward products:
+1000 bytes a sample, in float32 4.6 KiB
+
+the training graph has """
+
+
+def test_folder(tmp_path):
+    folder = tmp_path / "out"
+    fourbit("convert", model(), "-o", folder)
+    result = fourbit("inspect", folder)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(FOLDER.format(folder=folder))
+    assert FORMATS in result.stdout
+    assert ", 16 QuantizeLog4," in result.stdout.replace("\n", " ")
+
+
+def test_folder_says_how_far_it_is():
+    assert fourbit("inspect", trained()).stdout.splitlines()[0].endswith(", trained for 23 steps")
+
+
+def test_json_has_the_six_points(tmp_path):
+    fourbit("convert", model(), "-o", tmp_path / "out")
+    found = json.loads(fourbit("inspect", tmp_path / "out", "--json").stdout)
+    sites = {site["name"]: site for site in found["plan"]["sites"]}
+    assert tuple(sites["layer1.0.conv1"]["points"]) == POINTS
+    assert sites["layer1.0.conv1"]["shapes"] == {
+        "x": ["batch", 4, 8, 8],
+        "w": [4, 4, 3, 3],
+        "y": ["batch", 4, 8, 8],
+    }
+    assert sites["conv1"]["reason"] == "first site"
+    assert found["operators"]["QuantizeLog4"] == 16
+    assert found["plan"]["stored_bytes"] < found["plan"]["stored_bytes_float32"]
+
+
+def test_the_plan_of_a_model_is_that_of_its_conversion(tmp_path):
+    options = ("--recipe", "minmax", "--keep", "layer1*")
+    fourbit("convert", model(), "-o", tmp_path / "out", *options)
+    before = json.loads(fourbit("inspect", model(), *options, "--json").stdout)["plan"]
+    after = json.loads(fourbit("inspect", tmp_path / "out", "--json").stdout)["plan"]
+    assert before == after
+
+
+def test_model_that_can_be_trained():
+    lines = fourbit("inspect", mlp()).stdout.splitlines()
+    assert lines[-2].startswith("all operators can be trained; ")
+    assert lines[-1] == f"Next: fourbit convert {mlp()} -o out"
+
+
+UNTRAINABLE = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[N,1,8,8] x) => (float[N,4] y)
+    <float[4,1,3,3] w = {WEIGHTS}>
+    { c = Conv <kernel_shape = [3, 3]> (x, w)  [up] u = Round (c)  [down] d = Round (u)
+      [top] m = GlobalMaxPool (d)  y = Flatten (m) }""".replace("WEIGHTS", ", ".join(["1"] * 36))
+
+
+def test_operators_that_cannot_be_trained(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(UNTRAINABLE), path)
+    result = fourbit("inspect", path)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("""
+cannot be trained on the CPU:
+  Round (up and 1 more): replace it in the model, or freeze the weights before it with --freeze
+  GlobalMaxPool (top): use MaxPool with a kernel of the whole image
+""")
+    found = json.loads(fourbit("inspect", path, "--json").stdout)["untrainable"]
+    assert [one["op"] for one in found] == ["Round", "GlobalMaxPool"]
+    assert found[0]["nodes"] == ["up", "down"]
+
+
+@pytest.mark.parametrize("op", REMEDIES)
+def test_remedies_are_for_operators_that_need_one(op):
+    assert op not in TRAINABLE
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{}", b'{"recipe": "x", "sites": [3]}', b'{"sites": [{"name": 1}]}', b"\xff"]
+)
+def test_damaged_plan(tmp_path, damage):
+    fourbit("convert", mlp(), "-o", tmp_path / "out")
+    plan = tmp_path / "out" / "plan.json"
+    plan.write_bytes(damage)
+    said = refusal("inspect", tmp_path / "out")
+    assert said == f"{plan} is damaged: it is no precision plan; make the folder again with fourbit convert"
+
+
+def test_truncated_graph(tmp_path):
+    fourbit("convert", mlp(), "-o", tmp_path / "out")
+    graph = tmp_path / "out" / "training_model.onnx"
+    graph.write_bytes(graph.read_bytes()[:1000])
+    said = refusal("inspect", tmp_path / "out")
+    assert said == f"{graph} is damaged or truncated; make the folder again with fourbit convert"
+
+
+def test_no_model(tmp_path):
+    (tmp_path / "text").write_text("nothing")
+    said = refusal("inspect", tmp_path / "text")
+    assert said == f"{tmp_path / 'text'} is not an ONNX model, or is damaged or truncated; export it again"
