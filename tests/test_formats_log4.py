@@ -40,6 +40,13 @@ def test_thresholds_are_exact():
     assert log4.THRESHOLDS.dtype == np.float32
 
 
+def test_the_threshold_is_an_argument():
+    t = np.float32(2.164)
+    x = np.array([t, np.nextafter(t, np.float32(9)), 16 * t, np.nextafter(16 * t, np.float32(99))])
+    assert log4.encode(x, 1, threshold=t).tolist() == [1, 2, 3, 4]
+    assert log4.encode(x, 1).tolist() == [1, 1, 3, 3]
+
+
 @pytest.mark.parametrize("phase", [log4.EVEN, log4.ODD])
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_threshold_and_level_and_their_neighbours(scale, phase):

@@ -45,6 +45,7 @@ def test_decode_reads_the_low_four_bits(name):
     expected = np.array([(v - 3) * 0.5 for v in row.values], np.float32)
     np.testing.assert_array_equal(decode(nibbles, 0.5, row, 3), expected)
     np.testing.assert_array_equal(decode(signed, 0.5, row, 3), expected)
+    np.testing.assert_array_equal(decode(nibbles + 0x30, 0.5, row, 3), expected)
     assert decode(nibbles, 0.5, row).dtype == np.float32
 
 

@@ -5,7 +5,7 @@ import pytest
 from exact import bits
 
 from fourbit_onnx.errors import FormatError
-from fourbit_onnx.formats import packing
+from fourbit_onnx.formats import absmax, packing, sawb
 from fourbit_onnx.ops import reference
 
 RNG = np.random.default_rng(0)
@@ -28,6 +28,7 @@ def test_scales_take_arrays_and_return_float32():
     for scale in (reference.sawb_scale(X), reference.abs_max_scale(X), reference.gradient_scale(X)):
         assert scale.dtype == np.float32
         assert np.shape(scale) == ()
+    assert reference.sawb_scale(X) == sawb.scale(X) != absmax.scale(X) == reference.abs_max_scale(X)
     assert reference.gradient_scale(X * 0 + 1, threshold=1.0) == 2.0**-12
     assert reference.gradient_scale(X * 0 + 1) == 2.0**-13
     assert reference.learned_gradient_scale(X * 0 + 2, one) == (2.0**-12, 1)

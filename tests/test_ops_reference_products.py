@@ -196,17 +196,24 @@ def test_matmul(batch, M, K, N, trans_a, trans_b):
     np.testing.assert_array_equal(bits(found), bits(rescaled(total, 0.3, 0.7)))
 
 
-def test_sums_are_exact_where_float32_is_not():
-    """The largest terms, 15 * 4096, at depths that float32 (273) and int32 (34,952) cannot sum."""
-    for depth in (300, 40_000):
-        a, b = np.full((1, depth), 7, np.uint8), np.full((depth, 1), 15, np.uint8)
-        b[-1] = 14
-        total = 15 * 4096 * depth - 4096
-        a[0, 0] = 1  # 15 instead of 61440: the sum is odd
-        total += 15 - 15 * 4096
-        for scale in (1, 2.0**-20):
-            found = reference.q_matmul(a, scale, 0, b, 1, 0, a_values=LOG4, b_values=UINT4)
-            assert found == np.float32(total) * np.float32(scale)
+@pytest.mark.parametrize("depth", [300, 40_000])
+def test_sums_are_exact_where_float32_is_not(depth):
+    """Terms up to 15 * 4096, at depths that float32 (273 terms) and int32 (34,952 terms) cannot sum."""
+    rng = np.random.default_rng(depth)
+    a, b = rng.integers(1, 8, (40, depth)).astype(np.uint8), codes(rng, UINT4, (depth, 1))
+    a[0], b[: depth - 1] = 7, 15  # all at the top but one
+    total = np.array(
+        [[sum(4 ** (int(e) - 1) * int(v) for e, v in zip(row, b[:, 0], strict=True))] for row in a], object
+    )
+    found = reference.q_matmul(a, 1, 0, b, 2.0**-20, 0, a_values=LOG4, b_values=UINT4)
+    np.testing.assert_array_equal(found, rescaled(total, 1, 2.0**-20))
+
+
+def test_only_the_low_four_bits_are_read():
+    a, b = codes(RNG, INT4, (3, 5)), codes(RNG, LOG4, (5, 2))
+    how = {"a_values": INT4, "b_values": LOG4}
+    expected = reference.q_matmul(a, 1, 0, b, 1, 0, **how)
+    np.testing.assert_array_equal(reference.q_matmul(a % 16 + 0x50, 1, 0, b + 0xA0, 1, 0, **how), expected)
 
 
 def test_the_scales_are_multiplied_first():
