@@ -55,24 +55,26 @@ def test_warns_when_nothing_is_in_4_bits(tmp_path):
     onnx.save(onnx.parser.parse_model(text), two)
     result = fourbit("convert", two, "-o", tmp_path / "out")
     assert result.exit_code == 0
-    assert result.stderr == "Warning: no site runs in 4 bits; see the reasons, or look at: fourbit inspect\n"
+    assert result.stderr == "Warning: no site runs in 4 bits; the reasons are in the plan: fourbit inspect\n"
     assert json.loads(fourbit("convert", two, "-o", tmp_path / "other", "--json").stdout)["warnings"]
 
 
 def test_warns_of_convolutions_without_normalisation(tmp_path):
     """What is left of a network whose BatchNormalization was folded into its convolutions."""
     layers = "".join(
-        f"c{i} = Conv <kernel_shape = [1, 1]> (r{i - 1}, w{i})  r{i} = Relu (c{i})\n" for i in range(1, 6)
+        f"c{i} = Conv <kernel_shape = [1, 1]> (r{i - 1}, w{i})  r{i} = Relu (c{i})\n" for i in range(1, 4)
     )
-    weights = ", ".join(f"float[1,1,1,1] w{i} = {{1}}" for i in range(1, 6))
+    weights = ", ".join(f"float[1,1,1,1] w{i} = {{1}}" for i in range(1, 4))
     text = f"""<ir_version: 10, opset_import: ["" : 21]>
-        g (float[N,1,8,8] r0) => (float[N,64] y) <{weights}> {{ {layers} y = Flatten (r5) }}"""
+        g (float[N,1,8,8] r0) => (float[N,64] y) <{weights}> {{ {layers} y = Flatten (r3) }}"""
     onnx.save(onnx.parser.parse_model(text), tmp_path / "folded.onnx")
     result = fourbit("convert", tmp_path / "folded.onnx", "-o", tmp_path / "out")
-    assert result.stderr == (
-        "Warning: the model has convolutions but no normalisation: if the exporter folded BatchNormalization "
-        "away, export it again with torch.onnx.export(..., dynamo=True, optimize=False)\n"
+    warning = (
+        "Warning: the model has convolutions but no normalisation, and may not learn: if the exporter folded "
+        "BatchNormalization away, export again with torch.onnx.export(..., dynamo=True, optimize=False)\n"
     )
+    assert result.stderr == warning
+    assert fourbit("inspect", tmp_path / "folded.onnx").stderr == warning
 
 
 def test_losses_are_those_of_the_library():

@@ -93,6 +93,8 @@ def command(model: Path, folder: Path, as_json: bool, **settings: Any) -> None:
 
 
 def _summary(compiled: "Compiled", folder: Path) -> dict[str, Any]:
+    from fourbit_onnx.passes import survey
+
     plan = compiled.plan
     return {
         "folder": str(folder),
@@ -110,25 +112,8 @@ def _summary(compiled: "Compiled", folder: Path) -> dict[str, Any]:
             for site in plan.sites
             if site.precision != "4-bit"
         ],
-        "warnings": _warnings(compiled),
+        "warnings": survey.warnings(plan, {node.op_type for node in compiled.training.graph.node}),
     }
-
-
-def _warnings(compiled: "Compiled") -> list[str]:
-    sites = compiled.plan.sites
-    found = []
-    if not sites:
-        found.append("the model has no multiply-accumulate operator (Conv, Gemm, MatMul) with weights")
-    elif compiled.plan.recipe not in ("fp32", "fp16") and all(site.precision != "4-bit" for site in sites):
-        found.append("no site runs in 4 bits; see the reasons, or look at: fourbit inspect")
-    operators = {node.op_type for node in compiled.training.graph.node}
-    convolutions = [site for site in sites if site.op == "Conv"]
-    if len(convolutions) >= 5 and not any("Norm" in operator for operator in operators):
-        found.append(
-            "the model has convolutions but no normalisation: if the exporter folded BatchNormalization "
-            "away, export it again with torch.onnx.export(..., dynamo=True, optimize=False)"
-        )
-    return found
 
 
 def _print(summary: dict[str, Any]) -> None:

@@ -74,6 +74,7 @@ def _folder(path: Path) -> dict[str, Any]:
         "path": str(path),
         "plan": found,
         "untrainable": [],
+        "warnings": [],
         "operators": dict(sorted(counts.items())),
         "parameters": len(described.parameters),
         "step": progress.step,
@@ -99,6 +100,7 @@ def _file(
         "path": str(path),
         "plan": found.plan,
         "untrainable": found.untrainable,
+        "warnings": found.warnings,
         "weights": found.parameters,
     }
 
@@ -122,6 +124,8 @@ def _print(result: dict[str, Any]) -> None:
     if counts := result.get("operators"):
         listed = ", ".join(f"{number} {name}" for name, number in counts.items())
         click.echo("\n" + textwrap.fill(f"the training graph has {listed}", 80))
+    for warning in result["warnings"]:
+        click.echo(f"Warning: {warning}", err=True)
     if result["untrainable"]:
         _untrainable(result["untrainable"])
     elif "weights" in result:

@@ -1,6 +1,7 @@
 """What a conversion would do with a model, without doing it."""
 
 import dataclasses
+from collections.abc import Collection
 
 import onnx
 
@@ -61,11 +62,13 @@ class Survey:
         plan: The sites, and what the recipe would do with each.
         untrainable: Operators without a gradient; the model is convertible if there are none.
         parameters: Number of trained weights, in elements.
+        warnings: What will probably disappoint, a sentence each.
     """
 
     plan: Plan
     untrainable: list[Untrainable]
     parameters: int
+    warnings: list[str]
 
 
 def survey(model: onnx.ModelProto, options: Options) -> Survey:
@@ -85,4 +88,25 @@ def survey(model: onnx.ModelProto, options: Options) -> Survey:
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
     parameters = sum(roles.values[name].size for name in roles.parameters)
     operators = [Untrainable(op, nodes, REMEDIES.get(op, _OTHERWISE)) for op, nodes in found.items()]
-    return Survey(plan, operators, parameters)
+    return Survey(plan, operators, parameters, warnings(plan, {node.op for node in graph.nodes}))
+
+
+def warnings(plan: Plan, operators: Collection[str]) -> list[str]:
+    """What will probably disappoint about training ``plan``, a sentence each.
+
+    Args:
+        plan: The plan.
+        operators: Names of the operators in the graph, before or after it was converted.
+    """
+    found = []
+    if not plan.sites:
+        found.append("the model has no multiply-accumulate operator (Conv, Gemm, MatMul) of float32")
+    elif plan.recipe not in ("fp32", "fp16") and all(site.precision != "4-bit" for site in plan.sites):
+        found.append("no site runs in 4 bits; the reasons are in the plan: fourbit inspect")
+    convolutions = [site for site in plan.sites if site.op == "Conv"]
+    if len(convolutions) > 1 and not any("Norm" in operator for operator in operators):
+        found.append(
+            "the model has convolutions but no normalisation, and may not learn: if the exporter folded "
+            "BatchNormalization away, export again with torch.onnx.export(..., dynamo=True, optimize=False)"
+        )
+    return found
