@@ -24,13 +24,16 @@ _SETTINGS = {
     "Reshape": 1,
 }
 
+# No weight is larger; what is, hides positions from a softmax.
+_LARGEST = 1e30
+
 
 def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
     """Decide which initialisers are trained, and make all float weights inputs of the graph.
 
     Trained are float32 initialisers with more than one element, and one-element vectors that are a bias
     or scale by their place (Conv, Gemm, BatchNormalization); not: numbers such as 1/sqrt(d), settings of
-    operators, running statistics, and what a pattern of ``freeze`` names.
+    operators, masks (elements beyond 1e30), running statistics, and what a pattern of ``freeze`` names.
 
     Raises:
         GraphError: Nothing is left to train, a pattern fits nothing, or weights are float16 or float64.
@@ -94,4 +97,5 @@ def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:
             return False
         if is_standard(node, "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LSTM", "GRU"):
             return True
-    return bool(tensor.values.size > 1)
+    mask = not (np.abs(tensor.values) < _LARGEST).all()
+    return bool(tensor.values.size > 1) and not mask

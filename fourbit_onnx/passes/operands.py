@@ -52,7 +52,7 @@ class OperandBuilder:
     def __init__(self, graph: gs.Graph, roles: Roles) -> None:
         self.graph, self.roles = graph, roles
         self.no_zero_point = gs.Constant("no_zero_point", np.array(0, np.int32))
-        self.scales: dict[str, gs.Tensor] = {}
+        self.scales: dict[tuple[str, str, float], gs.Tensor] = {}
         self.names: dict[str, int] = {}
 
     def unique(self, name: str) -> str:

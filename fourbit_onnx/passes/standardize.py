@@ -8,6 +8,7 @@ import onnx.inliner
 import onnx.shape_inference
 import onnx.version_converter
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from fourbit_onnx.errors import GraphError
 
@@ -49,7 +50,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
             model = onnx.inliner.inline_selected_functions(model, wanted, False, True)
     model.ir_version = IR_VERSION
     try:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except Exception as error:
         raise GraphError(f"shapes of the model do not fit: {_first_line(error)}") from error
     graph = gs.import_onnx(model)
@@ -91,10 +92,8 @@ def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
 def _constants(graph: gs.Graph) -> None:
     """Constant nodes become initialisers, Identity of an initialiser the initialiser itself."""
     for node in list(graph.nodes):
-        if (node.domain or "", node.op) == ("", "Constant") and "value" in node.attrs:
-            variable = node.outputs[0]
-            value = node.attrs["value"]
-            constant = gs.Constant(variable.name, value.values if hasattr(value, "values") else value)
+        if (node.domain or "", node.op) == ("", "Constant") and (value := _value(node)) is not None:
+            variable, constant = node.outputs[0], gs.Constant(node.outputs[0].name, value)
         elif (node.domain or "", node.op) == ("", "Identity") and isinstance(node.inputs[0], gs.Constant):
             variable, constant = node.outputs[0], node.inputs[0]
         else:
@@ -104,6 +103,20 @@ def _constants(graph: gs.Graph) -> None:
         for reader in list(variable.outputs):
             reader.inputs = [constant if tensor is variable else tensor for tensor in reader.inputs]
         node.outputs.clear()
+
+
+def _value(node: gs.Node) -> NDArray[np.generic] | None:
+    """What a Constant node gives; None for text and sparse tensors."""
+    for key, dtype in (
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+    ):
+        if key in node.attrs:
+            return np.array(node.attrs[key], dtype)
+    value = node.attrs.get("value")
+    return np.asarray(value.values if hasattr(value, "values") else value) if value is not None else None
 
 
 def _casts(graph: gs.Graph) -> None:
@@ -123,7 +136,9 @@ def _separate_equal_initializers(graph: gs.Graph) -> None:
     Vectors that are 0 or 1 throughout (biases, scales, running statistics) and that several nodes read were
     merged for their values, not because they are one weight: every reader gets its own.
     """
-    for name, tensor in sorted(graph.tensors().items()):
+    tensors = graph.tensors()
+    taken = set(tensors)
+    for name, tensor in sorted(tensors.items()):
         if not isinstance(tensor, gs.Constant) or tensor.dtype != np.float32 or len(tensor.shape) != 1:
             continue
         readers = [
@@ -134,18 +149,23 @@ def _separate_equal_initializers(graph: gs.Graph) -> None:
         ]
         unique = {(id(node), place): (node, place) for node, place in readers}
         values = tensor.values
-        if len(unique) < 2 or values.size < 2 or not (values == values[0]).all():
+        if len(unique) < 2 or not values.size or not (values == values[0]).all():
             continue
-        for number, (node, place) in enumerate(list(unique.values())[1:]):
-            node.inputs[place] = gs.Constant(f"{name}.{number + 2}", values.copy())
+        number = 1
+        for node, place in list(unique.values())[1:]:
+            number += 1
+            while f"{name}.{number}" in taken:
+                number += 1
+            node.inputs[place] = gs.Constant(f"{name}.{number}", values.copy())
 
 
 def _unique_names(graph: gs.Graph) -> None:
     """Every node gets a name of its own; a nameless one that of its operator and a number."""
+    given = {node.name for node in graph.nodes}
     taken: set[str] = set()
     for number, node in enumerate(graph.nodes):
         name = node.name or f"{node.op}_{number}"
-        while name in taken:
+        while name in taken or (not node.name and name in given):
             name = f"{name}_{number}"
         node.name = name
         taken.add(name)
