@@ -111,7 +111,7 @@ def test_codes_are_packed_low_nibble_first_and_an_odd_tail_is_zero(name, address
     out = np.full(count + REACH, 0xEE, np.uint8)
     f = ctypes.c_float
     if "log4" in name:
-        function(address, P, N, f, P)(x.ctypes.data, count, 1, out.ctypes.data)
+        function(address, P, N, f, f, P)(x.ctypes.data, count, 1, 2.5, out.ctypes.data)
     else:
         function(address, P, N, f, f, f, f, P)(x.ctypes.data, count, 1, 0, -7, 7, out.ctypes.data)
     expected = np.full((count + 1) // 2, 0x21 if "log4" in name else 0x31)

@@ -87,9 +87,11 @@ QuantizePactSigned (x, alpha) => (codes, scale, mask) {{
 
 # The odd phase is the same rule with twice the scale, which is exact.
 QUANTIZE_LOG4 = function(f"""
-QuantizeLog4 <phase : int = 0> (x, scale) => (codes, phase_scale) {{
+QuantizeLog4 <phase : int = 0, threshold : float = 2.5> (x, scale) => (codes, phase_scale) {{
     {ACCEPTED.format(scale="scale")}
-    thresholds = Constant <value_floats = [0.625, 2.5, 10.0, 40.0, 160.0, 640.0, 2560.0]> ()
+    threshold = Constant <value_float : float = @threshold> ()
+    powers = Constant <value_floats = [0.25, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0]> ()
+    thresholds = Mul (powers, threshold)
     ones = Constant <value = float[7, 1] {{1, 1, 1, 1, 1, 1, 1}}> ()
     last = Constant <value_ints = [-1]> ()
     eight = Constant <value = float {{8}}> ()

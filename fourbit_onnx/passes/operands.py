@@ -123,9 +123,8 @@ class OperandBuilder:
         name = self.unique(f"{site}.dy.{phase}")
         codes = gs.Variable(f"{name}.codes", _element_type("log4"), dy.shape)
         phase_scale = self.scalar(f"{name}.scale")
-        self.node(
-            "QuantizeLog4", f"{name}/quantize", [dy, scale], [codes, phase_scale], {"phase": quantizer.phase}
-        )
+        rounding = {"phase": quantizer.phase, "threshold": quantizer.threshold}
+        self.node("QuantizeLog4", f"{name}/quantize", [dy, scale], [codes, phase_scale], rounding)
         return Operand("log4", codes, phase_scale, self.no_zero_point, dy.shape)
 
     def _gradient_scale(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> gs.Tensor:

@@ -40,9 +40,11 @@ def quantize_pact_signed(x: ArrayLike, alpha: Scalar) -> tuple[Codes, np.float32
     return _pact(x, alpha, pact.SIGNED)
 
 
-def quantize_log4(dy: ArrayLike, scale: Scalar, *, phase: int = 0) -> tuple[NDArray[np.uint8], np.float32]:
+def quantize_log4(
+    dy: ArrayLike, scale: Scalar, *, phase: int = 0, threshold: Scalar = log4.THRESHOLD
+) -> tuple[NDArray[np.uint8], np.float32]:
     """``QuantizeLog4``: codes as uint8, and the scale of the phase: 0 even, 1 odd (twice ``scale``)."""
-    return log4.encode(dy, scale, phase), log4.phase_scale(scale, phase)
+    return log4.encode(dy, scale, phase, threshold), log4.phase_scale(scale, phase)
 
 
 def pact_grad(

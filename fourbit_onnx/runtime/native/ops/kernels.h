@@ -77,7 +77,7 @@ class QuantizeLog4 final : public Operator {
   void compute(const Context& context) const override;
 
  private:
-  float factor_;
+  float factor_, threshold_;
 };
 
 class PactGrad final : public Operator {  // pact_grad.cc

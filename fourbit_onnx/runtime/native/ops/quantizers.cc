@@ -60,6 +60,7 @@ QuantizeLog4::QuantizeLog4(const Attributes& attributes) {
   const int64_t phase = attributes.integer("phase", 0);
   if (phase != 0 && phase != 1) throw Refused("phase must be 0 (even) or 1 (odd); it is " + std::to_string(phase));
   factor_ = static_cast<float>(1 + phase);
+  threshold_ = attributes.number("threshold", 2.5f);
 }
 
 void QuantizeLog4::compute(const Context& context) const {
@@ -70,7 +71,7 @@ void QuantizeLog4::compute(const Context& context) const {
   if (phase_scale.present()) *phase_scale.data<float>() = scale;
   int64_t bad;
   if (codes.present()) {
-    bad = quantize_log4(dy.data<float>(), dy.count(), scale, codes.data<uint8_t>(), context);
+    bad = quantize_log4(dy.data<float>(), dy.count(), scale, threshold_, codes.data<uint8_t>(), context);
   } else {
     largest_magnitude(dy.data<float>(), dy.count(), &bad, context);
   }

@@ -22,8 +22,8 @@ struct ElementKernels {
   // codes = clip(rint(x / scale) + zero_point, low, high), two a byte; returns `largest`
   uint32_t (*quantize)(const float* x, int64_t n, float scale, float zero_point, float low, float high,
                        uint8_t* codes);
-  // codes = e + 8 * (x < 0 && e > 0), e = how many of 0.625 * 4^k, k < 7, are below |x| / scale
-  uint32_t (*quantize_log4)(const float* x, int64_t n, float scale, uint8_t* codes);
+  // codes = e + 8 * (x < 0 && e > 0), e = how many of threshold * 4^k, k = -1..5, are below |x| / scale
+  uint32_t (*quantize_log4)(const float* x, int64_t n, float scale, float threshold, uint8_t* codes);
   // bit i = low < x[i] && x[i] < high
   void (*inside)(const float* x, int64_t n, float low, float high, uint8_t* mask);
   // dx = mask ? dy : +0

@@ -80,7 +80,8 @@ uint32_t quantize(const float* x, int64_t n, float scale, float zero_point, floa
   return most;
 }
 
-uint32_t quantize_log4(const float* x, int64_t n, float scale, uint8_t* codes) {
+uint32_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes) {
+  const float t = threshold / 4;  // and its multiples by powers of 4 are exact
   uint8_t bytes[kBlock];
   uint32_t most = 0;
   for (; n > 0; n -= kBlock, x += kBlock, codes += kBlock / 2) {
@@ -89,8 +90,8 @@ uint32_t quantize_log4(const float* x, int64_t n, float scale, uint8_t* codes) {
       const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
       most = bits > most ? bits : most;
       const float m = __builtin_fabsf(x[i]) / scale;
-      const int32_t e = (m > 0.625f) + (m > 2.5f) + (m > 10.0f) + (m > 40.0f) + (m > 160.0f) + (m > 640.0f) +
-                        (m > 2560.0f);
+      const int32_t e = (m > t) + (m > t * 4) + (m > t * 16) + (m > t * 64) + (m > t * 256) + (m > t * 1024) +
+                        (m > t * 4096);
       bytes[i] = static_cast<uint8_t>(e + ((x[i] < 0) & (e > 0)) * 8);
     }
     pack_block(bytes, count, codes);

@@ -119,10 +119,10 @@ int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, floa
                    }));
 }
 
-int64_t quantize_log4(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host) {
+int64_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes, const Host& host) {
   const ElementKernels& k = best_elements();
   return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
-                     return k.quantize_log4(x + at, count, scale, codes + at / 2);
+                     return k.quantize_log4(x + at, count, scale, threshold, codes + at / 2);
                    }));
 }
 

@@ -26,7 +26,7 @@ int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, floa
                          uint8_t* codes, uint8_t* mask, const Host& host);
 
 // Radix-4 logarithmic codes. Returns the first x that is not finite, or -1.
-int64_t quantize_log4(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host);
+int64_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes, const Host& host);
 
 // dx = mask ? dy : +0
 void mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, const Host& host);

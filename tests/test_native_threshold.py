@@ -1,0 +1,46 @@
+"""The threshold of Log4: an attribute of the rounding, the same in reference, body and kernel."""
+
+import numpy as np
+import pytest
+from native import needs_library
+from one_node import run
+
+from fourbit_onnx.ops.reference import quantize_log4
+from fourbit_onnx.runtime import library
+
+# The arithmetic midpoint, the unbiased one (3 / ln 4), the geometric one (NUMERICS, section 2).
+THRESHOLDS = [2.5, 3 / np.log(4), 2.0]
+
+
+def near_thresholds(threshold, scale):
+    """Every threshold and its float neighbours, both signs, and a wide range."""
+    t = (np.float32(threshold) * np.array([4.0**k for k in range(-1, 6)], np.float32)) * np.float32(scale)
+    edges = np.concatenate([t, np.nextafter(t, 0), np.nextafter(t, np.float32(np.inf)), [0]])
+    wide = scale * np.exp2(np.random.default_rng(0).uniform(-6, 16, 999))
+    return np.concatenate([edges, -edges, wide]).astype(np.float32)
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("phase", [0, 1])
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=needs_library)], ids=["body", "native"])
+def test_agrees_with_reference(threshold, phase, native):
+    x = near_thresholds(threshold, 2.0**-9)
+    expected, _ = quantize_log4(x, np.float32(2.0**-9), phase=phase, threshold=np.float32(threshold))
+    inputs = {"dy": x, "scale": np.float32(2.0**-9)}
+    attributes = {"phase": phase, "threshold": float(np.float32(threshold))}
+    path = library.path() if native else None
+    got = run("QuantizeLog4", inputs, ["codes"], attributes, library=path)[0]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_the_unbiased_threshold_is_unbiased():
+    """mean(Q/x) - 1 on log-uniform magnitudes: -13.44 % at 2.5, 0 at 3 / ln 4; four standard errors of 1e6."""
+    rng = np.random.default_rng(1)
+    n = 1_000_000
+    x = np.exp(rng.uniform(np.log(4.0), np.log(4.0**6), n)).astype(np.float32)
+    values = np.array([0, *(4.0**k for k in range(7))])
+    for threshold, bias in ((2.5, 1.2 / np.log(4) - 1), (3 / np.log(4), 0.0)):
+        codes, _ = quantize_log4(x, np.float32(1), threshold=np.float32(threshold))
+        ratio = values[codes] / x
+        # Q(x)/x repeats itself with period ln 4, and this range has five periods: no edge effect
+        assert abs(ratio.mean() - 1 - bias) < 4 * ratio.std() / np.sqrt(n)
