@@ -33,7 +33,9 @@ DAMAGE = {
 @pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_field(tmp_path, change):
     (tmp_path / manifest.MANIFEST).write_text(json.dumps(dataclasses.asdict(EXAMPLE) | change))
-    with pytest.raises(ArtifactError, match=rf"manifest.json is damaged \('{next(iter(change))}' has another type\)"):
+    with pytest.raises(
+        ArtifactError, match=rf"manifest.json is damaged \('{next(iter(change))}' has another type\)"
+    ):
         manifest.read(tmp_path)
 
 

@@ -64,5 +64,8 @@ def test_gradients_are_those_of_pytorch(name):
 
 @pytest.mark.parametrize("op", ["Round", "Sign", "Floor"])
 def test_refused_with_the_node_and_the_remedy(op):
-    with pytest.raises(GraphError, match=rf"^{op} cannot be trained on the CPU \(first node: '{op}_1', 1 in all\); replace it"):
+    with pytest.raises(
+        GraphError,
+        match=rf"^{op} cannot be trained on the CPU \(first node: '{op}_1', 1 in all\); replace it",
+    ):
         build(model(op, ""), Options(table.find("fp32"), loss="mse"))

@@ -31,7 +31,9 @@ def data():
 
 def fit(folder, data, epochs, seed=5, resume=False):
     trainer = Trainer(folder)
-    trainer.fit(data, epochs=epochs, batch_size=16, learning_rate=0.05, seed=seed, resume=resume, progress=False)
+    trainer.fit(
+        data, epochs=epochs, batch_size=16, learning_rate=0.05, seed=seed, resume=resume, progress=False
+    )
     return trainer.state.tensors
 
 

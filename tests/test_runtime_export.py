@@ -22,14 +22,19 @@ def build(name):
     rng = np.random.default_rng(0)
     shape = [dim.dim_value or 16 for dim in model.graph.input[0].type.tensor_type.shape.dim]
     classes = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-    return model, {model.graph.input[0].name: rng.integers(0, 8, shape), "labels": rng.integers(0, classes, shape[0])}
+    return model, {
+        model.graph.input[0].name: rng.integers(0, 8, shape),
+        "labels": rng.integers(0, classes, shape[0]),
+    }
 
 
 def plain(model, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL, **feeds):
     """What a user's onnxruntime gives: default options, no library."""
     options = ort.SessionOptions()
     options.graph_optimization_level = level
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(
+        None, feeds
+    )
 
 
 def evaluated(folder, compiled, feeds):
@@ -37,7 +42,9 @@ def evaluated(folder, compiled, feeds):
     options = ort.SessionOptions()
     options.enable_mem_reuse = False
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(str(folder / "eval_model.onnx"), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        str(folder / "eval_model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
     state = Trainer(folder).state.tensors
     inputs = {node.name: feeds.get(node.name, state.get(node.name)) for node in session.get_inputs()}
     return session.run(list(compiled.manifest.outputs), inputs)
