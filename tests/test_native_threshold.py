@@ -34,7 +34,7 @@ def test_agrees_with_reference(threshold, phase, native):
 
 
 def test_the_unbiased_threshold_is_unbiased():
-    """mean(Q/x) - 1 on log-uniform magnitudes: -13.44 % at 2.5, 0 at 3 / ln 4; four standard errors of 1e6."""
+    """mean(Q/x) - 1, log-uniform magnitudes: -13.44 % at 2.5, 0 at 3 / ln 4; 4 standard errors, n = 1e6."""
     rng = np.random.default_rng(1)
     n = 1_000_000
     x = np.exp(rng.uniform(np.log(4.0), np.log(4.0**6), n)).astype(np.float32)

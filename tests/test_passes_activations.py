@@ -35,7 +35,8 @@ def model(op, attributes):
     weights = ["{" + ", ".join(map(str, w.ravel().tolist())) + "}" for w in (W1, W2)]
     return onnx.parser.parse_model(
         f"""<ir_version: 10, opset_import: ["": 21]>
-        g (float[batch, 8] x) => (float[batch, 8] y) <float[8, 8] w1 = {weights[0]}, float[8, 8] w2 = {weights[1]}> {{
+        g (float[batch, 8] x) => (float[batch, 8] y)
+          <float[8, 8] w1 = {weights[0]}, float[8, 8] w2 = {weights[1]}> {{
             h = MatMul (x, w1)
             a = {op} {attributes} (h)
             y = MatMul (a, w2)
@@ -55,7 +56,7 @@ def test_gradients_are_those_of_pytorch(name):
     w1, w2 = (torch.tensor(w, requires_grad=True) for w in (W1, W2))
     loss = torch.nn.functional.mse_loss(function(torch.tensor(x) @ w1) @ w2, torch.tensor(target))
     loss.backward()
-    # float32 on both sides, sums of 40 terms: 1e-5 is a hundred times their rounding, and a wrong slope is 1e-2
+    # float32 on both sides, sums of 40 terms: 1e-5 is a hundred times their rounding; a wrong slope is 1e-2
     np.testing.assert_allclose(got["loss"], loss.item(), rtol=1e-5)
     for name, w in (("w1", w1), ("w2", w2)):
         expected = w.grad.numpy()
