@@ -39,7 +39,8 @@ def test_known_values():
 def test_moments_and_independence():
     n = 2**20
     u = random_uniform((n,), 12345).astype(np.float64)
-    assert u.min() >= 0 and u.max() < 1
+    assert u.min() >= 0
+    assert u.max() < 1
     # four standard errors: mean has sd sqrt(1/12n), a correlation of n independent pairs has sd 1/sqrt(n)
     assert abs(u.mean() - 0.5) < 4 * np.sqrt(1 / 12 / n)
     for other in (random_uniform((n,), 12346), random_uniform((n,), 12345, stream=1), np.roll(u, 1)):
