@@ -213,16 +213,17 @@ def test_activation_equal_to_its_clip():
     assert (expected.operands["conv2", "x"].upper & (c1 == alpha)).sum() == counts.max() > 1
 
 
-def test_halves_are_rounded_to_even():
-    """With the scale 1/32, and r1 in multiples of 1/1024."""
+@pytest.mark.parametrize("scale", [1 / 32, 3 / 64])
+def test_halves_are_rounded_to_even(scale):
+    """r1 is in multiples of 1/1024. With 3/64, only a true division finds every half: 64/3 is rounded."""
     seed = SEEDS[0]
-    clips = CLIPS | {("conv2", "x"): ("r1", 15 / 32)}
+    clips = CLIPS | {("conv2", "x"): ("r1", 15 * scale)}
     expected, _, _ = check("ibm2020", parameters(seed), data(seed), clips=clips)
     c1 = before_the_first_relu(parameters(seed), data(seed)[0])
-    tie = (c1 > 0) & (c1 * 32 % 1 == 0.5) & (c1 < 15 / 32)
+    tie = (c1 > 0) & (c1 / scale % 1 == 0.5) & (c1 < 15 * scale)
     codes = expected.operands["conv2", "x"].codes[tie]
     assert (codes % 2 == 0).all()
-    assert {-0.5, 0.5} == set(codes - c1[tie] * 32)
+    assert {-0.5, 0.5} == set(codes - c1[tie] / scale)
 
 
 def test_learned_scale_over_several_steps():

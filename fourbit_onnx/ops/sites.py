@@ -31,6 +31,16 @@ MatMul <site> (x, x_clip, w, w_clip) => (y, link) {
 }
 """)
 
+# To binary16 and back. An operator of its own until the backward pass is built, because the optimiser of the
+# gradient builder moves a bare Cast to float16 over Relu: the CPU has no Relu of float16, runs it in float32,
+# drops the casts around it, and nothing is rounded. ``point`` keeps roundings of one tensor apart: merged,
+# the gradients of two products would be summed before they are rounded.
+ROUND_FLOAT16 = function("""
+RoundFloat16 <point : string = ""> (x) => (y) {
+    y = Identity (x)
+}
+""")
+
 _BACKWARD = """
 {name} (dy, x, x_clip, w, w_clip, link) => (dx, dx_clip, dw, dw_clip) {{
     dx = Identity (x)
@@ -63,4 +73,9 @@ def register_gradients() -> None:
         node.inputs = ["GO(0)", "I(0)", "I(1)", "I(2)", "I(3)", "O(1)"]
         node.outputs = ["GI(0)", "GI(1)", "GI(2)", "GI(3)"]
         builder.register_gradient_definition(f"{DOMAIN}::{op}", [node])
+    # The gradient is rounded too: what is an operand forward is a result backward, and the other way round.
+    node = builder.GradientNodeDefinition()
+    node.domain, node.op_type, node.attributes = DOMAIN, ROUND_FLOAT16.name, []
+    node.inputs, node.outputs = ["GO(0)"], ["GI(0)"]
+    builder.register_gradient_definition(f"{DOMAIN}::{ROUND_FLOAT16.name}", [node])
     _registered = True

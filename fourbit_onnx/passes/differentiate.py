@@ -80,7 +80,12 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
     sites.register_gradients()
     model = gs.export_onnx(graph, do_type_check=False)
     model.functions.extend(
-        [*sites.SITE_FUNCTIONS.values(), *sites.GRADIENT_FUNCTIONS.values(), RANDOM_UNIFORM]
+        [
+            *sites.SITE_FUNCTIONS.values(),
+            *sites.GRADIENT_FUNCTIONS.values(),
+            sites.ROUND_FLOAT16,
+            RANDOM_UNIFORM,
+        ]
     )
     if all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))

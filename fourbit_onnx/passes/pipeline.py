@@ -19,6 +19,7 @@ from fourbit_onnx.passes.counted_dropout import counted_dropout
 from fourbit_onnx.passes.differentiate import check_trainable, differentiate
 from fourbit_onnx.passes.evaluation_form import evaluation_form
 from fourbit_onnx.passes.expand import expand
+from fourbit_onnx.passes.explicit_casts import explicit_casts
 from fourbit_onnx.passes.explicit_pads import explicit_pads
 from fourbit_onnx.passes.find_parameters import find_parameters
 from fourbit_onnx.passes.finish import finish
@@ -110,6 +111,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     forward = _copy(graph)
     evaluation_form(forward)
     expand(forward, roles, plan)
+    explicit_casts(forward)
     share_quantizers(forward)
     evaluation = finish(forward, "evaluation", [roles.loss, *roles.metrics.values(), *_own(forward, roles)])
 
@@ -120,6 +122,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     if roles.root != roles.loss:
         unscale_gradients(training_graph, roles, gradients)
     expand(training_graph, roles, plan)
+    explicit_casts(training_graph)
     share_quantizers(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}

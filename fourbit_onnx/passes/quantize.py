@@ -1,13 +1,12 @@
-"""Sites of the plan become ``ai.fourbit`` operators with float edges, or FP16 products between casts."""
+"""Sites of the plan become ``ai.fourbit`` operators with float edges, or FP16 products between roundings."""
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.ops.sites import ROUND_FLOAT16
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.recipes.plan import Plan, Site
-
-_FLOAT, _FLOAT16 = 1, 10
 
 
 def quantize(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
@@ -16,7 +15,7 @@ def quantize(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     ============  ================================================================================
     before        ``y = Conv(x, w, bias)``, ``Gemm(x, w, bias)``, ``MatMul(x, w)`` at a site
     after         4-bit: ``p, link = ai.fourbit.Conv(x, x_clip, w, w_clip);  y = Add(p, bias)``;
-                  fp16: every operand and the result through ``Cast`` to float16 and back
+                  fp16: every operand and the result through ``ai.fourbit.RoundFloat16``
     leaves alone  sites in float32
     ============  ================================================================================
 
@@ -112,5 +111,9 @@ class _Builder:
     def _rounded(self, tensor: gs.Tensor, name: str) -> gs.Tensor:
         if tensor.is_empty():
             return tensor
-        half = self.new("Cast", f"{name}.half", [tensor], tensor.shape, np.float16, to=_FLOAT16)
-        return self.new("Cast", f"{name}.rounded", [half], tensor.shape, to=_FLOAT)
+        rounded = gs.Variable(f"{name}.rounded", np.float32, tensor.shape)
+        attributes = {"point": name}
+        self.graph.nodes.append(
+            gs.Node(ROUND_FLOAT16.name, f"{name}/round", attributes, [tensor], [rounded], domain=DOMAIN)
+        )
+        return rounded
