@@ -50,6 +50,18 @@ WEIGHTS = {
         {"w": zeros(1, 1, 1, 1), "s": zeros(4) + 1},
         ["w"],
     ),
+    "the values of OneHot": (
+        X,
+        "h = Mul (x, s) c = Cast <to = 7> (h) o = OneHot (c, depth, w) y = ReduceSum <keepdims = 0> (o, axis)",
+        {"s": zeros(4), "w": zeros(2), "depth": np.int64(3), "axis": np.array([2], np.int64)},
+        ["s"],
+    ),
+    "an output": (
+        "(float[N,4] x) => (float[N,4] y, float[4] w)",
+        "y = Mul (x, s)",
+        {"s": zeros(4), "w": zeros(4)},
+        ["s"],
+    ),
     "integers": (
         X,
         "h = Mul (x, s) y = Gather (h, i)",
@@ -85,7 +97,7 @@ def test_what_is_trained(signature, body, values, trained):
     before = text(graph(signature, body, values))
     roles = find_parameters(g)
     assert roles.parameters == trained
-    assert (roles.inputs, roles.outputs) == (["x"], ["y"])
+    assert (roles.inputs, roles.outputs[0]) == (["x"], "y")
     assert [tensor.name for tensor in g.inputs] == ["x", *trained]
     assert sorted(roles.values) == trained
     for name in trained:

@@ -120,6 +120,7 @@ def test_several_at_once_keep_their_names_apart():
     assert regular_matmul(g) == 2
     names = [node.name for node in g.nodes]
     assert len(set(names)) == len(names)
+    assert [node.name for node in g.nodes if node.op == "Gemm"] == ["a", "b"]  # what users know them by
     check(g)
 
 

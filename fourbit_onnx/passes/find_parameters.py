@@ -9,20 +9,8 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
 
-# Inputs that are settings of an operator, not weights: (operator, first such input).
-_SETTINGS = {
-    "Clip": 1,
-    "Resize": 1,
-    "Pad": 1,
-    "Dropout": 1,
-    "Pow": 1,
-    "Range": 0,
-    "OneHot": 0,
-    "Upsample": 1,
-    "Expand": 1,
-    "Where": 9,
-    "Reshape": 1,
-}
+# Inputs that are settings of an operator, not weights, though they are vectors: (operator, first such input).
+_SETTINGS = {"OneHot": 1, "Pow": 1, "Resize": 1}
 
 # No weight is larger; what is, hides positions from a softmax.
 _LARGEST = 1e30

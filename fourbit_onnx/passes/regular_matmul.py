@@ -29,7 +29,7 @@ def regular_matmul(graph: gs.Graph) -> int:
 
 
 class _Rewrite:
-    """One MatMul; new nodes are named after it."""
+    """One MatMul; the product keeps its name, the other new nodes are named after it."""
 
     def __init__(self, graph: gs.Graph, node: gs.Node) -> None:
         self.graph, self.node, self.number = graph, node, 0
@@ -45,6 +45,8 @@ class _Rewrite:
         self.number += 1
         name = f"{self.node.name}/{op}_{self.number}"
         result = gs.Variable(name, dtype, None if shape is None else list(shape))
+        if op in ("Gemm", "MatMul"):
+            name = self.node.name  # what users know the product by
         self.graph.nodes.append(gs.Node(op, name, dict(attributes), list(inputs), [result]))
         return result
 

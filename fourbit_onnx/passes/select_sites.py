@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -31,7 +31,7 @@ def select_sites(
         graph: After ``standardize``, ``explicit_pads`` and ``regular_matmul``.
         roles: Tells weights from activations.
         recipe: For every site that no pattern names.
-        keep: Patterns of node or weight names that stay in float32.
+        keep: Patterns of node or weight names whose sites stay in float32.
         settings: (pattern, recipe name); the last that fits decides.
 
     Raises:
@@ -44,24 +44,26 @@ def select_sites(
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
     for number, node in enumerate(nodes):
-        site = _describe(node, roles)
+        weights = weights_behind(node.inputs[1], roles)
+        site = _describe(node, is_weight=bool(weights))
+        names = {site.name, site.w, *weights}
         chosen, reason = recipe, ""
         named = False
         for pattern, other in recipes:
-            if _fits(site, pattern):
+            if _fits(names, pattern):
                 chosen, named = other, True
                 unused.discard(pattern)
         for pattern in keep:
-            if _fits(site, pattern):
+            if _fits(names, pattern):
                 reason = f"kept by pattern {pattern!r}"
                 unused.discard(pattern)
         if not reason and not named and chosen.arithmetic == "4-bit" and chosen.keep_ends:
             reason = {0: "first site", len(nodes) - 1: "last site"}.get(number, "")
-        _decide(site, node, chosen, reason, roles)
+        _decide(site, node, chosen, reason)
         plan.sites.append(site)
     if unused:
-        names = ", ".join(site.name for site in plan.sites[:8])
-        raise RecipeError(f"pattern {sorted(unused)[0]!r} fits no site; the first sites are: {names}")
+        first = ", ".join(site.name for site in plan.sites[:8])
+        raise RecipeError(f"pattern {sorted(unused)[0]!r} fits no site; the first sites are: {first}")
     return plan
 
 
@@ -73,20 +75,30 @@ def _is_product(node: gs.Node) -> bool:
     )
 
 
-def _fits(site: Site, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(site.name, pattern) or fnmatch.fnmatchcase(site.w, pattern)
+def _fits(names: Iterable[str], pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def is_weight(tensor: gs.Tensor, roles: Roles) -> bool:
-    """Whether ``tensor`` is a parameter, or one turned or reshaped."""
-    while tensor.inputs and is_standard(
-        tensor.inputs[0], "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"
-    ):
-        tensor = tensor.inputs[0].inputs[0]
-    return tensor.name in roles.values
+def weights_behind(tensor: gs.Tensor, roles: Roles) -> list[str]:
+    """The weights that ``tensor`` is made of (itself, turned, normalised); none if data is in it too."""
+    names: list[str] = []
+    seen: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen or isinstance(found, gs.Constant):
+            continue
+        seen.add(id(found))
+        if found.inputs:
+            waiting += found.inputs[0].inputs
+        elif found.name in roles.values:
+            names.append(found.name)
+        elif not found.is_empty():
+            return []
+    return names
 
 
-def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles) -> None:
+def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str) -> None:
     site.recipe = recipe.name
     if recipe.arithmetic != "4-bit":
         site.precision = "fp32" if reason else recipe.arithmetic
@@ -97,7 +109,7 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles
         return
     site.precision = "4-bit"
     x = recipe.activation.text(nonnegative=nonnegative(node.inputs[0]))
-    right = recipe.weight if is_weight(node.inputs[1], roles) else recipe.activation
+    right = recipe.weight if site.weights else recipe.activation
     w = right.text(nonnegative=nonnegative(node.inputs[1]))
     dgrad, wgrad = recipe.dgrad.text(), recipe.wgrad.text()
     site.points = dict(zip(POINTS, (x, w, dgrad, w, x, wgrad), strict=True))
@@ -109,6 +121,8 @@ def _obstacle(node: gs.Node) -> str:
     if x.shape is None or w.shape is None:
         return "the rank of an operand is unknown"
     if is_standard(node, "Conv"):
+        if not _known(w.shape):
+            return "the shape of its weight is unknown"
         if "pads" not in node.attrs or "auto_pad" in node.attrs:
             return "its padding depends on the size of the input"
         terms = w.shape[0] // node.attrs["group"] * math.prod(w.shape[2:])
@@ -119,10 +133,10 @@ def _obstacle(node: gs.Node) -> str:
     return ""
 
 
-def _describe(node: gs.Node, roles: Roles) -> Site:
+def _describe(node: gs.Node, *, is_weight: bool) -> Site:
     x, w = node.inputs[:2]
     site = Site(node.name, node.op, x.name, w.name)
-    site.weights = _count(w.shape) if is_weight(w, roles) else 0
+    site.weights = _count(w.shape) if is_weight else 0
     site.activations = _count(x.shape)
     y, out = node.outputs[0].shape, 0
     site.shapes = {

@@ -54,7 +54,6 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     except Exception as error:
         raise GraphError(f"shapes of the model do not fit: {_first_line(error)}") from error
     graph = gs.import_onnx(model)
-    graph.ir_version = IR_VERSION
     _constants(graph)
     _casts(graph)
     _separate_equal_initializers(graph)
