@@ -1,0 +1,15 @@
+"""What holds for all tests."""
+
+import signal
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c():
+    """A shell starts background jobs with Ctrl-C ignored; tests of Ctrl-C must not depend on that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -1,0 +1,106 @@
+"""The README: its Python runs, its commands exist, and its first screen is what the demo prints."""
+
+import contextlib
+import re
+import shlex
+from pathlib import Path
+
+import click
+import onnx
+import pytest
+from cli import fourbit
+
+from fourbit_onnx.cli.main import COMMANDS, main
+from fourbit_onnx.recipes.table import RECIPES
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def commands():
+    """Every ``fourbit …`` of the console blocks, as its arguments."""
+    found = []
+    for block in blocks("console"):
+        for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
+            for part in line.split("#")[0].split("&&"):
+                words = shlex.split(part)
+                if words and words[0].endswith("fourbit"):
+                    found.append(words[1:])
+    return found
+
+
+def test_ten_lines_of_python(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = (block for block in blocks("python") if "import fourbit_onnx" in block)
+    assert len(code.splitlines()) <= 12
+    exec(compile(code, str(README), "exec"), {})
+    assert "'accuracy': 0.9" in capsys.readouterr().out
+    result = fourbit("eval", "out", "--data", "digits")
+    assert result.exit_code == 0
+    onnx.checker.check_model(onnx.load("trained.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own
+def test_export_from_pytorch(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    (code,) = (block for block in blocks("python") if "import torch" in block)
+    with contextlib.redirect_stdout(None):
+        exec(compile(code, str(README), "exec"), {})
+    converted = fourbit("convert", "net.onnx", "-o", "out")
+    assert (converted.exit_code, converted.stderr) == (0, "")
+    arguments = ("--data", "digits", "--eval", "digits", "--epochs", 2, "--json", "--quiet")
+    assert fourbit("train", "out", *arguments).exit_code == 0
+    assert "BatchNormalization" in {node.op_type for node in onnx.load("net.onnx").graph.node}
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_parse(words):
+    assert words[0] in COMMANDS
+    command = main.get_command(click.Context(main), words[0])
+    parser = command.make_parser(click.Context(command))
+    _, rest, _ = parser.parse_args(args=list(words[1:]))
+    assert rest == []
+
+
+def test_every_command_and_recipe_is_mentioned():
+    for name in COMMANDS:
+        assert f"fourbit {name}" in TEXT
+    for name in RECIPES:
+        assert f"`{name}`" in TEXT
+
+
+def test_the_first_screen_is_the_demo(tmp_path):
+    """Line by line what ``fourbit demo`` prints, but for times and, as it is shortened here, accuracies."""
+    pasted = blocks("console")[0].splitlines()[1:]
+    folder = tmp_path / "fourbit-demo"
+    printed = (
+        fourbit("demo", "-o", folder, "--epochs", 1).stdout.replace(str(folder), "fourbit-demo").splitlines()
+    )
+
+    def shape(line):
+        return re.sub(r" +", " ", re.sub(r"\d+(\.\d+)? (s|%|KiB)|native, \w+", "…", line))
+
+    printed = [shape(line) for line in printed]
+    for line in pasted:
+        if "━" not in line:
+            assert shape(line) in printed
+
+
+def test_what_is_linked_exists():
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", TEXT):
+        assert (README.parent / target).exists(), target
+
+
+def test_the_test_command_is_one_line_below_its_heading():
+    """CI takes it from there."""
+    (block,) = re.findall(r"^## Test\n+```console\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
+    assert len(block.splitlines()) == 1
+    assert block.startswith("$ python3.11 -m venv .venv && ")
+    assert block.endswith("/pytest\n")
