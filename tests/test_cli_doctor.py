@@ -141,7 +141,7 @@ def test_ops_json():
     assert [operator["name"] for operator in found["operators"]] == list(FUNCTIONS)
     (log4,) = (operator for operator in found["operators"] if operator["name"] == "QuantizeLog4")
     assert (log4["inputs"], log4["outputs"]) == (["x", "scale"], ["codes", "phase_scale"])
-    assert log4["attributes"] == ["phase"]
+    assert "phase" in log4["attributes"]
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *SITE_FUNCTIONS])
