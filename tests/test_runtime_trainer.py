@@ -332,3 +332,15 @@ def test_package_stays_light():
     code = "import sys, fourbit_onnx; print({'numpy', 'onnx', 'onnxruntime', 'rich'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_numbers_that_are_not_finite_are_not_saved(trainer):
+    """The loss of a step is from before its update: what the last update broke shows in no loss."""
+    folder, state = trainer.folder, trainer.state
+    name = trainer.manifest.parameters[0]
+    state.tensors[name].flat[0] = np.inf
+    before = (folder / "checkpoint" / "state.json").read_bytes()
+    trainer.state = state
+    with pytest.raises(TrainingError, match=rf"step 0: '{name}' is no longer finite, so it is not saved"):
+        trainer.save()
+    assert (folder / "checkpoint" / "state.json").read_bytes() == before

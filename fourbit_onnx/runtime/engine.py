@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.artifacts.state import Progress, State
@@ -82,8 +84,19 @@ class Engine:
         self.now = Now(values, copy.deepcopy(state.progress))
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        checkpoint.write(self.folder, self.state())
+        """Write the checkpoint.
+
+        Raises:
+            TrainingError: A number of the state is not finite; the last checkpoint is untouched.
+        """
+        state = self.state()
+        for name, tensor in state.tensors.items():
+            if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
+                raise TrainingError(
+                    f"step {state.progress.step}: {name!r} is no longer finite, so it is not saved and the last "
+                    "checkpoint is kept; lower the learning rate (--lr) or limit the gradients (--max-norm)"
+                )
+        checkpoint.write(self.folder, state)
 
     def advance(self, batch: Batch, rate: float) -> tuple[Now, Result]:
         """The state after one training step, which becomes the present one when it is assigned to `now`."""

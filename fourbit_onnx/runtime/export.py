@@ -43,7 +43,9 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
     try:
         model = onnx.load(folder / files.EVAL_MODEL)
     except Exception as error:
-        raise ArtifactError(f"{folder / files.EVAL_MODEL} cannot be read; make the folder again with fourbit convert") from error
+        raise ArtifactError(
+            f"{folder / files.EVAL_MODEL} cannot be read; make the folder again with fourbit convert"
+        ) from error
     graph = gs.import_onnx(model)
     graph.functions = []
     _embed(graph, state)
@@ -78,7 +80,9 @@ def _finish(graph: gs.Graph, source: onnx.ModelProto, codes: list[str], weights:
     for tensor in model.graph.initializer:
         if tensor.name in codes and weights == "int4":
             array = onnx.numpy_helper.to_array(tensor)
-            tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, onnx.TensorProto.INT4, array.shape, array.ravel()))
+            tensor.CopyFrom(
+                onnx.helper.make_tensor(tensor.name, onnx.TensorProto.INT4, array.shape, array.ravel())
+            )
         elif tensor.name in codes and weights == "float":
             array = onnx.numpy_helper.to_array(tensor)
             tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), tensor.name))
@@ -114,4 +118,6 @@ def _write(model: onnx.ModelProto, output: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             Path(temporary).unlink(missing_ok=True)
-        raise ArtifactError(f"cannot write {output}: {error.strerror or error}; nothing was left behind") from error
+        raise ArtifactError(
+            f"cannot write {output}: {error.strerror or error}; nothing was left behind"
+        ) from error

@@ -16,7 +16,9 @@ _QUANTIZERS = ("QuantizeInt4", "QuantizeAffine", "QuantizePact", "QuantizePactSi
 UNIT = "fourbit.unit"
 
 
-def fold_weights(graph: gs.Graph, model: onnx.ModelProto, state: Mapping[str, npt.NDArray[np.generic]]) -> list[str]:
+def fold_weights(
+    graph: gs.Graph, model: onnx.ModelProto, state: Mapping[str, npt.NDArray[np.generic]]
+) -> list[str]:
     """Replace every quantiser that depends on state alone by its results, and name the codes.
 
     The results come from the operators' own definitions, run once. Codes become int8 initialisers behind
@@ -49,7 +51,9 @@ def fold_weights(graph: gs.Graph, model: onnx.ModelProto, state: Mapping[str, np
                 stored = gs.Constant(tensor.name, values[tensor.name].astype(np.int8))
                 codes.append(stored.name)
                 new: gs.Tensor = gs.Variable(f"{tensor.name}.value", np.float32, list(stored.values.shape))
-                graph.nodes.append(gs.Node("DequantizeLinear", f"{tensor.name}/read", {}, [stored, unit], [new]))
+                graph.nodes.append(
+                    gs.Node("DequantizeLinear", f"{tensor.name}/read", {}, [stored, unit], [new])
+                )
             else:
                 new = gs.Constant(tensor.name, values[tensor.name])
             for reader in list(tensor.outputs):
@@ -61,14 +65,18 @@ def fold_weights(graph: gs.Graph, model: onnx.ModelProto, state: Mapping[str, np
     return codes
 
 
-def _evaluate(model: onnx.ModelProto, names: list[str], state: Mapping[str, npt.NDArray[np.generic]]
-              ) -> dict[str, npt.NDArray[np.generic]]:
+def _evaluate(
+    model: onnx.ModelProto, names: list[str], state: Mapping[str, npt.NDArray[np.generic]]
+) -> dict[str, npt.NDArray[np.generic]]:
     """The tensors ``names`` of ``model``; those of 4 bits as float32."""
     if not names:
         return {}
     part = copy.deepcopy(model)
-    four_bit = {tensor.name for tensor in part.graph.value_info
-                if tensor.type.tensor_type.elem_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)}
+    four_bit = {
+        tensor.name
+        for tensor in part.graph.value_info
+        if tensor.type.tensor_type.elem_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+    }
     needed, nodes = set(names), []
     for node in reversed(part.graph.node):
         if needed.intersection(node.output):

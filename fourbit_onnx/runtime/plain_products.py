@@ -38,7 +38,9 @@ class _Writer:
     def __init__(self, graph: gs.Graph) -> None:
         self.graph = graph
 
-    def new(self, op: str, name: str, inputs: list[gs.Tensor], shape: object = None, **attributes: object) -> gs.Variable:
+    def new(
+        self, op: str, name: str, inputs: list[gs.Tensor], shape: object = None, **attributes: object
+    ) -> gs.Variable:
         result = gs.Variable(name, np.float32, shape)
         self.graph.nodes.append(gs.Node(op, name, dict(attributes), inputs, [result]))
         return result
@@ -69,8 +71,15 @@ class _Writer:
         self.replace(node.outputs[0], self._codes(node.name, x, scale, offset, low, np.float32(7)))
         node.outputs.clear()
 
-    def _codes(self, name: str, x: gs.Tensor, scale: gs.Tensor, offset: gs.Tensor | None, low: np.float32,
-               high: np.float32) -> gs.Variable:
+    def _codes(
+        self,
+        name: str,
+        x: gs.Tensor,
+        scale: gs.Tensor,
+        offset: gs.Tensor | None,
+        low: np.float32,
+        high: np.float32,
+    ) -> gs.Variable:
         code = self.new("Div", f"{name}/ratio", [x, scale], x.shape)
         code = self.new("Round", f"{name}/rounded", [code], x.shape)
         if offset is not None:
@@ -86,12 +95,20 @@ class _Writer:
             attributes = {key: node.attrs[key] for key in ("strides", "pads", "dilations", "group")}
             total = self.new("Conv", f"{node.name}/sum", [x, w], y.shape, **attributes)
         elif node.attrs.get("trans_a") or node.attrs.get("trans_b"):  # only a Gemm of matrices has these
-            total = self.new("Gemm", f"{node.name}/sum", [x, w], y.shape, transA=node.attrs.get("trans_a", 0),
-                             transB=node.attrs.get("trans_b", 0))
+            total = self.new(
+                "Gemm",
+                f"{node.name}/sum",
+                [x, w],
+                y.shape,
+                transA=node.attrs.get("trans_a", 0),
+                transB=node.attrs.get("trans_b", 0),
+            )
         else:
             total = self.new("MatMul", f"{node.name}/sum", [x, w], y.shape)
         if isinstance(x_scale, gs.Constant) and isinstance(w_scale, gs.Constant):
-            factor: gs.Tensor = self.number(f"{node.name}/scale", np.float32(x_scale.values) * np.float32(w_scale.values))
+            factor: gs.Tensor = self.number(
+                f"{node.name}/scale", np.float32(x_scale.values) * np.float32(w_scale.values)
+            )
         else:
             factor = self.new("Mul", f"{node.name}/scale", [x_scale, w_scale], [])
         node.outputs.clear()
