@@ -52,7 +52,8 @@ WEIGHTS = {
     ),
     "the values of OneHot": (
         X,
-        "h = Mul (x, s) c = Cast <to = 7> (h) o = OneHot (c, depth, w) y = ReduceSum <keepdims = 0> (o, axis)",
+        "h = Mul (x, s) c = Cast <to = 7> (h) o = OneHot (c, depth, w)"
+        " y = ReduceSum <keepdims = 0> (o, axis)",
         {"s": zeros(4), "w": zeros(2), "depth": np.int64(3), "axis": np.array([2], np.int64)},
         ["s"],
     ),

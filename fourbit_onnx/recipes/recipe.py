@@ -43,7 +43,7 @@ class Quantizer:
         """How a plan writes it: format, phase if it has one, scale rule, threshold if it is not 2.5.
 
         Args:
-            nonnegative: Whether the operand is known to have no negative element (PACT has a format for that).
+            nonnegative: Whether the operand is known to have no negative element, for PACT.
         """
         if self.scale == "pact":
             return f"{'uint4' if nonnegative else 'int4'} pact"

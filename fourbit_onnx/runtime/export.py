@@ -38,7 +38,8 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
     state = checkpoint.read(folder).tensors
     if unset := [clip for clip in manifest.clips if not float(state[clip]) > 0]:
         raise ArtifactError(
-            f"the clip {unset[0]!r} has no value yet; train the model first: fourbit train {folder} --data DATA"
+            f"the clip {unset[0]!r} has no value yet; "
+            f"train the model first: fourbit train {folder} --data DATA"
         )
     try:
         model = onnx.load(folder / files.EVAL_MODEL)
