@@ -33,10 +33,10 @@ MatMul <site> (x, x_clip, w, w_clip) => (y, link) {
 
 # To binary16 and back. An operator of its own until the backward pass is built, because the optimiser of the
 # gradient builder moves a bare Cast to float16 over Relu: the CPU has no Relu of float16, runs it in float32,
-# drops the casts around it, and nothing is rounded. ``point`` keeps roundings of one tensor apart: merged,
-# the gradients of two products would be summed before they are rounded.
+# drops the casts around it, and nothing is rounded. It also merges equal Casts, so that the gradients of two
+# products would be summed before they are rounded. What it does not know it leaves alone.
 ROUND_FLOAT16 = function("""
-RoundFloat16 <point : string = ""> (x) => (y) {
+RoundFloat16 (x) => (y) {
     y = Identity (x)
 }
 """)

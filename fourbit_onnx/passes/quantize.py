@@ -112,8 +112,7 @@ class _Builder:
         if tensor.is_empty():
             return tensor
         rounded = gs.Variable(f"{name}.rounded", np.float32, tensor.shape)
-        attributes = {"point": name}
         self.graph.nodes.append(
-            gs.Node(ROUND_FLOAT16.name, f"{name}/round", attributes, [tensor], [rounded], domain=DOMAIN)
+            gs.Node(ROUND_FLOAT16.name, f"{name}/round", {}, [tensor], [rounded], domain=DOMAIN)
         )
         return rounded
