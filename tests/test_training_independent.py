@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from native import needs_library
 from training_graph import batch_of, compiled, gradients, run, step
 
 BATCH = 6
@@ -116,7 +117,7 @@ def first_state(graph, clips):
     return {**graph.state, **{f"{t}.clip": np.array(a, np.float32) for t, a in clips.values()}}
 
 
-def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=False):
+def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=False, native=False):
     """One step of the graph equals one of the independent network.
 
     Args:
@@ -126,6 +127,7 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
         clips: As ``CLIPS``.
         tops: Site to T, for the learned scale.
         measured_scales: The network takes the scales of the weights from the graph.
+        native: The graph runs on the native kernels.
 
     Returns:
         The network's result, the graph, and the graph's outputs.
@@ -136,7 +138,7 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
     state |= {f"{site}.gradient_top": np.array(top, np.float32) for site, top in (tops or {}).items()}
     assert set(state) == set(graph.state)
     shown, places = with_codes_as_outputs(graph.training)
-    outputs = run(shown, {**state, **batch_of(graph, *batch)})
+    outputs = run(shown, {**state, **batch_of(graph, *batch)}, native=native)
 
     names = {**{name: name for name in arrays}, **{f"{t}.clip": key for key, (t, _) in clips.items()}}
     assert set(graph.manifest.parameters) == set(names)
@@ -213,17 +215,20 @@ def test_activation_equal_to_its_clip():
     assert (expected.operands["conv2", "x"].upper & (c1 == alpha)).sum() == counts.max() > 1
 
 
-@pytest.mark.parametrize("scale", [1 / 32, 3 / 64])
-def test_halves_are_rounded_to_even(scale):
-    """r1 is in multiples of 1/1024. With 3/64, only a true division finds every half: 64/3 is rounded."""
+@pytest.mark.parametrize("native", [False, pytest.param(True, marks=needs_library)])
+@pytest.mark.parametrize("scale", [1 / 32, 13 / 512])
+def test_halves_are_rounded_to_even(scale, native):
+    """r1 is in multiples of 1/1024. With 13/512, some halves are found by a true division only."""
     seed = SEEDS[0]
     clips = CLIPS | {("conv2", "x"): ("r1", 15 * scale)}
-    expected, _, _ = check("ibm2020", parameters(seed), data(seed), clips=clips)
+    expected, _, _ = check("ibm2020", parameters(seed), data(seed), clips=clips, native=native)
     c1 = before_the_first_relu(parameters(seed), data(seed)[0])
     tie = (c1 > 0) & (c1 / scale % 1 == 0.5) & (c1 < 15 * scale)
     codes = expected.operands["conv2", "x"].codes[tie]
     assert (codes % 2 == 0).all()
     assert {-0.5, 0.5} == set(codes - c1[tie] / scale)
+    reciprocal = np.rint(c1[tie].astype(np.float32) * (np.float32(1) / np.float32(scale)))
+    assert (reciprocal == codes).all() == (scale == 1 / 32)
 
 
 def test_learned_scale_over_several_steps():

@@ -331,7 +331,8 @@ RATES = [0.05, 0.1, 0.1, 0.02, 0.02]
 @pytest.mark.parametrize("name", ["mlp", pytest.param("resnet", marks=SLOW)])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_five_steps(name, optimizer, tmp_path):
-    """Through the trainer, each step with its own rate and batch, decay on matrices and filters only.
+    """Through the trainer, each step with its own rate and batch, decay on matrices and filters only;
+    parameters, losses and running means.
 
     The comparison of parameters is in the norm of a tensor, relative to how far it went: an element with
     next to no gradient has no direction, and Adam divides by its size. Gradients agree to 1e-6 or so, and
@@ -369,3 +370,8 @@ def test_five_steps(name, optimizer, tmp_path):
         moved = np.linalg.norm(expected - first[key])
         assert moved > 0
         assert np.linalg.norm(last[key] - expected) <= 1e-3 * moved, key
+    for key, statistic in module.named_buffers():
+        if key.endswith("running_mean"):
+            expected = statistic.numpy()
+            moved = np.linalg.norm(expected - first[key])
+            assert np.linalg.norm(last[key] - expected) <= 1e-3 * moved, key

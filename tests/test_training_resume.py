@@ -3,6 +3,7 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 
 from fourbit_onnx.api import convert
@@ -77,3 +78,21 @@ def test_interrupted_within_an_epoch(recipe, stop, data, tmp_path, monkeypatch):
     second = trainer(parts)
     second.fit(data[0], epochs=2, evaluation=data[1], schedule="cosine", resume=True, **RUN)
     assert_same_bits(whole.state, second.state)
+
+
+def test_every_epoch_has_an_order_of_its_own(data, tmp_path, monkeypatch):
+    """And has every sample once."""
+    one = trainer(folder(tmp_path / "out", "ibm2020"))
+    advance, seen = one._engine.advance, []
+
+    def noting(batch, rate):
+        seen.append(batch["image"])
+        return advance(batch, rate)
+
+    monkeypatch.setattr(one._engine, "advance", noting)
+    one.fit(data[0], epochs=2, **RUN)
+    epochs = [np.concatenate(seen[:BATCHES]), np.concatenate(seen[BATCHES:])]
+    assert not np.array_equal(*epochs)
+    assert not any(np.array_equal(epoch, data[0]["image"]) for epoch in epochs)
+    for epoch in epochs:
+        assert sorted(x.tobytes() for x in epoch) == sorted(x.tobytes() for x in data[0]["image"])
