@@ -7,7 +7,6 @@ import onnx
 import onnx.checker
 import onnx_graphsurgeon as gs
 from native import session
-from onnx import TensorProto
 
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 
@@ -116,7 +115,10 @@ def _constant(values):
 
 
 def _declared(tensor):
-    return f"{tensor.name}: {tensor.dtype and np.dtype(tensor.dtype).name}{tensor.shape}"
+    kind = tensor.dtype  # a number for the types that NumPy lacks
+    if kind is not None and not isinstance(kind, int):
+        kind = np.dtype(kind).name
+    return f"{tensor.name}: {kind}{tensor.shape}"
 
 
 def run(proto_or_graph, feeds, outputs=None, *, functions=()):
@@ -141,6 +143,3 @@ def check(imported):
     proto.ir_version = 10
     onnx.checker.check_model(proto)
     onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
-
-
-FOUR_BIT = (TensorProto.INT4, TensorProto.UINT4)

@@ -7,6 +7,22 @@ from fourbit_onnx.errors import RecipeError
 FORMATS = ("int4", "int4_full", "uint4", "log4")
 SCALES = ("pact", "sawb", "absmax", "minmax", "gradient", "learned")
 PHASES = ("even", "odd")
+
+# Format to the scale rules that know its codes.
+_FITTING = {
+    "int4": ("pact", "sawb", "absmax"),
+    "int4_full": ("minmax",),
+    "uint4": ("pact",),
+    "log4": ("gradient", "learned"),
+}
+# Only activations have a trained clip; gradients have no zero point (the products leave it out).
+_GRADIENT = ("gradient", "learned", "absmax", "sawb")
+_POINTS = {
+    "activation": ("pact", "sawb", "absmax", "minmax"),
+    "weight": ("sawb", "absmax", "minmax"),
+    "dgrad": _GRADIENT,
+    "wgrad": _GRADIENT,
+}
 ARITHMETICS = ("4-bit", "fp16", "fp32")
 
 
@@ -35,8 +51,9 @@ class Quantizer:
             raise RecipeError(f"no scale rule {self.scale!r}; there are: {', '.join(SCALES)}")
         if self.phase not in (0, 1):
             raise RecipeError(f"phase is 0 (even) or 1 (odd), not {self.phase!r}")
-        fitting = {"log4": ("gradient", "learned"), "int4_full": ("minmax",)}
-        if self.scale not in fitting.get(self.format, ("pact", "sawb", "absmax")):
+        if not 1 <= self.threshold <= 4:
+            raise RecipeError(f"threshold is from 1 to 4, the next level, not {self.threshold!r}")
+        if self.scale not in _FITTING[self.format]:
             raise RecipeError(f"format {self.format!r} does not go with scale rule {self.scale!r}")
 
     def text(self, *, nonnegative: bool = False) -> str:
@@ -92,11 +109,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.arithmetic not in ARITHMETICS:
             raise RecipeError(f"no arithmetic {self.arithmetic!r}; there are: {', '.join(ARITHMETICS)}")
-        for point, forbidden in (
-            ("activation", "gradient"),
-            ("weight", "pact"),
-            ("dgrad", "pact"),
-            ("wgrad", "pact"),
-        ):
-            if getattr(self, point).scale == forbidden:
-                raise RecipeError(f"recipe {self.name!r}: {point} cannot have the scale rule {forbidden!r}")
+        for point, scales in _POINTS.items():
+            if (scale := getattr(self, point).scale) not in scales:
+                raise RecipeError(
+                    f"recipe {self.name!r}: {point} cannot have the scale rule {scale!r}; "
+                    f"there are: {', '.join(scales)}"
+                )

@@ -1,0 +1,382 @@
+"""Explicit quantisers and products: whole graphs before and after, and the training graph of a ResNet."""
+
+import functools
+
+import numpy as np
+import onnx
+import onnx.checker
+import pytest
+from graphs import check, exact, graph, run, text
+from onnx import TensorProto
+
+from fourbit_onnx.errors import GraphError, RecipeError
+from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.models import registry
+from fourbit_onnx.ops.registry import FUNCTIONS
+from fourbit_onnx.passes.expand import expand
+from fourbit_onnx.passes.finish import _RUNTIME_OPERATORS
+from fourbit_onnx.passes.operands import OperandBuilder
+from fourbit_onnx.passes.pipeline import Options, build
+from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes.plan import Plan, Site
+
+PACT = {
+    "fwd.x": "uint4 pact",
+    "fwd.w": "int4 sawb",
+    "dgrad.dy": "log4 even gradient",
+    "wgrad.dy": "log4 odd gradient",
+}
+AFFINE = PACT | {"fwd.x": "int4_full minmax", "fwd.w": "int4_full minmax"}
+LINEAR = PACT | {"dgrad.dy": "int4 absmax", "wgrad.dy": "int4 absmax"}
+SIGNED = PACT | {"fwd.x": "int4 pact", "fwd.w": "int4 pact"}
+
+GEOMETRY = "strides = [2,1], pads = [1,0,1,0], dilations = [1,1], group = 1"
+CONV = "(float[N,3,8,8] x, float c, float[4,3,3,3] w, float d, float[N,4,4,6] dy)"
+SITE = f'y, l = q.Conv <site = "s", {GEOMETRY}> (x, c, w, d)'
+GRADIENT = "q.ConvGrad (dy, x, c, w, d, l)"
+UINT4, INT4, LOG4 = (f"[{', '.join(map(str, FORMATS[name].values))}]" for name in ("uint4", "int4", "log4"))
+FULL = f"[{', '.join(map(str, FORMATS['int4_full'].values))}]"
+FORWARD = (
+    "a, as, m = q.QuantizePact (x, c) ws = q.SawbScale (w) b = q.QuantizeInt4 (w, ws)"
+    f" y = q.QConv <{GEOMETRY}, x_values = {UINT4}, w_values = {INT4}> (a, as, zero, b, ws, zero)"
+)
+SCALE = " gs = q.GradientScale <threshold = 2.5> (dy)"
+EVEN = " e, es = q.QuantizeLog4 <phase = 0, threshold = 2.5> (dy, gs)"
+ODD = " o, os = q.QuantizeLog4 <phase = 1, threshold = 2.5> (dy, gs)"
+DGRAD = (
+    f" xs = Shape (x) r = q.QConvInputGrad <{GEOMETRY}, dy_values = {LOG4}, w_values = {INT4}>"
+    " (e, es, b, ws, zero, xs)"
+)
+WGRAD = (
+    f" dw = q.QConvWeightGrad <{GEOMETRY}, x_values = {UINT4}, dy_values = {LOG4}>"
+    " (a, as, zero, o, os, shape)"
+)
+CLIP = " dx, dc = q.PactGrad <top = 15> (r, a, m)"
+CONSTANTS = {"zero": np.int32(0), "shape": np.array([4, 3, 3, 3], np.int64)}
+
+# name: (outputs, body, points, body after)
+CASES = {
+    "forward alone": ("float[] y", SITE, PACT, FORWARD),
+    "all gradients": (
+        "float[] y, float[] dx, float[] dc, float[] dw",
+        f"{SITE} dx, dc, dw = {GRADIENT}",
+        PACT,
+        FORWARD + SCALE + EVEN + DGRAD + CLIP + ODD + WGRAD,
+    ),
+    "the weight's alone": (
+        "float[] y, float[] dw",
+        f'{SITE} "", "", dw = {GRADIENT}',
+        PACT,
+        FORWARD + SCALE + ODD + WGRAD,
+    ),
+    "the clip's and the weight's": (
+        "float[] y, float[] dc, float[] dw",
+        f'{SITE} "", dc, dw = {GRADIENT}',
+        PACT,
+        FORWARD + SCALE + EVEN + DGRAD + CLIP.replace("dx,", '"",') + ODD + WGRAD,
+    ),
+    "the activation's alone": (
+        "float[] y, float[] dx",
+        f"{SITE} dx = {GRADIENT}",
+        PACT,
+        FORWARD + SCALE + EVEN + DGRAD + CLIP.replace("dc", '""'),
+    ),
+    "with zero points": (
+        "float[] y, float[] dx, float[] dw",
+        f'{SITE} dx, "", dw = {GRADIENT}',
+        AFFINE,
+        "as, az = q.MinMaxScale (x) a = q.QuantizeAffine (x, as, az) ws, wz = q.MinMaxScale (w)"
+        " b = q.QuantizeAffine (w, ws, wz)"
+        f" y = q.QConv <{GEOMETRY}, x_values = {FULL}, w_values = {FULL}> (a, as, az, b, ws, wz)"
+        + SCALE
+        + EVEN
+        + DGRAD.replace("zero", "wz").replace(INT4, FULL).replace("r =", "dx =")
+        + ODD
+        + WGRAD.replace("zero", "az").replace(UINT4, FULL),
+    ),
+    "linear gradients": (
+        "float[] y, float[] dw",
+        f'{SITE} "", "", dw = {GRADIENT}',
+        LINEAR,
+        FORWARD
+        + " os = q.AbsMaxScale (dy) o = q.QuantizeInt4 (dy, os)"
+        + WGRAD.replace(f"dy_values = {LOG4}", f"dy_values = {INT4}"),
+    ),
+    "two thresholds": (
+        "float[] y, float[] dx, float[] dc, float[] dw",
+        f"{SITE} dx, dc, dw = {GRADIENT}",
+        PACT | {"wgrad.dy": "log4 odd gradient 2.0"},
+        FORWARD
+        + SCALE
+        + EVEN
+        + DGRAD
+        + CLIP
+        + SCALE.replace("2.5", "2.0").replace("gs", "hs")
+        + ODD.replace("2.5", "2.0").replace("gs", "hs")
+        + WGRAD,
+    ),
+    "two clips": (
+        "float[] y, float[] dx, float[] dc, float[] dw, float[] dd",
+        f"{SITE} dx, dc, dw, dd = {GRADIENT}",
+        SIGNED,
+        "a, as, m = q.QuantizePactSigned (x, c) b, ws, n = q.QuantizePactSigned (w, d)"
+        f" y = q.QConv <{GEOMETRY}, x_values = {INT4}, w_values = {INT4}> (a, as, zero, b, ws, zero)"
+        + SCALE
+        + EVEN
+        + DGRAD
+        + CLIP.replace("15", "7")
+        + ODD
+        + WGRAD.replace("dw =", "p =").replace(UINT4, INT4)
+        + " dw, dd = q.PactGrad <top = 7> (p, b, n)",
+    ),
+}
+
+
+def made(signature, body, values=None):
+    """The graph; ``q.`` is short for our domain."""
+    return graph(signature, body.replace("q.", "ai.fourbit."), values)
+
+
+def expanded(g, points, op="Conv"):
+    roles = Roles(["x"], ["y"])
+    return expand(g, roles, Plan("r", [Site("s", op, "x", "w", "4-bit", points=points)])), roles
+
+
+@pytest.mark.parametrize(("outputs", "before", "points", "after"), CASES.values(), ids=CASES)
+def test_convolution(outputs, before, points, after):
+    g = made(f"{CONV} => ({outputs})", before)
+    assert expanded(g, points)[0] == 1
+    assert text(g) == text(made(f"{CONV} => ({outputs})", after, CONSTANTS))
+    once = exact(g)
+    assert expanded(g, points)[0] == 0
+    assert exact(g) == once
+
+
+def test_learned_scales_are_one_state_for_both_phases():
+    points = PACT | {"dgrad.dy": "log4 even learned", "wgrad.dy": "log4 odd learned"}
+    g = made(f"{CONV} => (float[] y, float[] dx, float[] dw)", f'{SITE} dx, "", dw = {GRADIENT}')
+    _, roles = expanded(g, points)
+    assert roles.quantizer_state == {"s.gradient_top": "s.gradient_top.new"}
+    assert roles.values["s.gradient_top"] == 0
+    assert g.inputs[-1].name == "s.gradient_top"
+    assert g.outputs[-1].name == "s.gradient_top.new"
+    assert [node.op for node in g.nodes].count("LearnedGradientScale") == 1
+
+
+def test_learned_scales_of_two_thresholds_are_two_states():
+    points = PACT | {"dgrad.dy": "log4 even learned", "wgrad.dy": "log4 odd learned 2.0"}
+    g = made(f"{CONV} => (float[] y, float[] dx, float[] dw)", f'{SITE} dx, "", dw = {GRADIENT}')
+    _, roles = expanded(g, points)
+    assert roles.quantizer_state == {
+        "s.gradient_top": "s.gradient_top.new",
+        "s.gradient_top.2": "s.gradient_top.2.new",
+    }
+
+
+@pytest.mark.parametrize("trans_b", [0, 1])
+@pytest.mark.parametrize("trans_a", [0, 1])
+def test_products_of_matrices_are_turned_rightly(trans_a, trans_b):
+    """Integers up to 7, powers of four up to 4096: every scale is 1, and codes are the numbers themselves."""
+    rng = np.random.default_rng(trans_a + 2 * trans_b)
+    x, w = rng.integers(-6, 7, (3, 4)).astype(np.float32), rng.integers(-6, 7, (4, 5)).astype(np.float32)
+    x[0, 0] = w[0, 0] = 7
+    dy = rng.choice([0, 1, 4, -16, 64], (3, 5)).astype(np.float32)
+    dy[0, 0] = 8192  # makes the top level 4096, and becomes it
+    left, right = (x.T if trans_a else x), (w.T if trans_b else w)
+    sizes = [",".join(map(str, array.shape)) for array in (left, right, dy)]
+    signature = (
+        f"(float[{sizes[0]}] x, float c, float[{sizes[1]}] w, float d, float[{sizes[2]}] dy)"
+        f" => (float[3,5] y, float[{sizes[0]}] dx, float[{sizes[1]}] dw)"
+    )
+    g = made(
+        signature,
+        f'y, l = q.Gemm <site = "s", trans_a = {trans_a}, trans_b = {trans_b}> (x, c, w, d)'
+        ' dx, "", dw = q.GemmGrad (dy, x, c, w, d, l)',
+    )
+    plain = {"fwd.x": "int4 absmax", "fwd.w": "int4 absmax"}
+    even = {"dgrad.dy": "log4 even gradient", "wgrad.dy": "log4 even gradient"}
+    assert expanded(g, plain | even, "Gemm")[0] == 1
+    used = {node.op for node in g.nodes if node.domain}
+    g.cleanup(remove_unused_graph_inputs=True)
+    got = run(
+        g, {"x": left, "w": right, "dy": dy}, functions=[FUNCTIONS[op] for op in FUNCTIONS if op in used]
+    )
+    np.testing.assert_array_equal(got["y"], x @ w)
+    dy = np.minimum(dy, 4096)
+    dx, dw = dy @ w.T, x.T @ dy
+    np.testing.assert_array_equal(got["dx"], dx.T if trans_a else dx)
+    np.testing.assert_array_equal(got["dw"], dw.T if trans_b else dw)
+
+
+def test_leaves_alone():
+    body = f"y = Conv <{GEOMETRY}> (x, w) z, k = other.Conv (x, c, w, d) u = Abs (x)"
+    g = made(f"{CONV} => (float[] y, float[] z)", body)
+    before = exact(g)
+    assert expanded(g, PACT)[0] == 0
+    assert exact(g) == before
+
+
+def test_a_gradient_without_its_operator_is_refused():
+    g = made(f"{CONV.replace(')', ', float l)')} => (float[] dx)", f"dx = {GRADIENT}")
+    with pytest.raises(GraphError, match=r"^a gradient without its forward operator: l$"):
+        expanded(g, PACT)
+
+
+def test_a_quantiser_that_does_not_exist_is_refused():
+    import onnx_graphsurgeon as gs
+
+    builder = OperandBuilder(gs.Graph(), Roles([], []))
+    with pytest.raises(RecipeError, match=r"^'t': no quantiser for 'int4 luq'$"):
+        builder.quantize(gs.Variable("t"), "int4 luq", "t", gs.Variable("c"))
+
+
+# -------------------------------------------------------------------------------- a ResNet, as it is trained
+
+
+@functools.cache
+def resnet8():
+    model = registry.build("resnet8", input_shape=(1, 8, 8), classes=10, width=16, seed=0)
+    return build(model, Options(table.find("ibm2020")))
+
+
+def nodes_of(model, op):
+    return [node for node in model.graph.node if node.op_type == op and node.domain == "ai.fourbit"]
+
+
+def makers(model):
+    return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def sites_of_4_bit():
+    return [site for site in resnet8().plan.sites if site.precision == "4-bit"]
+
+
+def test_the_training_graph_has_every_step_explicitly():
+    training, sites = resnet8().training, sites_of_4_bit()
+    assert len(sites) == len(resnet8().plan.sites) - 2
+    convolutions = len(sites)
+    for op in (
+        "QConv",
+        "QConvInputGrad",
+        "QConvWeightGrad",
+        "PactGrad",
+        "SawbScale",
+        "QuantizeInt4",
+        "GradientScale",
+    ):
+        assert len(nodes_of(training, op)) == convolutions, op
+    phases = [
+        node.attribute[0].i
+        for node in nodes_of(training, "QuantizeLog4")
+        if node.attribute[0].name == "phase"
+    ]
+    assert sorted(phases) == [0] * convolutions + [1] * convolutions
+    assert {name.name for name in training.functions} == {
+        node.op_type for node in training.graph.node if node.domain == "ai.fourbit"
+    }
+
+
+def test_equal_activations_are_quantised_once():
+    """In a block with a projection, the first convolution and the projection read the same tensor."""
+    training, sites = resnet8().training, sites_of_4_bit()
+    tensors = [site.x for site in sites]
+    shared = {name for name in tensors if tensors.count(name) > 1}
+    assert len(shared) == 2
+    quantised = [node.input[0] for node in nodes_of(training, "QuantizePact")]
+    assert sorted(quantised) == sorted(set(tensors))
+    assert len(resnet8().manifest.clips) == len(set(tensors))
+    codes = [node.input[0] for node in nodes_of(training, "QConv")]
+    assert len(codes) - len(set(codes)) == len(shared)
+
+
+def test_input_gradients_read_even_codes_and_weight_gradients_odd_ones():
+    training = resnet8().training
+    made_by = makers(training)
+
+    def phase(name):
+        node = made_by[name]
+        assert node.op_type == "QuantizeLog4"
+        return next(a.i for a in node.attribute if a.name == "phase"), node.input[0], node.input[1]
+
+    for even, odd in zip(
+        nodes_of(training, "QConvInputGrad"), nodes_of(training, "QConvWeightGrad"), strict=True
+    ):
+        site = even.name.split("/input_grad")[0]
+        weight_grad = next(
+            n for n in nodes_of(training, "QConvWeightGrad") if n.name == f"{site}/weight_grad"
+        )
+        assert phase(even.input[0])[0] == 0
+        assert phase(weight_grad.input[3])[0] == 1
+        assert phase(even.input[0])[1:] == phase(weight_grad.input[3])[1:]  # the same dy, the same scale
+        assert odd.input[3] in made_by
+
+
+def test_all_codes_are_4_bit_in_the_saved_model():
+    training = resnet8().training
+    kinds = {value.name: value.type.tensor_type.elem_type for value in training.graph.value_info}
+    unsigned = {"QuantizePact": TensorProto.UINT4, "QuantizeLog4": TensorProto.UINT4}
+    found = 0
+    for node in training.graph.node:
+        if node.op_type.startswith("Quantize"):
+            assert kinds[node.output[0]] == unsigned.get(node.op_type, TensorProto.INT4), node.name
+            found += 1
+    assert found == sum(name in (TensorProto.INT4, TensorProto.UINT4) for name in kinds.values()) > 20
+
+
+def test_the_backward_pass_reads_codes_and_masks_only():
+    """No float activation that a 4-bit site reads is read again: it can be freed after the forward pass.
+
+    What the gradients of ReLU, BatchNormalization and addition read is theirs.
+    """
+    training = resnet8().training
+    activations = {site.x for site in sites_of_4_bit()}
+    weights = {site.w for site in sites_of_4_bit()}
+    backward = [node for node in nodes_of(training, "QConvInputGrad") + nodes_of(training, "QConvWeightGrad")]
+    backward += nodes_of(training, "PactGrad")
+    kinds = {value.name: value.type.tensor_type.elem_type for value in training.graph.value_info}
+    four_bit = (TensorProto.INT4, TensorProto.UINT4)
+    for node in backward:
+        assert not activations & set(node.input), node.name
+        assert not weights & set(node.input), node.name
+    for node in nodes_of(training, "QConvWeightGrad"):
+        assert kinds[node.input[0]] in four_bit
+        assert kinds[node.input[3]] in four_bit
+    for node in nodes_of(training, "QConvInputGrad"):
+        assert kinds[node.input[0]] in four_bit
+        assert kinds[node.input[2]] in four_bit
+    for node in nodes_of(training, "PactGrad"):
+        assert kinds[node.input[1]] in four_bit
+        assert kinds[node.input[2]] == TensorProto.UINT8
+    forward = {node.input[0] for node in nodes_of(training, "QConv")}
+    assert {node.input[0] for node in nodes_of(training, "QConvWeightGrad")} <= forward
+
+
+def test_no_float_convolution_is_left_but_the_first():
+    ops = [node.op_type for node in resnet8().training.graph.node if node.domain != "ai.fourbit"]
+    assert ops.count("Conv") == 1
+    assert ops.count("ConvGrad") == 1
+
+
+@pytest.mark.parametrize("name", ["training", "evaluation", "optimizer", "calibration"])
+def test_the_checker_accepts_every_model(name):
+    """With full shape inference; but for gradients that ONNX Runtime keeps in the standard domain."""
+    model = onnx.ModelProto()
+    model.CopyFrom(getattr(resnet8(), name))
+    for node in model.graph.node:
+        if not node.domain and node.op_type in _RUNTIME_OPERATORS:
+            node.domain = "com.microsoft"
+    onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, model.opset_import[0].version) == (10, 21)
+
+
+def test_names_are_unique():
+    for model in (resnet8().training, resnet8().evaluation, resnet8().calibration, resnet8().optimizer):
+        names = [node.name for node in model.graph.node]
+        assert len(names) == len(set(names)), model.graph.name
+
+
+def test_expanded_graphs_are_checked():
+    g = made(f"{CONV} => (float[N,4,4,6] y)", SITE)
+    expanded(g, PACT)
+    check(g)

@@ -1,0 +1,88 @@
+"""The precision plan: shares, bytes, and its file."""
+
+import json
+
+import pytest
+
+from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.recipes.plan import Plan, Site, read
+
+PACT = {"fwd.x": "uint4 pact"}
+SITES = [
+    Site("a", "Conv", "x", "w1", "fp32", "r", "first site", {}, macs=100, activations=8),
+    Site("b", "Conv", "h", "w2", "4-bit", "r", "", PACT, macs=600, weights=9, activations=16),
+    Site("c", "Gemm", "h", "w3", "4-bit", "r", "", PACT, macs=200, activations=16),
+    Site(
+        "d",
+        "Gemm",
+        "g",
+        "w4",
+        "fp16",
+        "r",
+        "",
+        {},
+        macs=100,
+        activations=4,
+        shapes={"x": ["N", 4], "y": None},
+    ),
+    Site("e", "Gemm", "k", "w5", "4-bit", "r", "", {"fwd.x": "int4 absmax"}, macs=0, activations=2),
+]
+PLAN = Plan("r", SITES)
+
+
+def test_share():
+    assert PLAN.share == 0.8
+    assert Plan("r", []).share == 0
+    assert Plan("r", [Site("a", "Conv", "x", "w", "4-bit")]).share == 0  # of nothing known
+
+
+def test_bytes_between_forward_and_backward():
+    """8 floats; 16 codes with a mask, kept once for two sites; 4 halves; 2 codes without a mask."""
+    assert PLAN.stored_bytes == 8 * 4 + 16 * 5 / 8 + 4 * 2 + 2 / 2
+    assert PLAN.float_bytes == (8 + 16 + 4 + 2) * 4
+
+
+def test_file(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text(PLAN.to_json(), encoding="utf-8")
+    assert read(path) == PLAN
+    assert json.loads(path.read_text())["four_bit_share"] == 0.8
+
+
+def test_fields_of_a_later_version_are_skipped(tmp_path):
+    path = tmp_path / "plan.json"
+    fields = json.loads(PLAN.to_json())
+    fields["sites"][0]["colour"] = "red"
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    assert read(path) == PLAN
+
+
+DAMAGED = {
+    "cut off": lambda text: text[:-20],
+    "no sites": lambda text: "{}",
+    "a list": lambda text: "[]",
+    "a site without a name": lambda text: text.replace('"name"', '"nom"', 1),
+    "numbers as text": lambda text: text.replace('"macs": 100', '"macs": "many"', 1),
+    "points as a list": lambda text: text.replace('"points": {}', '"points": []', 1),
+    "not UTF-8": lambda text: "\udcff",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_files_are_refused(damage, tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text(damage(PLAN.to_json()), encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(ArtifactError) as refusal:
+        read(path)
+    assert str(refusal.value) == (
+        f"{path} is damaged: it is no precision plan; make the folder again with fourbit convert"
+    )
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ArtifactError) as refusal:
+        read(tmp_path / "plan.json")
+    assert str(refusal.value) == (
+        f"{tmp_path / 'plan.json'} cannot be read (No such file or directory); "
+        "make the folder again with fourbit convert"
+    )
