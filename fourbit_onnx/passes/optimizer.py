@@ -45,6 +45,10 @@ class Optimizer:
             raise RecipeError(f"no optimizer {self.kind!r}; there are: sgd, adamw")
         if not 0 <= self.momentum < 1:
             raise RecipeError(f"momentum is at least 0 and below 1, not {self.momentum}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise RecipeError(f"betas are at least 0 and below 1, not {self.betas}")
+        if not 0 < self.epsilon < math.inf:
+            raise RecipeError(f"epsilon is a number above 0, not {self.epsilon}")
         for name in ("weight_decay", "clip_decay", "max_norm"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RecipeError(f"{name} is a number of at least 0, not {getattr(self, name)}")
