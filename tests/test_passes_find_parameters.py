@@ -26,6 +26,7 @@ WEIGHTS = {
     "a scale by Mul": (X, "y = Mul (x, w)", {"w": zeros(4)}, ["w"]),
     "a number by Mul": (X, "y = Mul (x, w)", {"w": zeros()}, []),
     "a vector of one by Mul": (X, "y = Mul (x, w)", {"w": zeros(1)}, []),
+    "the slope of PRelu": (X, "y = PRelu (x, w)", {"w": zeros(1)}, ["w"]),
     "Conv of one channel": (IMAGE, "y = Conv (x, w, b)", {"w": zeros(1, 1, 1, 1), "b": zeros(1)}, ["b", "w"]),
     "Gemm to one": (
         "(float[N,1] x) => (float[N,1] y)",
@@ -206,3 +207,12 @@ def test_initialisers_that_are_inputs_too():
 def test_a_weight_that_nothing_reads_is_left_out():
     g = gs.import_onnx(model(X, "y = Mul (x, w)", {"w": zeros(4), "dead": zeros(4)}))
     assert find_parameters(g).parameters == ["w"]
+
+
+@pytest.mark.parametrize("name", ["step", "learning_rate", "half", "loss_scale", "no_clip"])
+def test_a_weight_with_a_name_of_ours_is_renamed(name):
+    g = graph(X, f"h = Mul (x, {name}) y = Mul (h, {name}_)", {name: zeros(4), f"{name}_": zeros(4)})
+    roles = find_parameters(g)
+    assert sorted(roles.parameters) == sorted(roles.values) == [f"{name}_", f"{name}__"]
+    assert [tensor.name for tensor in g.inputs] == ["x", *roles.parameters]
+    check(g)

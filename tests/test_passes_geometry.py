@@ -87,6 +87,14 @@ PADS_LEFT_ALONE = {
 }
 
 
+@pytest.mark.parametrize("group", [0, -1, 3])
+def test_groups_that_do_not_divide_the_filters(group):
+    g = convolution((1, 3, 5, 5), (4, 3, 3, 3), {})
+    g.nodes[0].attrs["group"] = group
+    with pytest.raises(GraphError, match=f"4 filters in {group} groups"):
+        explicit_pads(g)
+
+
 @pytest.mark.parametrize("g", PADS_LEFT_ALONE.values(), ids=PADS_LEFT_ALONE)
 def test_explicit_pads_leaves_alone(g):
     before = exact(g)

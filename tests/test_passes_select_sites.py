@@ -230,3 +230,16 @@ def test_a_recipe_of_a_user():
     linear = Quantizer("int4", "absmax")
     recipe = Recipe("mine", activation=linear, weight=linear, dgrad=linear, wgrad=linear, keep_ends=False)
     assert set(plan_of(CHAIN, recipe).sites[2].points.values()) == {"int4 absmax"}
+
+
+@pytest.mark.parametrize("body", ["y = Gemm (w2, w3)", "t = Expand (w2, size) y = Gemm (t, w3)"])
+def test_a_weight_on_the_left_has_the_format_of_weights(body):
+    signature = f"(float[N,16] x, float[N,5,8] q, {PARAMETERS}, int64[2] size) => (float[8,8] y)"
+    site = site_of(body, signature=signature)
+    assert (site.points["fwd.x"], site.points["fwd.w"]) == ("int4 sawb", "int4 sawb")
+
+
+def test_a_weight_expanded_to_the_batch_is_a_weight():
+    body = "n = Shape <end = 1> (q) c = Concat <axis = 0> (n, tail) e = Expand (w2, c) [s] y = MatMul (q, e)"
+    signature = f"(float[N,16] x, float[N,5,8] q, {PARAMETERS}, int64[2] tail) => (float[N,5,8] y)"
+    assert site_of(body, signature=signature).points["fwd.w"] == "int4 sawb"

@@ -2,6 +2,7 @@
 
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.roles import is_standard
 
 
@@ -13,6 +14,9 @@ def explicit_pads(graph: gs.Graph) -> int:
     after         ``Conv(pads = [...], strides = [...], ...)``
     leaves alone  a kernel of unknown shape; SAME with a stride on an input of unknown size
     ============  ==============================================================================
+
+    Raises:
+        GraphError: The groups of a Conv do not divide its filters.
     """
     count = 0
     for node in graph.nodes:
@@ -32,7 +36,11 @@ def _explicit(node: gs.Node) -> None:
     attributes["kernel_shape"] = kernel
     attributes.setdefault("strides", [1] * len(kernel))
     attributes.setdefault("dilations", [1] * len(kernel))
-    attributes.setdefault("group", 1)
+    group = attributes.setdefault("group", 1)
+    if group < 1 or shape[0] % group:
+        raise GraphError(
+            f"Conv {node.name!r} has {shape[0]} filters in {group} groups, which do not divide them"
+        )
     auto_pad = attributes.pop("auto_pad", "NOTSET")
     if auto_pad in ("NOTSET", "VALID"):
         none = [0] * (2 * len(kernel))

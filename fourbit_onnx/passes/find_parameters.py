@@ -12,6 +12,15 @@ from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
 # Inputs that are settings of an operator, not weights, though they are vectors: (operator, first such input).
 _SETTINGS = {"OneHot": 1, "Pow": 1, "Resize": 1}
 
+# A weight by these, even of one element, if it is such an input.
+_BY_PLACE = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "LSTM", "GRU")
+
+# Names of our own tensors, in the training or in the optimiser graph.
+_RESERVED = {
+    "learning_rate", "step", "half", "norm", "max_norm", "loss_scale", "scaled_loss", "good_steps",
+    "gradients_finite", "no_clip", "no_zero_point", "random_state",
+}  # fmt: skip
+
 # No weight is larger; what is, hides positions from a softmax.
 _LARGEST = 1e30
 
@@ -20,13 +29,15 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
     """Decide which initialisers are trained, and make all float weights inputs of the graph.
 
     Trained are float32 initialisers with more than one element, and one-element vectors that are a bias
-    or scale by their place (Conv, Gemm, BatchNormalization); not: numbers such as 1/sqrt(d), settings of
-    operators, masks (elements beyond 1e30), running statistics, and what a pattern of ``freeze`` names.
+    or scale by their place (Conv, Gemm, BatchNormalization, PRelu); not: numbers such as 1/sqrt(d),
+    settings of operators, masks (elements beyond 1e30), running statistics, and what a pattern of
+    ``freeze`` names. A weight called ``step``, or as another of our own tensors, gets an underscore.
 
     Raises:
         GraphError: Nothing is left to train, a pattern fits nothing, or weights are float16 or float64.
     """
     roles = Roles([tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs])
+    taken = set(graph.tensors())
     for name, tensor in sorted(graph.tensors().items()):
         if not isinstance(tensor, gs.Constant) or not tensor.outputs:
             continue
@@ -35,6 +46,7 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
         if tensor.dtype != np.float32:
             continue
         readers = list(tensor.outputs)
+        name = _free(name, taken)
         if buffer := _running_statistic(tensor, readers):
             roles.buffers[name] = buffer.name
         elif not _is_weight(tensor, readers):
@@ -64,6 +76,16 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
     return roles
 
 
+def _free(name: str, taken: set[str]) -> str:
+    """``name``, with underscores behind it if it is one of ours."""
+    if name not in _RESERVED:
+        return name
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
 def _running_statistic(tensor: gs.Tensor, readers: list[gs.Node]) -> gs.Tensor | None:
     """The output with the next value, if ``tensor`` is a running mean or variance."""
     for node in readers:
@@ -83,7 +105,7 @@ def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:
         place = next(i for i, other in enumerate(node.inputs) if other is tensor)
         if place >= _SETTINGS.get(node.op, 99):
             return False
-        if is_standard(node, "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LSTM", "GRU"):
+        if is_standard(node, *_BY_PLACE):
             return True
     mask = not (np.abs(tensor.values) < _LARGEST).all()
     return bool(tensor.values.size > 1) and not mask

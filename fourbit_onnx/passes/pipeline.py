@@ -26,6 +26,7 @@ from fourbit_onnx.passes.finish import finish
 from fourbit_onnx.passes.flat_convolutions import flat_convolutions
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
+from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
 from fourbit_onnx.passes.regular_matmul import regular_matmul
 from fourbit_onnx.passes.roles import Roles
@@ -85,6 +86,7 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     training_form(graph)
     roles = find_parameters(graph, freeze)
     average_pool(graph)  # after find_parameters, or its constant weights would be trained
+    plain_prelu(graph)  # after find_parameters, which knows the slope by it
     explicit_pads(graph)
     regular_matmul(graph)
     return graph, roles

@@ -59,7 +59,7 @@ def select_sites(
                 unused.discard(pattern)
         if not reason and not named and chosen.arithmetic == "4-bit" and chosen.keep_ends:
             reason = {0: "first site", len(nodes) - 1: "last site"}.get(number, "")
-        _decide(site, node, chosen, reason)
+        _decide(site, node, chosen, reason, roles)
         plan.sites.append(site)
     if unused:
         first = ", ".join(site.name for site in plan.sites[:8])
@@ -80,7 +80,10 @@ def _fits(names: Iterable[str], pattern: str) -> bool:
 
 
 def weights_behind(tensor: gs.Tensor, roles: Roles) -> list[str]:
-    """The weights that ``tensor`` is made of (itself, turned, normalised); none if data is in it too."""
+    """The weights that ``tensor`` is made of (itself, turned, normalised); none if data is in it too.
+
+    A shape is no data: a weight that is expanded to the batch remains one.
+    """
     names: list[str] = []
     seen: set[int] = set()
     waiting = [tensor]
@@ -90,7 +93,8 @@ def weights_behind(tensor: gs.Tensor, roles: Roles) -> list[str]:
             continue
         seen.add(id(found))
         if found.inputs:
-            waiting += found.inputs[0].inputs
+            node = found.inputs[0]
+            waiting += node.inputs[:1] if is_standard(node, "Expand", "Reshape") else node.inputs
         elif found.name in roles.values:
             names.append(found.name)
         elif not found.is_empty():
@@ -98,7 +102,7 @@ def weights_behind(tensor: gs.Tensor, roles: Roles) -> list[str]:
     return names
 
 
-def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str) -> None:
+def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles) -> None:
     site.recipe = recipe.name
     if recipe.arithmetic != "4-bit":
         site.precision = "fp32" if reason else recipe.arithmetic
@@ -108,7 +112,8 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str) -> None:
     if site.reason:
         return
     site.precision = "4-bit"
-    x = recipe.activation.text(nonnegative=nonnegative(node.inputs[0]))
+    left = recipe.weight if weights_behind(node.inputs[0], roles) else recipe.activation
+    x = left.text(nonnegative=nonnegative(node.inputs[0]))
     right = recipe.weight if site.weights else recipe.activation
     w = right.text(nonnegative=nonnegative(node.inputs[1]))
     dgrad, wgrad = recipe.dgrad.text(), recipe.wgrad.text()

@@ -24,7 +24,6 @@ COMPOSED = (
     "HardSwish",
     "MeanVarianceNormalization",
     "Mish",
-    "PRelu",
     "Selu",
     "Shrink",
     "Softplus",
