@@ -336,3 +336,14 @@ def test_folder_that_cannot_be_renamed(tmp_path, monkeypatch):
         checkpoint.write(tmp_path, state(2))
     monkeypatch.undo()
     assert checkpoint.read(tmp_path).progress.step == 1
+
+
+def test_a_checkpoint_behind_a_symbolic_link(tmp_path):
+    folder, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    checkpoint.write(folder, state())
+    (folder / "checkpoint").rename(elsewhere)
+    (folder / "checkpoint").symlink_to(elsewhere)
+    for step in (8, 9, 10):
+        checkpoint.write(folder, state(step))
+        assert same(checkpoint.read(folder), state(step))
+    assert elsewhere.is_dir()

@@ -39,7 +39,7 @@ def test_damaged_field(tmp_path, change):
         manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"version": 2}', '{"version": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"version": 2}', '{"version": 1}', "[" * 100_000])
 def test_damaged_file(tmp_path, text):
     (tmp_path / manifest.MANIFEST).write_text(text)
     with pytest.raises(ArtifactError, match="make the folder with: fourbit convert"):

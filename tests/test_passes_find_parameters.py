@@ -27,6 +27,12 @@ WEIGHTS = {
     "a number by Mul": (X, "y = Mul (x, w)", {"w": zeros()}, []),
     "a vector of one by Mul": (X, "y = Mul (x, w)", {"w": zeros(1)}, []),
     "the slope of PRelu": (X, "y = PRelu (x, w)", {"w": zeros(1)}, ["w"]),
+    "the slope, reshaped": (
+        X,
+        "v = Reshape (w, s) y = PRelu (x, v)",
+        {"w": zeros(1), "s": np.array([1, 1], np.int64)},
+        ["w"],
+    ),
     "Conv of one channel": (IMAGE, "y = Conv (x, w, b)", {"w": zeros(1, 1, 1, 1), "b": zeros(1)}, ["b", "w"]),
     "Gemm to one": (
         "(float[N,1] x) => (float[N,1] y)",

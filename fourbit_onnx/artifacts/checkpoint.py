@@ -94,7 +94,9 @@ def _places(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def _remove(place: Path) -> None:
-    if place.exists():
+    if place.is_symlink():  # a checkpoint that was moved to another disk
+        place.unlink()
+    elif place.exists():
         shutil.rmtree(place)
 
 

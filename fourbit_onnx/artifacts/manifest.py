@@ -80,7 +80,7 @@ def read(folder: Path) -> Manifest:
         raise ArtifactError(
             f"{folder} is not an artifact folder (no readable {MANIFEST}); {remedy}"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {remedy}") from error
     if not isinstance(fields, dict) or fields.get("version") != VERSION:
         found = fields.get("version") if isinstance(fields, dict) else None

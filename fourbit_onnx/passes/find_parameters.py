@@ -105,7 +105,8 @@ def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:
         place = next(i for i, other in enumerate(node.inputs) if other is tensor)
         if place >= _SETTINGS.get(node.op, 99):
             return False
-        if is_standard(node, *_BY_PLACE):
+        reshaped = node.outputs[0].outputs if is_standard(node, "Reshape") else []  # PyTorch's slope of PRelu
+        if is_standard(node, *_BY_PLACE) or any(is_standard(reader, "PRelu") for reader in reshaped):
             return True
     mask = not (np.abs(tensor.values) < _LARGEST).all()
     return bool(tensor.values.size > 1) and not mask
