@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.without_dropout import without_dropout
 
 PERCENTILE = 0.999
@@ -36,8 +36,6 @@ def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]
 
     for clip, tensor in roles.clips.items():
         x = tensors[tensor]
-        while x.inputs and is_standard(x.inputs[0], "Dropout"):  # which goes, and its output with it
-            x = x.inputs[0].inputs[0]
         magnitude = node("Abs", f"{clip}.magnitude", [x])
         flat = node("Reshape", f"{clip}.flat", [magnitude, column])
         size = node("Size", f"{clip}.size", [x], np.int64)
@@ -51,7 +49,7 @@ def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]
         outputs.append(result)
         names[clip] = result.name
     graph.outputs = outputs
-    without_dropout(graph)
+    without_dropout(graph)  # after the new nodes: one may read what a Dropout gives
     graph.cleanup().toposort()
     read = {id(tensor) for node in graph.nodes for tensor in node.inputs}
     graph.inputs = [tensor for tensor in graph.inputs if id(tensor) in read]
