@@ -89,6 +89,8 @@ def read(folder: Path) -> Manifest:
     for field in dataclasses.fields(Manifest):
         if field.name in fields and not _fits(fields[field.name], field.type):
             raise ArtifactError(f"{path} is damaged ({field.name!r} has another type); {remedy}")
+    if set(fields.get("updates") or ()) != set(fields.get("parameters") or ()):
+        raise ArtifactError(f"{path} is damaged (parameters and updates differ); {remedy}")
     try:
         return Manifest(**{name: value for name, value in fields.items() if name in known})
     except TypeError as error:

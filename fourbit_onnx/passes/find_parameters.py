@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
-from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
+from fourbit_onnx.passes.roles import Literal, Roles, is_standard, replace_everywhere
 
 # Inputs that are settings of an operator, not weights, though they are vectors: (operator, first such input).
 _SETTINGS = {"OneHot": 1, "Pow": 1, "Resize": 1}
@@ -28,8 +28,8 @@ _LARGEST = 1e30
 def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
     """Decide which initialisers are trained, and make all float weights inputs of the graph.
 
-    Trained are float32 initialisers with more than one element, and one-element vectors that are a bias
-    or scale by their place (Conv, Gemm, BatchNormalization, PRelu); not: numbers such as 1/sqrt(d),
+    Trained are float32 initialisers with more than one element, and what is a weight, bias or scale by its
+    place (Conv, Gemm, BatchNormalization, PRelu); not: results of Constant nodes, numbers such as 1/sqrt(d),
     settings of operators, masks (elements beyond 1e30), running statistics, and what a pattern of
     ``freeze`` names. A weight called ``step``, or as another of our own tensors, gets an underscore.
 
@@ -109,4 +109,4 @@ def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:
         if is_standard(node, *_BY_PLACE) or any(is_standard(reader, "PRelu") for reader in reshaped):
             return True
     mask = not (np.abs(tensor.values) < _LARGEST).all()
-    return bool(tensor.values.size > 1) and not mask
+    return bool(tensor.values.size > 1) and not mask and not isinstance(tensor, Literal)

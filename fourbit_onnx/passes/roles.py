@@ -7,6 +7,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 
+class Literal(gs.Constant):  # type: ignore[misc]
+    """A number written in the model's code: what a Constant node gives. Parameters are initialisers."""
+
+
 @dataclasses.dataclass
 class Roles:
     """Names of the tensors by role, and the first values of those that are state.

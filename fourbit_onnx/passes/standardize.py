@@ -1,5 +1,7 @@
 """From any exported model to one flat graph of opset 21 that the gradient builder understands."""
 
+import logging
+
 import numpy as np
 import onnx
 import onnx.defs
@@ -11,6 +13,9 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.roles import Literal
+
+_log = logging.getLogger(__name__)
 
 OPSET = 21
 IR_VERSION = 10
@@ -91,7 +96,7 @@ def _constants(graph: gs.Graph) -> None:
     """Constant nodes become initialisers, Identity of an initialiser the initialiser itself."""
     for node in list(graph.nodes):
         if (node.domain or "", node.op) == ("", "Constant") and (value := _value(node)) is not None:
-            variable, constant = node.outputs[0], gs.Constant(node.outputs[0].name, value)
+            variable, constant = node.outputs[0], Literal(node.outputs[0].name, value)
         elif (node.domain or "", node.op) == ("", "Identity") and isinstance(node.inputs[0], gs.Constant):
             variable, constant = node.outputs[0], node.inputs[0]
         else:
@@ -149,6 +154,10 @@ def _separate_equal_initializers(graph: gs.Graph) -> None:
         values = tensor.values
         if len(unique) < 2 or not values.size or not (values == values[0]).all():
             continue
+        _log.warning(
+            "%r is %g throughout and read by %d nodes: taken for as many parameters that the exporter merged",
+            name, values[0], len(unique),
+        )  # fmt: skip
         number = 1
         for node, place in list(unique.values())[1:]:
             number += 1

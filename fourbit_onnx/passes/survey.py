@@ -24,6 +24,8 @@ REMEDIES = {
     "RNN": "write out its steps with MatMul and Tanh",
     "If": "export the branch that is trained",
     "Loop": "unroll it: export with a fixed number of steps",
+    "SplitToSequence": "export with dynamo=False, or write split() as slices or unbind()",
+    "SequenceAt": "export with dynamo=False, or write split() as slices or unbind()",
     "Scan": "unroll it: export with a fixed number of steps",
     "Mean": "use Add and Mul",
     "Sum": "use Add",
