@@ -11,7 +11,7 @@ the output that the bias is added to, and the bound is that of a sum (Higham 200
     |computed| <= (n + 100) * u * sum |d|,     u = 2**-24
 
 n roundings of the sum in any order, and 100 u for the error of each d: over all the weights below the worst
-measured is 23 u of the largest.
+measured is 43 u of the largest.
 """
 
 import copy
