@@ -29,6 +29,17 @@ CONSTANTS = {
         "b = Constant <value_float = 3.5> () c = Identity (b) y = Add (x, c)",
         "y = Add (x, number)",
     ),
+    "Cast to the same type": ("c = Cast <to = 1> (x) b = Cast <to = 1> (c) y = Relu (b)", "y = Relu (x)"),
+    "CastLike to the same type": ("c = CastLike (x, tens) y = Relu (c)", "y = Relu (x)"),
+    "a Cast that is an output": ("y = Cast <to = 1> (x)", "y = Identity (x)"),
+    "another Cast": ("c = other.Cast <to = 1> (x) y = Relu (c)", "c = other.Cast <to = 1> (x) y = Relu (c)"),
+    "Cast to and fro": (
+        "c = Cast <to = 11> (x) y = Cast <to = 1> (c)",
+        "c = Cast <to = 11> (x) y = Cast <to = 1> (c)",
+    ),
+    "Transpose": ("y = Transpose (x)", "y = Transpose <perm = [1, 0]> (x)"),
+    "Transpose that says it": ("y = Transpose <perm = [0, 1]> (x)", "y = Transpose <perm = [0, 1]> (x)"),
+    "another Transpose": ("y = other.Transpose (x)", "y = other.Transpose (x)"),
     "CastLike": ("c = CastLike (x, i) y = CastLike (c, x)", "c = Cast <to = 7> (x) y = Cast <to = 1> (c)"),
 }
 NUMBERS = TWO | {

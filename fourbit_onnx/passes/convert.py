@@ -28,7 +28,7 @@ def convert(
     """
     if output.exists() and not overwrite:
         raise ArtifactError(f"{output} exists; choose another folder, or overwrite it with --force")
-    if output.exists() and any(output.iterdir()) and not (output / files.MANIFEST).exists():
+    if output.exists() and not _is_ours(output):
         raise ArtifactError(
             f"{output} is not an artifact folder, so it is not overwritten; choose another folder"
         )
@@ -50,6 +50,11 @@ def convert(
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
     return compiled
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether ``output`` is an artifact folder, or an empty one."""
+    return output.is_dir() and ((output / files.MANIFEST).exists() or not any(output.iterdir()))
 
 
 def _write(compiled: Compiled, folder: Path) -> None:

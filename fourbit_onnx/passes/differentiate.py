@@ -77,6 +77,11 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
 
     check_trainable(graph, roles)
     _freeze_unreached(graph, roles)
+    if not roles.parameters:
+        raise GraphError(
+            "the loss depends on no trained weight; choose the output with --loss-output, or freeze fewer"
+        )
+    _read_once(graph, roles)
     sites.register_gradients()
     model = gs.export_onnx(graph, do_type_check=False)
     model.functions.extend(
@@ -115,6 +120,24 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
             "freeze them with --freeze"
         )
     return result, found
+
+
+def _read_once(graph: gs.Graph, roles: Roles) -> None:
+    """The builder gives a parameter that one node reads twice (``w * w``) two gradients of one name.
+
+    All but the first place read an Identity of it instead.
+    """
+    for tensor in graph.inputs:
+        if tensor.name not in roles.parameters:
+            continue
+        for reader in {id(node): node for node in tensor.outputs}.values():
+            places = [place for place, other in enumerate(reader.inputs) if other is tensor]
+            for place in places[1:]:
+                name = f"{tensor.name}.read_by.{reader.name}.{place}"
+                copy = gs.Variable(name, tensor.dtype, tensor.shape)
+                graph.nodes.append(gs.Node("Identity", name, {}, [tensor], [copy]))
+                reader.inputs[place] = copy
+    graph.toposort()
 
 
 def _freeze_unreached(graph: gs.Graph, roles: Roles) -> None:

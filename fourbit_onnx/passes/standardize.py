@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.errors import GraphError
-from fourbit_onnx.passes.roles import Literal
+from fourbit_onnx.passes.roles import Literal, is_standard, replace_everywhere
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     graph = gs.import_onnx(model)
     _constants(graph)
     _casts(graph)
+    _permutations(graph)
     _separate_equal_initializers(graph)
     _unique_names(graph)
     graph.cleanup().toposort()
@@ -123,14 +124,34 @@ def _value(node: gs.Node) -> NDArray[np.generic] | None:
 
 
 def _casts(graph: gs.Graph) -> None:
-    """CastLike becomes Cast, which has a gradient."""
-    for node in graph.nodes:
-        if (node.domain or "", node.op) == ("", "CastLike") and node.inputs[1].dtype is not None:
-            node.op, node.attrs = (
-                "Cast",
-                {"to": int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(node.inputs[1].dtype)))},
-            )
+    """CastLike becomes Cast, which has a gradient; a Cast to the same type goes.
+
+    ONNX Runtime's gradient builder stumbles over such a Cast.
+    """
+    for node in list(graph.nodes):
+        if is_standard(node, "CastLike") and node.inputs[1].dtype is not None:
+            node.op, node.attrs = "Cast", {"to": _element_type(node.inputs[1])}
             node.inputs = [node.inputs[0]]
+        if is_standard(node, "Cast") and _element_type(node.inputs[0]) == node.attrs["to"]:
+            if any(node.outputs[0] is output for output in graph.outputs):
+                node.op, node.attrs = "Identity", {}
+            else:
+                replace_everywhere(graph, node.outputs[0], node.inputs[0])
+                node.outputs.clear()
+
+
+def _element_type(tensor: gs.Tensor) -> int:
+    """ONNX's number of the type of ``tensor``; 0 if it is not known."""
+    if tensor.dtype is None or isinstance(tensor.dtype, int):  # a number already: a type that NumPy lacks
+        return tensor.dtype or 0
+    return int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)))
+
+
+def _permutations(graph: gs.Graph) -> None:
+    """Transpose says what it turns: ONNX Runtime's gradient builder does not know the default."""
+    for node in graph.nodes:
+        if is_standard(node, "Transpose") and node.inputs[0].shape is not None:
+            node.attrs.setdefault("perm", list(range(len(node.inputs[0].shape)))[::-1])
 
 
 def _separate_equal_initializers(graph: gs.Graph) -> None:
