@@ -24,7 +24,7 @@ def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
     nodes = [
         node
         for node in graph.nodes
-        if is_standard(node, "Dropout") and not any(mask.outputs for mask in list(node.outputs)[1:])
+        if is_standard(node, "Dropout") and not any(_is_read(graph, mask) for mask in list(node.outputs)[1:])
     ]
     if not nodes:
         return 0
@@ -39,6 +39,10 @@ def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
         _replace(graph, node, state, stream)
     graph.cleanup().toposort()
     return len(nodes)
+
+
+def _is_read(graph: gs.Graph, mask: gs.Tensor) -> bool:
+    return bool(mask.outputs) or any(mask is tensor for tensor in graph.outputs)
 
 
 def _replace(graph: gs.Graph, node: gs.Node, state: gs.Tensor, stream: int) -> None:
@@ -67,7 +71,7 @@ def _replace(graph: gs.Graph, node: gs.Node, state: gs.Tensor, stream: int) -> N
     share = new("Sub", "share", [gs.Constant(f"{node.name}.one", np.array(1, np.float32)), ratio], size=[])
     mask = new("Div", "mask", [ones, share])
     y = new("Mul", "dropped", [x, mask])
-    replace_everywhere(graph, node.outputs[0], y)
     if any(node.outputs[0] is tensor for tensor in graph.outputs):
         y.name = node.outputs[0].name
+    replace_everywhere(graph, node.outputs[0], y)
     node.outputs.clear()
