@@ -1,5 +1,7 @@
 """Models from files that one need not trust."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -127,6 +129,25 @@ def test_data_of_a_constant_outside_of_the_folder_is_not_read(tmp_path):
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(GraphError, match=r"'\.\./secret.bin' points outside"):  # onnx's own guard
         load(path)
+
+
+def test_a_path_from_here(tmp_path, monkeypatch):
+    (tmp_path / "w.bin").write_bytes(W.tobytes())
+    external(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for path in ("model.onnx", "../" + tmp_path.name + "/model.onnx"):
+        loaded = load(Path(path))
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(loaded.graph.initializer[0]), W)
+
+
+def test_a_graph_without_nodes(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model("(float[N,4] x) => (float[N,4] x)", "").SerializeToString())
+    with pytest.raises(GraphError) as refusal:
+        load(path)
+    assert str(refusal.value) == (
+        f"{path} has no graph with nodes (damaged, truncated, or not an ONNX model); export it again"
+    )
 
 
 INVALID = {

@@ -1,5 +1,6 @@
 """The backward pass, by ONNX Runtime's gradient builder."""
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -39,7 +40,7 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
     found = []
     for node in reversed(downstream):
-        if any(id(tensor) in needed for tensor in node.outputs):
+        if any(id(tensor) in needed and _has_gradient(tensor) for tensor in node.outputs):
             needed.update(id(tensor) for tensor in node.inputs)
             known = node.domain == DOMAIN or is_standard(node, *TRAINABLE)
             if not known and not (
@@ -47,6 +48,11 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
             ):
                 found.append(node)
     return found[::-1]
+
+
+def _has_gradient(tensor: gs.Tensor) -> bool:
+    """Integers and booleans (indices, masks) have none, whatever they were made of."""
+    return tensor.dtype is None or isinstance(tensor.dtype, int) or np.dtype(tensor.dtype).kind == "f"
 
 
 def check_trainable(graph: gs.Graph, roles: Roles) -> None:
@@ -144,7 +150,8 @@ def _freeze_unreached(graph: gs.Graph, roles: Roles) -> None:
     """The builder fails on a parameter without a path to the loss: such ones are not trained."""
     needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
     for node in reversed(graph.nodes):
-        if not is_standard(node, *_STOPS) and any(id(tensor) in needed for tensor in node.outputs):
+        leads = any(id(tensor) in needed and _has_gradient(tensor) for tensor in node.outputs)
+        if leads and not is_standard(node, *_STOPS):
             needed.update(id(tensor) for tensor in node.inputs)
     for tensor in graph.inputs:
         if tensor.name in roles.parameters and id(tensor) not in needed:
