@@ -1,0 +1,123 @@
+"""What every rewriting pass owes: an exact count, and a second run that changes nothing."""
+
+import copy
+import importlib
+import inspect
+from pathlib import Path
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from graphs import check, exact, graph, model
+
+from fourbit_onnx.models import registry
+from fourbit_onnx.passes.standardize import standardize
+
+FOLDER = Path(inspect.getfile(standardize)).parent
+
+
+def passes_of_a_graph():
+    """The passes that take nothing but a graph, by name."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        function = getattr(importlib.import_module(f"fourbit_onnx.passes.{path.stem}"), path.stem, None)
+        if inspect.isfunction(function):
+            signature = inspect.signature(function)
+            if signature.return_annotation is int and [*signature.parameters] == ["graph"]:
+                found[path.stem] = function
+    return found
+
+
+PASSES = passes_of_a_graph()
+CONSTANTS = {
+    "k": np.ones((4, 2, 3), np.float32),
+    "w": np.ones((8, 8), np.float32),
+    "s": np.ones(2, np.float32),
+    "half": np.float32(0.5),
+    "slope": np.full((2, 1), 0.1, np.float32),
+}
+# What the reference models lack.
+EXTRA = {
+    "much": "c = Conv (x, k) d = Dropout (c) p = AveragePool <kernel_shape = [2], pads = [1, 1]> (d)"
+    ' q = ai.fourbit.RoundFloat16 <point = "q"> (p) y = MatMul (q, w)',
+    "with dead nodes": "dead = Conv (x, k) more = Dropout (x) y = Relu (x)",
+    "nothing to do": "z = Abs (x) y = Relu (z)",
+    "dead nodes only": "z = Abs (x) y = Relu (x)",
+    "another domain": "a = other.Conv (x, k) b = other.Dropout (a) y = other.AveragePool (b)",
+    "normalised": "b = BatchNormalization (x, s, s, s, s) l = LayerNormalization (b, w) y = PRelu (l, slope)",
+    "quantised twice": "a = ai.fourbit.QuantizeInt4 (x, half) b = ai.fourbit.QuantizeInt4 (x, half)"
+    " y = other.Use (a, b)",
+    "a product": "y = MatMul (x, w)",
+}
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Graphs by name; copied before each use."""
+    found = {
+        name: graph("(float[N,2,8] x) => (float[] y)", body, CONSTANTS, infer=True)
+        for name, body in EXTRA.items()
+    }
+    for g in found.values():
+        for number, node in enumerate(g.nodes):
+            node.name = f"n{number}"
+    found["resnet8"] = standardize(
+        registry.build("resnet8", input_shape=(1, 8, 8), classes=10, width=4, seed=0)
+    )
+    found["with pools"] = standardize(
+        model(
+            "(float[N,2,8,8] x) => (float[] y)",
+            'a = AveragePool <kernel_shape = [3, 3], auto_pad = "SAME_UPPER", strides = [2, 2]> (x)'
+            ' b = Conv <auto_pad = "SAME_LOWER"> (a, f)'
+            " c = MaxPool <kernel_shape = [2, 2]> (b) y = Flatten (c)",
+            {"f": np.ones((3, 2, 3, 3), np.float32)},
+        )
+    )
+    return found
+
+
+NAMES = [*EXTRA, "resnet8", "with pools"]
+
+
+def fresh(original):
+    copied = gs.import_onnx(copy.deepcopy(gs.export_onnx(original, do_type_check=False)))
+    copied.ir_version = 10
+    return copied
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rewrite", PASSES.values(), ids=PASSES)
+def test_count_and_second_run(rewrite, name, made):
+    g = fresh(made[name])
+    before = exact(g)
+    count = rewrite(g)
+    after = exact(g)
+    assert count >= 0
+    assert (count > 0) == (before != after)
+    assert rewrite(g) == 0
+    assert exact(g) == after
+
+
+@pytest.mark.parametrize("name", ["resnet8", "with pools", "nothing to do"])
+@pytest.mark.parametrize("rewrite", PASSES.values(), ids=PASSES)
+def test_result_is_valid(rewrite, name, made):
+    g = fresh(made[name])
+    rewrite(g)
+    check(g)
+    names = [node.name for node in g.nodes]
+    assert len(names) == len(set(names))
+    tensors = [tensor.name for node in g.nodes for tensor in node.outputs if tensor.name]
+    assert len(tensors) == len(set(tensors))
+
+
+@pytest.mark.parametrize("rewrite", PASSES.values(), ids=PASSES)
+def test_some_graph_is_rewritten(rewrite, made):
+    """A table on which a pass never fires would prove nothing."""
+    extra = ["h, m, v = BatchNormalization <training_mode = 1> (x, s, s, s, s) y = Relu (h)"]
+    found = [fresh(g) for g in made.values()]
+    found += [graph("(float[N,2,8] x) => (float[] y)", body, CONSTANTS, infer=True) for body in extra]
+    assert any(rewrite(g) for g in found)
+
+
+def test_there_are_passes():
+    assert len(PASSES) >= 9
