@@ -1,18 +1,18 @@
 """Data as the command line names it: a built-in set by name, else files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from fourbit_onnx.data import digits, files
+from fourbit_onnx.data import digits, files, glyphs
 from fourbit_onnx.data.dataset import Dataset
 from fourbit_onnx.errors import DataError
 
 Array = NDArray[Any]
 
-BUILT_IN = {"digits": digits.load}
+BUILT_IN: Mapping[str, Callable[[], Dataset]] = {"digits": digits.load, "glyphs": glyphs.load}
 
 
 def find(
