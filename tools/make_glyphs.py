@@ -1,12 +1,13 @@
 """Make fourbit_onnx/data/glyphs.npz: characters as bitmaps, from the fonts that matplotlib carries.
 
-Run ``python tools/make_glyphs.py`` in an environment with matplotlib and Pillow. The file in the repository was
-made with matplotlib 3.11.2, Pillow 13.0.0 and NumPy 2.4 on Linux x86_64; with other versions of FreeType single
-grey levels may differ, which is why the bitmaps are shipped and not drawn on the user's machine.
+Run ``python tools/make_glyphs.py`` in an environment with matplotlib and Pillow. The file in the repository
+was made with matplotlib 3.11.2, Pillow 13.0.0 and NumPy 2.4.6 on Linux x86_64; with other versions of
+FreeType single grey levels may differ, which is why the bitmaps are shipped and not drawn on the user's
+machine.
 
 Each face is scaled so that its "H" is 18 pixels high. A character is drawn eight times larger (so that
-hinting hardly matters), centred by its bounding box (so that where it stands on the line does not tell which it
-is), and averaged over 8x8 cells to 32x32 pixels.
+hinting hardly matters), centred by its bounding box (so that where it stands on the line does not tell
+which it is), and averaged over 8x8 cells to 32x32 pixels.
 """
 
 import argparse

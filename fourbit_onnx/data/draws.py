@@ -22,7 +22,7 @@ class Draws:
 
     def unit(self, *shape: int) -> NDArray[np.float64]:
         """Uniform in [0, 1): multiples of 2**-53."""
-        return (self.raw(*shape) >> np.uint64(11)) * 2.0**-53
+        return (self.raw(*shape) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def between(self, low: float, high: float, *shape: int) -> NDArray[np.float64]:
         """Uniform in [low, high)."""
@@ -38,7 +38,8 @@ class Draws:
         A byte has variance (256**2 - 1) / 12, so the sum of eight has 43690.
         """
         octets = self.raw(*shape).astype("<u8").view(np.uint8).reshape(*shape, 8)
-        return (octets.sum(-1, dtype=np.int32) - np.int32(1020)) * np.float32(1 / math.sqrt(43690))
+        centred = octets.sum(-1, dtype=np.int32) - 1020  # 8 * 127.5
+        return np.asarray(centred.astype(np.float32) * np.float32(1 / math.sqrt(43690)))
 
     def order(self, count: int) -> NDArray[np.int64]:
         """A random order of ``count`` things."""

@@ -1,12 +1,13 @@
-"""Glyphs: 46 characters in the faces of matplotlib's fonts, turned, in clutter and noise: harder than digits.
+"""Glyphs: 46 characters in the faces of matplotlib's fonts, turned, in clutter and noise.
 
-``glyphs.npz``, which tools/make_glyphs.py makes, holds bitmaps of 46 characters in 21 faces of DejaVu, STIX and
-Computer Modern. Every sample is drawn from one of them: the bitmap is turned, slanted, scaled and moved, pieces
-of other glyphs and lines are laid around and over it, contrast and brightness vary, noise is added, and the
-result is rounded to 256 grey levels, as a camera's.
+``glyphs.npz``, which tools/make_glyphs.py makes, holds bitmaps of 46 characters in 21 faces of DejaVu, STIX
+and Computer Modern. Every sample is drawn from one of them: the bitmap is turned, slanted, scaled and
+moved, pieces of other glyphs and a line are laid around and over it, brightness and contrast vary, noise is
+added, and the result is rounded to 256 grey levels, as a camera's.
 
-The test draws from five faces that training never sees, one of each family's shapes, and so asks for characters
-and not for bitmaps. It is the kind of task on which FP16 makes mistakes too, so that a worse recipe shows.
+The test draws from five faces that training never sees, one from each group of faces, and so asks for
+characters and not for bitmaps. FP16 makes mistakes here too (the digits leave it almost none), so that a
+recipe can be seen to be worse.
 """
 
 from importlib import resources
@@ -129,7 +130,7 @@ def _bilinear(pool: Float, which: NDArray[np.int64], row: Float, column: Float) 
 
 
 def _line(draws: Draws, n: int) -> Float:
-    """A line across each sample, (N, SIZE, SIZE): its half width, about 0.3 to 0.8 pixels, falls off softly."""
+    """A line across each sample, (N, SIZE, SIZE), one to two pixels wide with soft edges."""
     across = _direction(draws.between(-1, 1, n), draws).astype(np.float32)
     offset = draws.between(-12, 12, n).astype(np.float32)
     width = draws.between(0.8, 1.3, n).astype(np.float32)
@@ -137,4 +138,4 @@ def _line(draws: Draws, n: int) -> Float:
     grid = np.arange(SIZE, dtype=np.float32) - np.float32((SIZE - 1) / 2)
     x, y = across[0][:, None, None] * grid, across[1][:, None, None] * grid[:, None]
     distance = np.abs(x + y - offset[:, None, None])
-    return strength[:, None, None] * np.clip(width[:, None, None] - distance, 0, 1)
+    return np.asarray(strength[:, None, None] * np.clip(width[:, None, None] - distance, 0, 1))
