@@ -6,13 +6,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fourbit_onnx.data import digits, files, glyphs
+from fourbit_onnx.data import digits, files, glyphs, text
 from fourbit_onnx.data.dataset import Dataset
 from fourbit_onnx.errors import DataError
 
 Array = NDArray[Any]
 
-BUILT_IN: Mapping[str, Callable[[], Dataset]] = {"digits": digits.load, "glyphs": glyphs.load}
+BUILT_IN: Mapping[str, Callable[[], Dataset]] = {
+    "digits": digits.load,
+    "glyphs": glyphs.load,
+    "text": text.load,
+}
 
 
 def find(
