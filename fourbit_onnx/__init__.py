@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING, Any
 from fourbit_onnx.errors import FourbitError
 
 if TYPE_CHECKING:
-    from fourbit_onnx.api import convert, export
+    from fourbit_onnx.api import check, convert, export
     from fourbit_onnx.recipes.recipe import Quantizer, Recipe
     from fourbit_onnx.runtime.trainer import Trainer
 
 __version__ = "0.1.0"
 
-__all__ = ["FourbitError", "Quantizer", "Recipe", "Trainer", "__version__", "convert", "export"]
+__all__ = ["FourbitError", "Quantizer", "Recipe", "Trainer", "__version__", "check", "convert", "export"]
 
 # Loaded at first use: `import fourbit_onnx` stays quick.
 _HOMES = {
     "Quantizer": "fourbit_onnx.recipes.recipe",
     "Recipe": "fourbit_onnx.recipes.recipe",
     "Trainer": "fourbit_onnx.runtime.trainer",
+    "check": "fourbit_onnx.api",
     "convert": "fourbit_onnx.api",
     "export": "fourbit_onnx.api",
 }

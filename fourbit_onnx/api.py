@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
@@ -105,3 +105,79 @@ def export(folder: str | Path, output: str | Path, *, weights: str = "int4") -> 
     from fourbit_onnx.runtime.export import export as write
 
     return write(Path(folder), Path(output), weights=weights)
+
+
+def check(
+    subject: str | Path,
+    output: str | Path,
+    *,
+    recipes: Sequence[str] = ("fp16", "ibm2020"),
+    seeds: int = 5,
+    data: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    keys: Mapping[str, str] | None = None,
+    model: str | None = None,
+    budget: float | None = None,
+    jobs: int | None = None,
+    observe: str = "first",
+    force: bool = False,
+    progress: bool = False,
+    command: str = "",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train every recipe with every seed, from the same weights and data order, and compare with FP16.
+
+    Runs are processes of one thread each. Runs that are finished in ``output`` are not repeated, those under
+    way are continued; more seeds and recipes may be added.
+
+    Args:
+        subject: A task of ``fourbit_onnx.harness.tasks``, or an ONNX file (then ``data`` is needed).
+        output: The folder for all files; ``report.json`` and ``report.html`` are the result.
+        recipes: Names; ``fp16`` joins them.
+        seeds: Seeds 0, 1, ... of every recipe.
+        data: For a model file: what to train on.
+        evaluation: For a model file: what to test on; None: the test part of ``data``, else a fifth of it.
+        keys: For a model file: model input to array of the data.
+        model: For a task: another reference model.
+        budget: Seconds; no seed is begun that would not end in time. None: no limit.
+        jobs: Runs at a time; None: one a processor.
+        observe: Whose quantisers are measured during training: ``first`` seed, ``all``, ``none``.
+        force: Replace a check of other settings.
+        progress: Whether to show the progress on stderr.
+        command: How the check is called in the report.
+        settings: Fields of `harness.tasks.Task` to change: ``epochs``, ``batch_size``, ``optimizer``,
+            ``learning_rate``, ``schedule``, ``warmup``, ``weight_decay``, ``margin``, ``metric``; None is
+            no change.
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        FourbitError: Task, model, data or recipe does not exist or will not do; the folder is of other
+            settings; SciPy is not installed.
+        KeyboardInterrupt: Ctrl-C; everything is saved, the same call goes on.
+    """
+    from fourbit_onnx.harness import check as harness
+    from fourbit_onnx.harness import display, subjects
+
+    experiment = subjects.experiment(
+        str(subject),
+        data=None if data is None else str(data),
+        evaluation=None if evaluation is None else str(evaluation),
+        keys=keys or {},
+        model=model,
+        settings=settings,
+    )
+    with display.shown(experiment.task.metric, progress) as bars:
+        return harness.Check(
+            experiment,
+            recipes,
+            seeds,
+            Path(output),
+            budget=budget,
+            jobs=jobs,
+            observe=observe,
+            force=force,
+            command=command,
+            display=bars,
+        ).run()

@@ -21,6 +21,7 @@ ALLOWED = {
 }
 ALLOWED["api"] = set(ALLOWED) - {"__init__"}
 ALLOWED["harness"] = {*ALLOWED["api"], "api"}
+ALLOWED["api"] = {*ALLOWED["api"], "harness"}  # one of its functions; inside it, at the call
 ALLOWED["cli"] = {*ALLOWED["api"], "api", "harness"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = [

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fourbit_onnx.data.batches import Batch, Batches
@@ -32,6 +33,7 @@ class Loop:
         checkpoint_every: Save after so many steps too; None: after epochs only; 0: never.
         calibration_batches: Batches that the first values of PACT clips come from.
         display: Shows the progress.
+        after_epoch: Called with the epoch's index and record, before the checkpoint is written.
     """
 
     engine: Engine
@@ -44,6 +46,7 @@ class Loop:
     checkpoint_every: int | None
     calibration_batches: int
     display: Display
+    after_epoch: Callable[[int, Mapping[str, float]], None] | None = None
     interrupt: Interrupt = dataclasses.field(default_factory=Interrupt)
     history: History = dataclasses.field(default_factory=History)
     skips: int = 0
@@ -90,6 +93,8 @@ class Loop:
             record |= {f"eval_{name}": number for name, number in found.items()}
         self._close_epoch(record)
         self.display.epoch(start.epoch, record)
+        if self.after_epoch is not None:
+            self.after_epoch(start.epoch, dict(record))
         self._save()
 
     def _step(self, batch: Batch) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ class Trainer:
         progress: bool | Display | None = None,
         checkpoint_every: int | None = None,
         calibration_batches: int = calibration.BATCHES,
+        after_epoch: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> History:
         """Train until ``epochs`` epochs are complete.
 
@@ -135,6 +137,9 @@ class Trainer:
                 a display of your own.
             checkpoint_every: Write the checkpoint after so many steps too; 0: never write one.
             calibration_batches: How many batches the first values of PACT clips come from.
+            after_epoch: Called with the index and the record of every epoch that ends, after its evaluation
+                and before its checkpoint is written: after a crash between, it is called again. What it
+                raises ends the run.
 
         Raises:
             ArtifactError: The checkpoint cannot be written.
@@ -176,6 +181,7 @@ class Trainer:
                 checkpoint_every=checkpoint_every,
                 calibration_batches=calibration_batches,
                 display=display,
+                after_epoch=after_epoch,
             ).run()
 
     def _begin(self, settings: dict[str, Any], seed: int, resume: bool) -> None:

@@ -1,0 +1,217 @@
+"""``fourbit check``."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fourbit_onnx.cli import options, output
+from fourbit_onnx.cli.main import INTERRUPTED
+from fourbit_onnx.errors import FourbitError, RecipeError
+
+
+def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
+    from fourbit_onnx.recipes import table
+
+    names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    try:
+        for name in names:
+            table.find(name)
+    except RecipeError as error:
+        raise click.BadParameter(str(error)) from error
+    if not names:
+        raise click.BadParameter("name at least one recipe")
+    return names
+
+
+def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    from fourbit_onnx.harness import budget
+
+    try:
+        return None if value is None else budget.seconds(value)
+    except FourbitError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command()
+@click.argument("subject", metavar="TASK|MODEL")
+@click.option("--data", help="For a model file: what to train on. " + options.DATA_HELP)
+@click.option(
+    "--eval",
+    "evaluation",
+    help="For a model file: what to test on.  [default: the test part of the data, else a fifth of it]",
+)
+@options.key_option
+@click.option("--model", help="For a task: another reference model.")
+@click.option(
+    "--recipes",
+    default="fp16,ibm2020",
+    show_default=True,
+    callback=_recipes,
+    metavar="NAMES",
+    help="Recipes to compare, separated by commas; fp16 is always among them.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Runs of every recipe."
+)
+@click.option(
+    "--budget",
+    callback=_budget,
+    metavar="TIME",
+    help="Begin no seed that would end later, such as 90s, 10m or 2h; the first always runs.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time.  [default: one a processor]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Of every run.  [default: the task's; 10]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="[default: the task's; 64]")
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="[default: the task's; sgd]")
+@click.option(
+    "--lr",
+    "learning_rate",
+    type=float,
+    help="Highest learning rate.  [default: the task's; 0.1, AdamW 0.001]",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["constant", "cosine", "step"]),
+    help="The learning rate over a run.  [default: the task's; cosine]",
+)
+@click.option(
+    "--warmup", type=click.IntRange(min=0), help="Steps in which it rises.  [default: the task's; 0]"
+)
+@click.option("--weight-decay", type=float, help="[default: the task's; 0.0001]")
+@click.option(
+    "--margin",
+    type=float,
+    help="How much worse than fp16 is no loss: for accuracy 0.005 is half a point; else a share.",
+)
+@click.option(
+    "--observe",
+    type=click.Choice(["first", "all", "none"]),
+    default="first",
+    show_default=True,
+    help="Whose quantisers are measured during training: the first seed's, or all.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Where to put everything; a check that is there is continued.  [default: check-TASK]",
+)
+@click.option("--force", is_flag=True, help="Replace a check of other settings.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 if a run failed or a recipe is worse than the margin."
+)
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@output.json_option
+def command(
+    subject: str,
+    data: str | None,
+    evaluation: str | None,
+    keys: list[tuple[str, str]],
+    model: str | None,
+    folder: Path | None,
+    strict: bool,
+    quiet: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Compare recipes with fp16, with confidence intervals.
+
+    TASK is a built-in task (digits); MODEL an ONNX file, with --data. For every seed each recipe starts from
+    the same weights and sees the data in the same order. The result is a table, report.json and report.html.
+    Ctrl-C saves, and the same command goes on; more seeds or recipes may be added so.
+
+    \b
+    Examples:
+      fourbit check digits
+      fourbit check digits --recipes ibm2020,int4-linear --seeds 10 --budget 10m
+      fourbit check model.onnx --data train.npz --eval test.npz --epochs 20 --lr 0.05
+    """  # noqa: D301 -- click's own mark
+    from fourbit_onnx import api
+    from fourbit_onnx.harness.tasks import TASKS
+
+    yours = subject not in TASKS
+    if yours and not Path(subject).is_file():
+        raise click.BadParameter(
+            f"{subject!r} is neither a task ({', '.join(TASKS)}) nor a model file", param_hint="'TASK|MODEL'"
+        )
+    if yours and data is None:
+        raise click.UsageError("a model file needs --data")
+    if yours and model is not None:
+        raise click.UsageError("--model is for tasks; the model file is the model")
+    if not yours and (data is not None or evaluation is not None or keys):
+        raise click.UsageError("--data, --eval and --key are for a model file; a task has its own data")
+    folder = folder or Path(f"check-{Path(subject).stem}")
+    try:
+        report = api.check(
+            subject,
+            folder,
+            model=model,
+            data=data,
+            evaluation=evaluation,
+            keys=dict(keys),
+            progress=not quiet,
+            command=shlex.join(["fourbit", *sys.argv[1:]]),
+            **settings,
+        )
+    except KeyboardInterrupt:
+        click.echo(f"Stopped, and saved in {folder}. Go on with the same command.", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    if as_json:
+        output.print_json(report)
+    else:
+        click.echo(_text(report, folder))
+    bad = [row["name"] for row in report["recipes"] if row["verdict"] == "worse than margin" or row["failed"]]
+    if strict and bad:
+        raise click.ClickException(f"worse than the margin, or failed: {', '.join(bad)}")
+
+
+def _text(report: Mapping[str, Any], folder: Path) -> str:
+    from fourbit_onnx.harness.display import duration, number
+
+    task = report["task"]
+    rows = [
+        [
+            row["name"],
+            "-" if row["mean"] is None else number(task["metric"], row["mean"]),
+            _difference(row["difference"], relative=row["relative"]),
+            row["verdict"] + (f", {row['failed']} failed" if row["failed"] else ""),
+            "-" if row["four_bit_share"] is None else output.percent(row["four_bit_share"]),
+            "-" if row["seconds"] is None else duration(row["seconds"]),
+        ]
+        for row in report["recipes"]
+    ]
+    unit = "%" if report["recipes"][0]["relative"] else "points"
+    name = task["metric"].replace("_", " ")
+    header = ["recipe", name, f"difference, {unit}", "verdict", "MACs in 4 bits", "a run"]
+    seeds = report["seeds"]
+    partial = f" (partial: {seeds['asked']} were asked for)" if report["partial"] else ""
+    failed = [
+        f"failed: {run['recipe']}, seed {run['seed']}: {run['error']}"
+        for run in report["runs"]
+        if run["error"]
+    ]
+    return "\n".join(
+        [
+            output.table(header, rows, right=(1, 4, 5)),
+            "",
+            f"{seeds['complete']} seeds{partial}; difference to fp16 with its 95 % interval, paired by seed;",
+            f"margin {100 * task['margin']:g} {unit}. MACs: multiply-accumulates.",
+            *failed,
+            f"Written: {folder / 'report.json'}"
+            + (f", {folder / 'report.html'}" if (folder / "report.html").exists() else ""),
+        ]
+    )
+
+
+def _difference(difference: Mapping[str, Any] | None, *, relative: bool) -> str:
+    if difference is None:
+        return ""
+    mean = f"{100 * difference['mean']:+.2f}"
+    if difference["low"] is None:
+        return mean
+    return f"{mean} [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"

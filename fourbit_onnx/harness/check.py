@@ -1,0 +1,262 @@
+"""``check``: recipes × seeds, in parallel processes, until all is done or time is up."""
+
+import importlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from fourbit_onnx.errors import DataError, FourbitError
+from fourbit_onnx.harness import budget, results, statistics
+from fourbit_onnx.harness.experiment import Experiment
+from fourbit_onnx.harness.folder import Folder, described, plain, write_json
+from fourbit_onnx.harness.workers import Event, Job, Workers
+from fourbit_onnx.recipes import table
+from fourbit_onnx.runtime.interrupt import Interrupt
+from fourbit_onnx.runtime.session import available_processors
+
+OBSERVE = ("first", "all", "none")
+PATIENCE = 120.0  # seconds that a worker has to save after Ctrl-C
+
+_log = logging.getLogger(__name__)
+
+
+class Display(Protocol):
+    """Shows a check; all calls come from one thread."""
+
+    def begin(self, total: int, done: int, epochs: int) -> None:
+        """So many runs in all, so many of them finished earlier."""
+
+    def started(self, job: Job) -> None:
+        """A run began."""
+
+    def moved(self, job: Job, epoch: int, share: float) -> None:
+        """A run is in ``epoch`` (from 0), and ``share`` of it is done."""
+
+    def ended(self, job: Job, run: Mapping[str, Any]) -> None:
+        """A run ended; its result file."""
+
+    def remaining(self, seconds: float | None) -> None:
+        """What is left."""
+
+
+class Check:
+    """One call of ``check``.
+
+    Args:
+        experiment: Task, data, model, settings.
+        recipes: What `table.find` takes; the baseline joins them if it is not there.
+        seeds: Seeds 0, 1, ...
+        folder: Where all goes, and where an earlier call of the same settings is continued.
+        budget: Seconds of wall time; None: no limit.
+        jobs: Processes; None: one for every processor that may be used.
+        observe: Which seeds' quantisers are looked at: ``first``, ``all``, ``none``.
+        force: Replace a check of other settings.
+        command: What was asked for, for the report.
+        display: Shows the progress.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        recipes: Sequence[str],
+        seeds: int,
+        folder: Path,
+        *,
+        budget: float | None = None,
+        jobs: int | None = None,
+        observe: str = "first",
+        force: bool = False,
+        command: str = "",
+        display: Display | None = None,
+    ) -> None:
+        statistics.require()
+        self._experiment, self._seeds, self._budget = experiment, seeds, budget
+        self._jobs = jobs or available_processors()
+        self._observe, self._command, self._display = observe, command, display
+        found = {table.find(name).name: name for name in dict.fromkeys([results.BASELINE, *recipes])}
+        self._sources = {name: table.find(given).source for name, given in found.items()}
+        self._folder = Folder(folder.absolute())
+        self._digests = experiment.digests()
+        self._folder.open(
+            experiment,
+            self._digests,
+            {name: {"find": given, "content": described(table.find(given))} for name, given in found.items()},
+            force=force,
+        )
+        self._workers = Workers(self._folder)
+        self._runs: dict[Job, dict[str, Any]] = {}
+        self._waiting: list[Job] = []
+        self._began: dict[Job, float] = {}
+        self._share: dict[Job, float] = {}
+        self._refusal: str | None = None
+        self._interrupt = Interrupt()
+
+    def run(self) -> dict[str, Any]:
+        """Do all runs that are not done, write the report, and return it.
+
+        Raises:
+            FourbitError: Model, recipe or data will not do.
+            KeyboardInterrupt: Ctrl-C; what was under way is saved, the same call goes on with it.
+        """
+        begun = time.monotonic()
+        for job in [(name, seed) for seed in range(self._seeds) for name in self._sources]:
+            finished = self._folder.finished(*job)
+            if finished is None:
+                self._waiting.append(job)
+            else:
+                self._runs[job] = finished
+        if self._display is not None:
+            total = len(self._runs) + len(self._waiting)
+            self._display.begin(total, len(self._runs), self._experiment.task.epochs)
+        try:
+            with self._interrupt:
+                self._loop(begun)
+        finally:
+            self._stop()
+        if self._interrupt.asked:
+            raise KeyboardInterrupt
+        if self._refusal is not None:
+            raise DataError(self._refusal)
+        return self._report()
+
+    def _loop(self, begun: float) -> None:
+        while (self._workers or self._waiting) and not self._interrupt.asked:
+            while self._waiting and len(self._workers) < self._jobs and not self._refusal:
+                job = self._waiting[0]
+                if self._budget is not None and not self._fits(job, time.monotonic() - begun):
+                    break
+                self._start(self._waiting.pop(0))
+            if not self._workers:  # time is up, or it was refused
+                return
+            for event in self._workers.events():
+                self._hear(event)
+            self._tell_remaining()
+
+    def _start(self, job: Job) -> None:
+        watched = self._observe == "all" or (self._observe == "first" and job[1] == 0)
+        self._began[job], self._share[job] = time.monotonic(), 0.0
+        self._workers.start(job, watched)
+        if self._display is not None:
+            self._display.started(job)
+
+    def _hear(self, event: Event) -> None:
+        job = event.job
+        match event.kind:
+            case "step":
+                self._share[job] = event.fields["share"]
+                self._moved(job, event.fields["epoch"])
+            case "epoch":
+                self._share[job] = (event.fields["epoch"] + 1) / self._experiment.task.epochs
+                self._moved(job, event.fields["epoch"])
+            case "warning":
+                _log.warning("%s, seed %d: %s", *job, event.fields["text"])
+            case "refused":
+                self._refusal = self._refusal or f"{job[0]}: {event.fields['text']}"
+                self._workers.stop()
+            case "done" | "died" | "interrupted":
+                if self._refusal is None or event.kind == "done":
+                    self._end(job, event)
+
+    def _end(self, job: Job, event: Event) -> None:
+        run = self._folder.finished(*job) if event.kind == "done" else None
+        if run is None:  # not written down: the next call tries it again
+            run = self._died(job, event.fields.get("code"))
+        self._runs[job] = run
+        if self._display is not None:
+            self._display.ended(job, run)
+
+    def _died(self, job: Job, code: int | None) -> dict[str, Any]:
+        log = self._folder.log(*job)
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return {
+            "recipe": job[0],
+            "seed": job[1],
+            "metric": None,
+            "epochs": [],
+            "seconds": time.monotonic() - self._began[job],
+            "observations": [],
+            "error": f"the process of the run ended with {how} (see {log}); the same command tries it again",
+        }
+
+    def _moved(self, job: Job, epoch: int) -> None:
+        if self._display is not None:
+            self._display.moved(job, epoch, self._share[job])
+
+    def _lengths(self) -> dict[str, float] | None:
+        done: dict[str, list[float]] = {}
+        for (recipe, _), run in self._runs.items():
+            done.setdefault(recipe, []).append(run["seconds"])
+        running: dict[str, list[tuple[float, float]]] = {}
+        for job in self._under_way():
+            running.setdefault(job[0], []).append((time.monotonic() - self._began[job], self._share[job]))
+        return budget.estimate(list(self._sources), done, running)
+
+    def _under_way(self) -> list[Job]:
+        return [job for job in self._began if job not in self._runs]
+
+    def _left(self, jobs: Sequence[Job]) -> float | None:
+        """Seconds until these, and those under way, are done."""
+        lengths = self._lengths()
+        if lengths is None:
+            return None
+        busy = [max(0.0, lengths[job[0]] * (1 - self._share[job])) for job in self._under_way()]
+        return budget.end([lengths[recipe] for recipe, _ in jobs], busy, self._jobs)
+
+    def _fits(self, job: Job, elapsed: float) -> bool:
+        """Whether the seed of ``job`` was begun, or all its runs can end in time; the first always is."""
+        seed = job[1]
+        if seed == 0 or any(other[1] == seed for other in [*self._began, *self._runs]):
+            return True
+        left = self._left([other for other in self._waiting if other[1] <= seed])
+        return left is not None and self._budget is not None and elapsed + left <= self._budget
+
+    def _tell_remaining(self) -> None:
+        if self._display is not None:
+            self._display.remaining(self._left(self._waiting))
+
+    def _stop(self) -> None:
+        """Let all that are under way save; a second Ctrl-C does not wait."""
+        self._workers.stop()
+        until = time.monotonic() + PATIENCE
+        while self._workers and time.monotonic() < until:
+            for _ in self._workers.events():
+                pass
+        self._workers.kill()
+
+    def _report(self) -> dict[str, Any]:
+        runs = sorted(
+            self._runs.values(), key=lambda run: (run["seed"], list(self._sources).index(run["recipe"]))
+        )
+        report: dict[str, Any] = plain(
+            results.report(
+                self._experiment,
+                runs,
+                self._sources,
+                seeds=self._seeds,
+                command=self._command,
+                digests=self._digests,
+            )
+        )
+        write_json(self._folder.path / "report.json", report)
+        try:
+            page = importlib.import_module("fourbit_onnx.harness.report")
+        except ModuleNotFoundError:
+            return report
+        page.write(report, self._folder.path / "report.html")
+        return report
+
+
+def load(path: Path | str) -> dict[str, Any]:
+    """The report of a finished check, from its folder.
+
+    Raises:
+        FourbitError: There is none.
+    """
+    from fourbit_onnx.harness.folder import read_json
+
+    try:
+        return read_json(Path(path) / "report.json")
+    except FourbitError as error:
+        raise FourbitError(f"{path} holds no report of a check; make one with fourbit check") from error

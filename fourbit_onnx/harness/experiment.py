@@ -1,0 +1,171 @@
+"""What all runs of a check have in common: task, data, first weights; and how a worker gets hold of them."""
+
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fourbit_onnx.errors import ArtifactError, DataError, GraphError
+from fourbit_onnx.harness.tasks import Task
+
+if TYPE_CHECKING:
+    import onnx
+
+    from fourbit_onnx.data.dataset import Dataset
+
+Array = NDArray[Any]
+HELD_OUT = 5  # without test data, one sample in so many is held out
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A task, or a user's model and data.
+
+    Attributes:
+        task: With the settings of every run.
+        evaluation: The test data of a user's model; None: the test part of `task.data`, else a fifth of it.
+        keys: Where the model's inputs are to be found in a user's data.
+        loss: What is minimised, as for `api.convert`.
+    """
+
+    task: Task
+    evaluation: str | None = None
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    loss: str = "cross_entropy"
+
+    @property
+    def yours(self) -> bool:
+        """Whether model and data are a user's files."""
+        return self.task.field == "yours"
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> "Experiment":
+        """What `to_json` wrote.
+
+        Raises:
+            ArtifactError: These are not its fields.
+        """
+        try:
+            return Experiment(**{**fields, "task": Task(**fields["task"])})
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"the settings of the check are damaged ({error}); use a new folder"
+            ) from error
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the data and of a user's model: what a folder's finished runs depend on.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
+        if not self.yours:
+            data = self.built_in()
+            total = hashlib.sha256()
+            for part in (data.train, data.test):
+                for name, array in part.items():
+                    total.update(f"{name} {array.dtype} {array.shape} ".encode())
+                    total.update(np.ascontiguousarray(array).tobytes())
+            return {"data": total.hexdigest()}
+        found = {"data": _digest(self.task.data), "model": _digest(self.task.model)}
+        return found | ({"evaluation": _digest(self.evaluation)} if self.evaluation else {})
+
+    def built_in(self) -> "Dataset":
+        """The data of a built-in task; the same for every seed."""
+        from fourbit_onnx.data import named
+
+        if self.task.data not in named.BUILT_IN:
+            raise DataError(f"no data {self.task.data!r}; there are: {', '.join(named.BUILT_IN)}")
+        return named.BUILT_IN[self.task.data]()
+
+    def model(self, seed: int) -> "Path | onnx.ModelProto":
+        """The first weights of this seed; a user's file has its own.
+
+        Raises:
+            GraphError: There is no such model, or the task's options do not fit it.
+        """
+        if self.yours:
+            return Path(self.task.model)
+        from fourbit_onnx.models import registry
+
+        if self.task.model not in registry.MODELS:
+            raise GraphError(f"no model {self.task.model!r}; there are: {', '.join(registry.MODELS)}")
+        takes = inspect.signature(registry.MODELS[self.task.model]).parameters
+        fitting = {name: size for name, size in _sizes(self.built_in()).items() if name in takes}
+        return registry.build(self.task.model, **{**fitting, **self.task.model_options}, seed=seed)
+
+    def arrays(self, names: list[str]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Training and test arrays under the names that the model has for them.
+
+        Raises:
+            DataError: The data cannot be read, or is not what the model wants.
+        """
+        from fourbit_onnx.data import named
+
+        source, keys = self.task.data, self.keys
+        train = named.find(source, names, keys=keys, split="train")
+        if self.evaluation is not None:
+            return train, named.find(self.evaluation, names, keys=keys, split="test")
+        if source in named.BUILT_IN or (Path(source).is_dir() and not any(Path(source).glob("*.npy"))):
+            return train, named.find(source, names, keys=keys, split="test")
+        return hold_out(train)
+
+
+def hold_out(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """One sample in five at random, always the same ones, as test data; both parts keep their order.
+
+    Raises:
+        DataError: There are fewer than five samples.
+    """
+    count = len(next(iter(arrays.values())))
+    if count < HELD_OUT:
+        raise DataError(f"{count} samples are too few to hold some out; give test data with --eval")
+    # Raw integers: NumPy promises these never to change.
+    order = np.argsort(np.random.PCG64(0).random_raw(count), kind="stable")
+    test = np.zeros(count, np.bool_)
+    test[order[: count // HELD_OUT]] = True
+    return (
+        {name: array[~test] for name, array in arrays.items()},
+        {name: array[test] for name, array in arrays.items()},
+    )
+
+
+def _sizes(data: "Dataset") -> dict[str, Any]:
+    """Options of builders that the data decides, by their names there."""
+    first = next(iter(data.train.values()))
+    found: dict[str, Any] = {}
+    if data.classes:
+        found["classes"] = len(data.classes)
+    if first.dtype.kind == "i":
+        found |= {"tokens": len(data.classes), "vocabulary": len(data.classes), "length": first.shape[1]}
+    elif first.ndim == 4:
+        found["input_shape"] = first.shape[1:]
+    elif first.ndim == 3:
+        found |= {"length": first.shape[1], "features": first.shape[2]}
+    return found
+
+
+def _digest(path: str) -> str:
+    """SHA-256 of a file; of a folder, of the names and bytes in it."""
+    from fourbit_onnx.data import named
+
+    if path in named.BUILT_IN:
+        return path
+    total, root = hashlib.sha256(), Path(path)
+    try:
+        for file in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
+            total.update(f"{file.relative_to(root)} ".encode())
+            with file.open("rb") as stream:
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    total.update(block)
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    return total.hexdigest()

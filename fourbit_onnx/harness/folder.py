@@ -1,0 +1,206 @@
+"""The folder of a check: its settings, one file a finished run, and the runs under way.
+
+======================================  ================================================================
+``check.json``                          settings; what makes a folder one of ours
+``runs/RECIPE/SEED.json``               a finished run
+``work/RECIPE/SEED/``                   a run under way: artifact folder with checkpoint, notes
+``work/RECIPE/SEED.log``                what its process wrote to stderr
+``report.json``, ``report.html``        the result
+======================================  ================================================================
+"""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fourbit_onnx.errors import ArtifactError, RecipeError
+from fourbit_onnx.harness.experiment import Experiment
+
+VERSION = 1
+MARK = "check.json"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~+-]*")
+
+
+class Folder:
+    """Reads and writes the files of a check.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, recipe: str, seed: int) -> Path:
+        """The file of a finished run."""
+        return self.path / "runs" / recipe / f"{seed}.json"
+
+    def work(self, recipe: str, seed: int) -> Path:
+        """The folder of a run under way."""
+        return self.path / "work" / recipe / str(seed)
+
+    def log(self, recipe: str, seed: int) -> Path:
+        """What the process of a run wrote to stderr."""
+        return self.path / "work" / recipe / f"{seed}.log"
+
+    def settings(self) -> dict[str, Any]:
+        """``check.json``.
+
+        Raises:
+            ArtifactError: It is not there, or damaged.
+        """
+        return read_json(self.path / MARK)
+
+    def experiment(self) -> Experiment:
+        """What the runs have in common.
+
+        Raises:
+            ArtifactError: The settings are damaged.
+        """
+        return Experiment.from_json(self.settings()["experiment"])
+
+    def open(
+        self, experiment: Experiment, digests: Mapping[str, str], recipes: Mapping[str, Any], *, force: bool
+    ) -> None:
+        """Begin in an empty folder, or go on in one of the same settings; recipes may be added.
+
+        Args:
+            experiment: What the runs have in common.
+            digests: `Experiment.digests`.
+            recipes: Name to ``{"find": what table.find takes, "content": the recipe as JSON values}``.
+            force: Replace a check of other settings.
+
+        Raises:
+            ArtifactError: The folder holds something else, or cannot be written.
+            RecipeError: A recipe's name cannot be a folder's.
+        """
+        from fourbit_onnx import __version__
+
+        for name in recipes:
+            if not _NAME.fullmatch(name):
+                raise RecipeError(
+                    f"the recipe's name {name!r} is no folder name; use letters, digits, '.', '-' and '_'"
+                )
+        settings = {
+            "made_by": "fourbit check",
+            "version": VERSION,
+            "package": __version__,
+            "experiment": json.loads(json.dumps(experiment.to_json())),
+            "digests": dict(digests),
+            "recipes": json.loads(json.dumps(recipes)),
+        }
+        if self.path.exists() and not self.path.is_dir():
+            raise ArtifactError(f"{self.path} is a file; choose a folder with --output")
+        if self.path.exists() and any(self.path.iterdir()):
+            if not (self.path / MARK).is_file():
+                raise ArtifactError(
+                    f"{self.path} exists and is not a check's; choose another folder with --output"
+                )
+            if not force:
+                settings["recipes"] = self._same(settings)
+            else:
+                for name in ("runs", "work"):
+                    shutil.rmtree(self.path / name, ignore_errors=True)
+        write_json(self.path / MARK, settings)
+
+    def _same(self, new: dict[str, Any]) -> dict[str, Any]:
+        """The recipes of both, or a refusal."""
+        old = self.settings()
+        remedy = "choose another folder with --output, or replace it with --force"
+        for name in ("version", "package"):
+            if old.get(name) != new[name]:
+                raise ArtifactError(
+                    f"{self.path} holds a check of {name} {old.get(name)}, this is {new[name]}; {remedy}"
+                )
+        before, now = ({**flat(s.get("experiment", {})), **s.get("digests", {})} for s in (old, new))
+        for name, value in now.items():
+            if before.get(name) != value:
+                was = f"other {name}" if name in new["digests"] else f"{name} {before.get(name)}"
+                here = "" if name in new["digests"] else f", this one has {value}"
+                raise ArtifactError(f"{self.path} holds a check with {was}{here}; {remedy}")
+        recipes: dict[str, Any] = dict(old.get("recipes", {}))
+        for name, recipe in new["recipes"].items():
+            if name in recipes and recipes[name].get("content") != recipe["content"]:
+                raise ArtifactError(
+                    f"{self.path} holds runs of another recipe called {name!r}; rename it, or {remedy}"
+                )
+        return {**recipes, **new["recipes"]}
+
+    def finished(self, recipe: str, seed: int) -> dict[str, Any] | None:
+        """A finished run; None if it is not.
+
+        Raises:
+            ArtifactError: Its file is damaged.
+        """
+        path = self.run(recipe, seed)
+        return read_json(path) if path.exists() else None
+
+
+def flat(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by name, those of the task among them."""
+    return {**{k: v for k, v in experiment.items() if k != "task"}, **experiment.get("task", {})}
+
+
+def described(thing: Any) -> Any:
+    """A recipe as JSON values, without fields that have their defaults: later versions may add such."""
+    if dataclasses.is_dataclass(thing):
+        return {
+            field.name: described(getattr(thing, field.name))
+            for field in dataclasses.fields(thing)
+            if getattr(thing, field.name) != field.default
+        }
+    return [described(part) for part in thing] if isinstance(thing, (list, tuple)) else thing
+
+
+def plain(value: Any) -> Any:
+    """The value for JSON, which lacks NaN and infinity: they become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ArtifactError: It cannot be read, or holds no object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); delete it and run the check again") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} is damaged (no object); delete it and run the check again")
+    return found
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write all of the file or nothing.
+
+    Raises:
+        ArtifactError: It cannot be written; what was there is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                json.dump(content, stream, indent=1, allow_nan=False)
+                stream.write("\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,197 @@
+"""``report.json``: what the finished runs of a check say."""
+
+import datetime
+import itertools
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fourbit_onnx.harness import statistics
+from fourbit_onnx.harness.experiment import Experiment
+from fourbit_onnx.harness.statistics import Difference
+
+VERSION = 1
+BASELINE = "fp16"
+PAIRS_NOTE = (
+    "Intervals are of one comparison each. p: two-sided paired t test; p_holm: the same, adjusted for the "
+    "number of pairs (Holm), so that below 0.05 all that are can be called different at once."
+)
+
+
+def report(
+    experiment: Experiment,
+    runs: Sequence[Mapping[str, Any]],
+    recipes: Mapping[str, str],
+    *,
+    seeds: int,
+    command: str,
+    digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """All that was found, as JSON values.
+
+    Args:
+        experiment: What the runs have in common.
+        runs: The runs, failed ones too.
+        recipes: Name to source, the baseline among them, in the order of the table.
+        seeds: How many were asked for.
+        command: What was asked for.
+        digests: SHA-256 of the data.
+    """
+    task = experiment.task
+    values: dict[str, dict[int, float]] = {name: {} for name in recipes}
+    for run in runs:
+        if run["error"] is None and run["metric"] is not None:
+            values[run["recipe"]][run["seed"]] = run["metric"]
+    complete = [seed for seed in range(seeds) if _all_ran(runs, recipes, seed)]
+    rows = [_row(experiment, name, source, runs, values) for name, source in recipes.items()]
+    _mark_best(rows, higher_is_better=task.higher_is_better)
+    samples: dict[str, int] = next((run["samples"] for run in runs if "samples" in run), {})
+    return {
+        "version": VERSION,
+        "task": experiment.to_json()["task"],
+        "baseline": BASELINE,
+        "command": command,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+        "data": {"samples": samples, "sha256": digests["data"]},
+        "seeds": {"asked": seeds, "complete": len(complete)},
+        "recipes": rows,
+        "pairs": _pairs(values, relative=task.relative),
+        "pairs_note": PAIRS_NOTE,
+        "notes": _notes(experiment),
+        "runs": list(runs),
+        "sensitivity": None,
+        "partial": len(complete) < seeds,
+    }
+
+
+def _all_ran(runs: Sequence[Mapping[str, Any]], recipes: Mapping[str, str], seed: int) -> bool:
+    return {run["recipe"] for run in runs if run["seed"] == seed} >= set(recipes)
+
+
+def _row(
+    experiment: Experiment,
+    name: str,
+    source: str,
+    runs: Sequence[Mapping[str, Any]],
+    values: Mapping[str, Mapping[int, float]],
+) -> dict[str, Any]:
+    task, own = experiment.task, [run for run in runs if run["recipe"] == name]
+    found = list(values[name].values())
+    difference = None
+    verdict = statistics.BASELINE
+    if name != BASELINE:
+        difference = statistics.paired(values[name], values[BASELINE], relative=task.relative)
+        verdict = statistics.verdict(difference, task.margin, higher_is_better=task.higher_is_better)
+    return {
+        "name": name,
+        "source": source,
+        "runs": len(found),
+        "failed": sum(run["error"] is not None for run in own),
+        "mean": sum(found) / len(found) if found else None,
+        "std": statistics.spread(found) if len(found) > 1 else None,
+        "difference": _fields(difference),
+        "relative": task.relative,
+        "verdict": verdict,
+        "four_bit_share": next((run["four_bit_share"] for run in own if "four_bit_share" in run), None),
+        "seconds": sum(run["seconds"] for run in own) / len(own) if own else None,
+        "best": False,
+    }
+
+
+def _mark_best(rows: Sequence[dict[str, Any]], *, higher_is_better: bool) -> None:
+    """The recipe with 4-bit products and the best mean; ties: the first."""
+    known = [row for row in rows if row["mean"] is not None and row["four_bit_share"]]
+    if known:
+        sign = 1 if higher_is_better else -1
+        max(known, key=lambda row: sign * row["mean"])["best"] = True
+
+
+def _pairs(values: Mapping[str, Mapping[int, float]], *, relative: bool) -> list[dict[str, Any]]:
+    """Every two recipes: ``a`` - ``b``, as a share of ``b`` if ``relative``."""
+    pairs = list(itertools.combinations(values, 2))
+    found = [statistics.paired(values[a], values[b], relative=relative) for a, b in pairs]
+    adjusted = statistics.holm([None if one is None else one.p for one in found])
+    return [
+        {
+            "a": a,
+            "b": b,
+            **(_fields(one) or {"mean": None, "low": None, "high": None, "n": 0}),
+            "p": None if one is None else one.p,
+            "p_holm": p,
+        }
+        for (a, b), one, p in zip(pairs, found, adjusted, strict=True)
+    ]
+
+
+def _fields(difference: Difference | None) -> dict[str, Any] | None:
+    if difference is None:
+        return None
+    names = ("mean", "low", "high", "n", "confidence")
+    return {name: getattr(difference, name) for name in names}
+
+
+def _notes(experiment: Experiment) -> list[str]:
+    seeds = (
+        "The seed decides the order of the data and the random numbers of the graph; the first weights are "
+        "those of the file, for every seed."
+        if experiment.yours
+        else "The seed decides the first weights, the order of the data and the random numbers of the graph; "
+        "training and test data are the same for every seed."
+    )
+    held_out = (
+        ["No test data was given: a fifth of the samples, always the same ones, was held out for it."]
+        if experiment.yours and experiment.evaluation is None
+        else []
+    )
+    return [
+        seeds,
+        *held_out,
+        "The metric is that of the last epoch, not of the best one.",
+        "Runs of a seed share first weights and order of the data with the baseline; differences are paired.",
+        "Seconds are those of one thread beside the other runs; fp16 rounds to FP16 and computes in FP32.",
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, how many of them, and the instruction set of the kernels."""
+    import platform
+
+    from fourbit_onnx.runtime import library
+    from fourbit_onnx.runtime.session import available_processors
+
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass  # not Linux
+    return {"cpu": name, "processors": available_processors(), "isa": library.isa()}
+
+
+def versions() -> dict[str, str]:
+    """Package to version, of those installed."""
+    import platform
+
+    from fourbit_onnx.runtime import environment
+
+    found = {name: version for name, version in environment.versions().items() if version}
+    return {"python": platform.python_version(), **found}
+
+
+def commit() -> str | None:
+    """The commit of the checkout that runs, if it is one; with ``+`` if files differ from it."""
+    root = Path(__file__).parents[2]
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"],
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found if (root / ".git").exists() else None

@@ -1,0 +1,101 @@
+"""From what a user names to an `Experiment`: a built-in task, or a model file with data."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fourbit_onnx.errors import DataError, FourbitError, TrainingError
+from fourbit_onnx.harness.experiment import Experiment
+from fourbit_onnx.harness.tasks import MARGINS, TASKS, Task
+
+RATES = {"sgd": 0.1, "adamw": 0.001}
+CHANGEABLE = (
+    "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "margin",
+    "metric",
+)  # fmt: skip
+
+
+def experiment(
+    subject: str,
+    *,
+    data: str | None,
+    evaluation: str | None,
+    keys: Mapping[str, str],
+    model: str | None,
+    settings: Mapping[str, Any],
+) -> Experiment:
+    """The experiment of `api.check`'s arguments; a value of None in ``settings`` is no change.
+
+    Raises:
+        DataError: There is no such task or file.
+        FourbitError: There is no such setting, or its value makes no sense.
+    """
+    if unknown := sorted(set(settings) - set(CHANGEABLE)):
+        raise FourbitError(f"no setting {unknown[0]!r}; there are: {', '.join(CHANGEABLE)}")
+    changes = {name: value for name, value in settings.items() if value is not None}
+    if subject in TASKS:
+        if data is not None or evaluation is not None or keys:
+            raise DataError(f"the task {subject!r} has its own data; data is for a model file")
+        task = TASKS[subject]
+        if model is not None and model != task.model:
+            changes |= {"model": model, "model_options": {}}
+        found = Experiment(_changed(task, changes))
+    else:
+        found = _yours(subject, data, evaluation, keys, changes)
+    _check(found.task)
+    return found
+
+
+def _yours(
+    subject: str, data: str | None, evaluation: str | None, keys: Mapping[str, str], changes: dict[str, Any]
+) -> Experiment:
+    path = Path(subject)
+    if not path.is_file():
+        raise DataError(f"{subject!r} is neither a task ({', '.join(TASKS)}) nor a model file")
+    if data is None:
+        raise DataError(f"{subject} is a model file, and needs data to train on")
+    metric = changes.get("metric", "accuracy")
+    task = Task(
+        path.stem,
+        "yours",
+        data=_absolute(data),
+        model=_absolute(subject),
+        metric=metric,
+        margin=MARGINS.get(metric, 0.0),
+        optimizer="sgd",
+        learning_rate=RATES.get(changes.get("optimizer", "sgd"), 0.0),
+        epochs=10,
+    )
+    return Experiment(
+        dataclasses.replace(task, **changes),
+        None if evaluation is None else _absolute(evaluation),
+        dict(keys),
+    )
+
+
+def _changed(task: Task, changes: dict[str, Any]) -> Task:
+    """A learning rate belongs to its optimiser, a margin to its metric."""
+    defaults: dict[str, Any] = {}
+    if changes.get("optimizer", task.optimizer) != task.optimizer:
+        defaults["learning_rate"] = RATES.get(changes["optimizer"], 0.0)
+    if changes.get("metric", task.metric) != task.metric:
+        defaults["margin"] = MARGINS.get(changes["metric"], 0.0)
+    return dataclasses.replace(task, **{**defaults, **changes})
+
+
+def _absolute(path: str) -> str:
+    """Workers run anywhere; a built-in data set is a name."""
+    from fourbit_onnx.data import named
+
+    return path if path in named.BUILT_IN else str(Path(path).absolute())
+
+
+def _check(task: Task) -> None:
+    """What every run would refuse is refused at once."""
+    if task.metric not in MARGINS:
+        raise FourbitError(f"no metric {task.metric!r}; there are: {', '.join(MARGINS)}")
+    if not 0 <= task.margin < 1:
+        raise FourbitError(f"margin {task.margin}; it is 0 or more and below 1, such as 0.005")
+    if task.epochs < 1:
+        raise TrainingError(f"{task.epochs} epochs; at least 1 is needed")
