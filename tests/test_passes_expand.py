@@ -164,6 +164,24 @@ def test_learned_scales_are_one_state_for_both_phases():
     assert [node.op for node in g.nodes].count("LearnedGradientScale") == 1
 
 
+def test_operands_of_the_backward_pass_with_quantisers_of_their_own():
+    points = PACT | {"dgrad.w": "int4 absmax", "wgrad.x": "int4_full minmax"}
+    g = made(f"{CONV} => (float[] y, float[] dx, float[] dw)", f'{SITE} dx, "", dw = {GRADIENT}')
+    expanded(g, points)
+    nodes = {node.name: node for node in g.nodes}
+    inputs = {
+        name: [tensor.name for tensor in nodes[f"s/{name}"].inputs] for name in ("input_grad", "weight_grad")
+    }
+    assert inputs["input_grad"][2:4] == ["s.w.backward.codes", "s.w.backward.scale"]
+    assert inputs["weight_grad"][:3] == [
+        "s.x.backward.codes",
+        "s.x.backward.scale",
+        "s.x.backward.zero_point",
+    ]
+    assert nodes["s.w.backward/scale"].op == "AbsMaxScale"
+    assert nodes["s.x.backward/scale"].inputs[0].name == "x"
+
+
 def test_learned_scales_of_two_thresholds_are_two_states():
     points = PACT | {"dgrad.dy": "log4 even learned", "wgrad.dy": "log4 odd learned 2.0"}
     g = made(f"{CONV} => (float[] y, float[] dx, float[] dw)", f'{SITE} dx, "", dw = {GRADIENT}')
@@ -227,8 +245,8 @@ def test_a_quantiser_that_does_not_exist_is_refused():
     import onnx_graphsurgeon as gs
 
     builder = OperandBuilder(gs.Graph(), Roles([], []))
-    with pytest.raises(RecipeError, match=r"^'t': no quantiser for 'int4 luq'$"):
-        builder.quantize(gs.Variable("t"), "int4 luq", "t", gs.Variable("c"))
+    with pytest.raises(RecipeError, match=r"^'t': 'e2m1 nvfp4' cannot be expanded"):
+        builder.quantize(gs.Variable("t"), "e2m1 nvfp4", "t", gs.Variable("c"))
 
 
 # -------------------------------------------------------------------------------- a ResNet, as it is trained

@@ -243,3 +243,24 @@ def test_a_weight_expanded_to_the_batch_is_a_weight():
     body = "n = Shape <end = 1> (q) c = Concat <axis = 0> (n, tail) e = Expand (w2, c) [s] y = MatMul (q, e)"
     signature = f"(float[N,16] x, float[N,5,8] q, {PARAMETERS}, int64[2] tail) => (float[N,5,8] y)"
     assert site_of(body, signature=signature).points["fwd.w"] == "int4 sawb"
+
+
+def test_what_a_recipe_keeps_itself():
+    import dataclasses
+
+    last = plan_of(CHAIN, dataclasses.replace(ALL, keep_last=0.3))
+    assert [site.reason for site in last.sites] == ["", "", *["among the last 30% of the sites"] * 2]
+    some = plan_of(CHAIN, dataclasses.replace(ALL, keep=("b*", "nowhere")))
+    assert [site.reason for site in some.sites] == ["", "kept by pattern 'b*' of recipe 'all'", "", ""]
+    named = plan_of(CHAIN, dataclasses.replace(ALL, keep=("b*",)), settings=[("b", "int4-linear")])
+    assert precisions(named)["b"] == "4-bit"
+
+
+def test_points_of_the_backward_pass_with_quantisers_of_their_own():
+    import dataclasses
+
+    absmax, full = Quantizer("int4", "absmax"), Quantizer("int4_full", "minmax")
+    recipe = dataclasses.replace(ALL, dgrad_weight=absmax, wgrad_activation=full)
+    site = plan_of(CHAIN, recipe).sites[2]
+    assert (site.points["fwd.w"], site.points["dgrad.w"]) == ("int4 sawb", "int4 absmax")
+    assert (site.points["fwd.x"], site.points["wgrad.x"]) == ("uint4 pact", "int4_full minmax")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 
@@ -59,19 +60,34 @@ def test_a_recipe_that_does_not_exist():
 
 
 def test_names_are_those_of_the_formats():
-    assert set(FORMATS) == set(ROWS)
+    assert set(FORMATS) >= set(ROWS)
     assert set(module._FITTING) == set(FORMATS)
     assert {scale for scales in module._FITTING.values() for scale in scales} == set(SCALES)
 
 
 PAIRS = {
     ("int4", "pact"),
+    ("int4", "clip"),
     ("int4", "sawb"),
     ("int4", "absmax"),
+    ("int4", "block16"),
     ("int4_full", "minmax"),
     ("uint4", "pact"),
+    ("uint4", "clip"),
     ("log4", "gradient"),
     ("log4", "learned"),
+    ("log4", "shared"),
+    ("log2", "underflow"),
+    ("e2m1", "nvfp4"),
+    ("e2m1", "mxfp4"),
+}
+DRAWN = {*PAIRS} - {
+    ("int4", "pact"),
+    ("int4", "clip"),
+    ("int4", "sawb"),
+    ("int4_full", "minmax"),
+    ("uint4", "pact"),
+    ("uint4", "clip"),
 }
 
 
@@ -85,16 +101,26 @@ def test_formats_and_scale_rules(format, scale):
     assert str(refusal.value) == f"format {format!r} does not go with scale rule {scale!r}"
 
 
+BLOCK, LUQ = Quantizer("e2m1", "nvfp4"), Quantizer("log2", "underflow", rounding="stochastic")
+BLOCKED = {"activation": BLOCK, "weight": BLOCK, "dgrad": BLOCK, "wgrad": BLOCK}
+_OPERANDS = "sawb, absmax, minmax, nvfp4, mxfp4, block16"
+_GRADIENTS = "gradient, learned, shared, underflow, absmax, sawb, nvfp4, mxfp4, block16"
+
 REFUSED = {
     "format": (
         lambda: Quantizer("fp4", "absmax"),
-        "no format 'fp4'; there are: int4, int4_full, uint4, log4",
+        "no format 'fp4'; there are: int4, int4_full, uint4, log4, log2, e2m1",
     ),
     "scale": (
         lambda: Quantizer("int4", "max"),
-        "no scale rule 'max'; there are: pact, sawb, absmax, minmax, gradient, learned",
+        "no scale rule 'max'; there are: pact, clip, sawb, absmax, minmax, gradient, learned, shared, "
+        "underflow, nvfp4, mxfp4, block16",
     ),
     "phase": (lambda: Quantizer("log4", "gradient", phase=2), "phase is 0 (even) or 1 (odd), not 2"),
+    "phase of another format": (
+        lambda: Quantizer("log2", "underflow", phase=1),
+        "only format 'log4' has an odd phase, not 'log2'",
+    ),
     "threshold below": (
         lambda: Quantizer("log4", "gradient", threshold=0.99),
         "threshold is from 1 to 4, the next level, not 0.99",
@@ -107,27 +133,81 @@ REFUSED = {
         lambda: Quantizer("log4", "gradient", threshold=float("nan")),
         "threshold is from 1 to 4, the next level, not nan",
     ),
+    "threshold of another format": (
+        lambda: Quantizer("int4", "absmax", threshold=2.0),
+        "only format 'log4' rounded to nearest has a threshold",
+    ),
+    "threshold of a draw": (
+        lambda: Quantizer("log4", "gradient", threshold=2.0, rounding="stochastic"),
+        "only format 'log4' rounded to nearest has a threshold",
+    ),
+    "rounding": (
+        lambda: Quantizer("int4", "absmax", rounding="up"),
+        "no rounding 'up'; there are: nearest, stochastic",
+    ),
+    "rounding that would bias": (
+        lambda: Quantizer("int4", "sawb", rounding="stochastic"),
+        "scale rule 'sawb' does not round stochastically; those that do: "
+        "gradient, learned, shared, underflow, absmax, nvfp4, mxfp4, block16",
+    ),
+    "samples": (
+        lambda: Quantizer("log2", "underflow", rounding="stochastic", samples=3),
+        "samples is 1 or 2, not 3",
+    ),
+    "samples that are the same": (
+        lambda: Quantizer("log2", "underflow", samples=2),
+        "two samples of a quantiser that rounds to nearest are the same; use 1",
+    ),
+    "hadamard": (
+        lambda: Quantizer("e2m1", "nvfp4", hadamard=32),
+        "hadamard is 0 (none) or 16, not 32",
+    ),
+    "hadamard of a tensor": (
+        lambda: Quantizer("int4", "absmax", hadamard=16),
+        "hadamard needs a scale a block (nvfp4, mxfp4, block16), not 'absmax'",
+    ),
     "arithmetic": (
         lambda: Recipe("mine", arithmetic="8-bit"),
         "no arithmetic '8-bit'; there are: 4-bit, fp16, fp32",
     ),
     "activation": (
         lambda: Recipe("mine", activation=Quantizer("log4", "learned")),
-        "recipe 'mine': activation cannot have the scale rule 'learned'; "
-        "there are: pact, sawb, absmax, minmax",
+        f"recipe 'mine': activation cannot have the scale rule 'learned'; there are: pact, clip, {_OPERANDS}",
+    ),
+    "activation by chance": (
+        lambda: Recipe("mine", activation=Quantizer("int4", "absmax", rounding="stochastic")),
+        "recipe 'mine': activation cannot round stochastically, because evaluation has no random numbers; "
+        "use rounding 'nearest'",
     ),
     "weight": (
         lambda: Recipe("mine", weight=PACT),
-        "recipe 'mine': weight cannot have the scale rule 'pact'; there are: sawb, absmax, minmax",
+        f"recipe 'mine': weight cannot have the scale rule 'pact'; there are: {_OPERANDS}",
     ),
     "dgrad with a zero point": (
         lambda: Recipe("mine", dgrad=FULL),
-        "recipe 'mine': dgrad cannot have the scale rule 'minmax'; "
-        "there are: gradient, learned, absmax, sawb",
+        f"recipe 'mine': dgrad cannot have the scale rule 'minmax'; there are: {_GRADIENTS}",
     ),
     "wgrad with a clip": (
         lambda: Recipe("mine", wgrad=PACT),
-        "recipe 'mine': wgrad cannot have the scale rule 'pact'; there are: gradient, learned, absmax, sawb",
+        f"recipe 'mine': wgrad cannot have the scale rule 'pact'; there are: {_GRADIENTS}",
+    ),
+    "second activation with a clip": (
+        lambda: Recipe("mine", wgrad_activation=PACT),
+        f"recipe 'mine': wgrad_activation cannot have the scale rule 'pact'; there are: {_OPERANDS}",
+    ),
+    "keep_last": (
+        lambda: Recipe("mine", keep_last=1.0),
+        "recipe 'mine': keep_last is from 0 to less than 1, not 1.0",
+    ),
+    "blocks meet a tensor": (
+        lambda: Recipe("mine", **BLOCKED | {"wgrad": EVEN}),
+        "recipe 'mine': wgrad (log4 even gradient) and activation (e2m1 nvfp4) meet in one product; "
+        "both or neither need a scale a block, and the same hadamard",
+    ),
+    "hadamard on one side": (
+        lambda: Recipe("mine", **BLOCKED | {"dgrad": Quantizer("e2m1", "nvfp4", hadamard=16)}),
+        "recipe 'mine': dgrad (e2m1 nvfp4 hadamard=16) and weight (e2m1 nvfp4) meet in one product; "
+        "both or neither need a scale a block, and the same hadamard",
     ),
 }
 
@@ -140,21 +220,37 @@ def test_refusals(make, message):
 
 
 QUANTIZERS = [
-    Quantizer(format, scale, phase, threshold)
-    for format, scale in sorted(PAIRS)
-    for phase, threshold in ([(0, 2.5), (1, 2.5), (1, 2.0), (0, 1.1)] if format == "log4" else [(0, 2.5)])
+    *(Quantizer(format, scale) for format, scale in sorted(PAIRS)),
+    *(Quantizer(format, scale, rounding="stochastic") for format, scale in sorted(DRAWN)),
+    *(Quantizer("log4", "gradient", *odd) for odd in [(1, 2.5), (1, 2.0), (0, 1.1), (0, 3 / math.log(4))]),
+    Quantizer("log4", "learned", 1, rounding="stochastic", samples=2),
+    Quantizer("e2m1", "nvfp4", rounding="stochastic", hadamard=16),
+    Quantizer("int4", "block16", rounding="stochastic", samples=2, hadamard=16),
 ]
 
 
 @pytest.mark.parametrize("quantizer", QUANTIZERS, ids=Quantizer.text)
 def test_a_plan_reads_what_it_wrote(quantizer):
-    read = Quantizer.parse(quantizer.text())
-    if quantizer.scale == "pact":  # the operand decides, and it is signed here
-        assert read == Quantizer("int4", "pact")
-        assert Quantizer.parse(quantizer.text(nonnegative=True)) == PACT
-    else:
-        assert read == quantizer
-        assert quantizer.text(nonnegative=True) == quantizer.text()
+    assert Quantizer.parse(quantizer.text()) == quantizer
+
+
+def test_every_quantiser_is_written_in_its_own_way():
+    assert len({quantizer.text() for quantizer in QUANTIZERS}) == len(QUANTIZERS)
+
+
+@pytest.mark.parametrize(("format", "scale"), sorted(PAIRS - DRAWN))
+def test_what_does_not_draw(format, scale):
+    with pytest.raises(RecipeError, match="does not round stochastically"):
+        Quantizer(format, scale, rounding="stochastic")
+
+
+@pytest.mark.parametrize("scale", ["pact", "clip"])
+def test_the_operand_decides_the_format_of_a_clip(scale):
+    for format in ("int4", "uint4"):
+        quantizer = Quantizer(format, scale)
+        assert quantizer.resolved(nonnegative=True) == Quantizer("uint4", scale)
+        assert quantizer.resolved(nonnegative=False) == Quantizer("int4", scale)
+    assert LINEAR.resolved(nonnegative=True) is LINEAR
 
 
 def test_how_a_plan_writes():
@@ -165,6 +261,16 @@ def test_how_a_plan_writes():
         "int4_full minmax",
     ]
     assert Quantizer("log4", "learned", 1, 2.0).text() == "log4 odd learned 2.0"
+    assert LUQ.text() == "log2 underflow stochastic"
+    assert dataclasses.replace(LUQ, samples=2).text() == "log2 underflow stochastic samples=2"
+    assert QUANTIZERS[-2].text() == "e2m1 nvfp4 stochastic hadamard=16"
+
+
+@pytest.mark.parametrize("text", ["", "log4", "log4 even", "int4 absmax twice", "int4 absmax samples=two"])
+def test_text_that_is_no_quantiser(text):
+    with pytest.raises(RecipeError) as refusal:
+        Quantizer.parse(text)
+    assert str(refusal.value) == f"{text!r} is no quantiser, such as 'log4 odd gradient'"
 
 
 @pytest.mark.parametrize("point", ["activation", "weight"])
@@ -178,6 +284,8 @@ def test_every_scale_rule_that_is_let_through_has_a_quantiser(point):
         try:
             dataclasses.replace(Recipe("mine"), **{point: quantizer})
         except RecipeError:
+            continue
+        if quantizer.blocked or quantizer.stochastic:
             continue
         builder = OperandBuilder(gs.Graph(), Roles([], []))
         operand = builder.quantize(gs.Variable("t"), quantizer.text(), "t", gs.Variable("c"))

@@ -12,7 +12,6 @@ from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.operands import Operand, OperandBuilder
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.recipes.plan import Plan
-from fourbit_onnx.recipes.recipe import Quantizer
 
 _GEOMETRY = ("strides", "pads", "dilations", "group")
 
@@ -84,11 +83,33 @@ class _Site:
         outputs = [*gradient.outputs, *[gs.Variable.empty()] * (4 - len(gradient.outputs))]
         dx, dx_clip, dw, dw_clip = outputs
         if not (dx.is_empty() and dx_clip.is_empty()):
-            even = self.builder.quantize_gradient(dy, Quantizer.parse(points["dgrad.dy"]), self.name)
-            self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", lambda to: self._input_grad(even, to))
+            weight = self._again(points, "dgrad.w", "fwd.w", self.qw, self.w, "w")
+            even = self.builder.quantize_gradient(dy, points["dgrad.dy"], self.name)
+            self._through_clip(
+                self.qx, dx, dx_clip, f"{self.name}.dx", lambda to: self._input_grad(even, weight, to)
+            )
         if not (dw.is_empty() and dw_clip.is_empty()):
-            odd = self.builder.quantize_gradient(dy, Quantizer.parse(points["wgrad.dy"]), self.name)
-            self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", lambda to: self._weight_grad(odd, to))
+            x = self._again(points, "wgrad.x", "fwd.x", self.qx, self.x, "x")
+            odd = self.builder.quantize_gradient(dy, points["wgrad.dy"], self.name)
+            self._through_clip(
+                self.qw, dw, dw_clip, f"{self.name}.dw", lambda to: self._weight_grad(odd, x, to)
+            )
+
+    def _again(
+        self,
+        points: dict[str, str],
+        point: str,
+        first: str,
+        operand: Operand,
+        tensor: gs.Tensor,
+        letter: str,
+    ) -> Operand:
+        """The codes of the forward pass, unless the backward pass has a quantiser of its own."""
+        if points.get(point, points[first]) == points[first]:
+            return operand
+        return self.builder.quantize(
+            tensor, points[point], f"{self.name}.{letter}.backward", gs.Variable.empty()
+        )
 
     def _through_clip(
         self,
@@ -112,31 +133,27 @@ class _Site:
             {"top": max(FORMATS[operand.format].values)},
         )
 
-    def _input_grad(self, dy: Operand, to: gs.Tensor) -> None:
+    def _input_grad(self, dy: Operand, w: Operand, to: gs.Tensor) -> None:
         name = f"{self.name}/input_grad"
         if self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.x, f"{self.name}.x_shape")
-            self._product(
-                "QConvInputGrad", name, dy.symmetric("dy"), self.qw.full("w"), [shape], to, attributes
-            )
+            self._product("QConvInputGrad", name, dy.symmetric("dy"), w.full("w"), [shape], to, attributes)
         elif self.node.attrs.get("trans_a", 0):
-            self._matmul(name, self.qw, dy, (self.node.attrs.get("trans_b", 0), 1), to)
+            self._matmul(name, w, dy, (self.node.attrs.get("trans_b", 0), 1), to)
         else:
-            self._matmul(name, dy, self.qw, (0, 1 - self.node.attrs.get("trans_b", 0)), to)
+            self._matmul(name, dy, w, (0, 1 - self.node.attrs.get("trans_b", 0)), to)
 
-    def _weight_grad(self, dy: Operand, to: gs.Tensor) -> None:
+    def _weight_grad(self, dy: Operand, x: Operand, to: gs.Tensor) -> None:
         name = f"{self.name}/weight_grad"
         if self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.w, f"{self.name}.w_shape")
-            self._product(
-                "QConvWeightGrad", name, self.qx.full("x"), dy.symmetric("dy"), [shape], to, attributes
-            )
+            self._product("QConvWeightGrad", name, x.full("x"), dy.symmetric("dy"), [shape], to, attributes)
         elif self.node.attrs.get("trans_b", 0):
-            self._matmul(name, dy, self.qx, (1, self.node.attrs.get("trans_a", 0)), to)
+            self._matmul(name, dy, x, (1, self.node.attrs.get("trans_a", 0)), to)
         else:
-            self._matmul(name, self.qx, dy, (1 - self.node.attrs.get("trans_a", 0), 0), to)
+            self._matmul(name, x, dy, (1 - self.node.attrs.get("trans_a", 0), 0), to)
 
     def _matmul(self, name: str, a: Operand, b: Operand, trans: tuple[int, int], to: gs.Tensor) -> None:
         attributes = {"trans_a": trans[0], "trans_b": trans[1]}

@@ -11,7 +11,7 @@ from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import Roles
-from fourbit_onnx.recipes.recipe import Quantizer
+from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
 
 Side = tuple[list[gs.Tensor], dict[str, list[int]]]
 
@@ -37,6 +37,12 @@ class Operand:
         """The same without the zero point."""
         inputs, values = self.full(name)
         return inputs[:2], values
+
+
+def _not_there(name: str, quantizer: Quantizer) -> RecipeError:
+    return RecipeError(
+        f"{name!r}: {quantizer.text()!r} cannot be expanded into operators; choose another recipe"
+    )
 
 
 def _element_type(name: str) -> int:
@@ -88,11 +94,13 @@ class OperandBuilder:
 
     def quantize(self, tensor: gs.Tensor, point: str, name: str, clip: gs.Tensor) -> Operand:
         """Quantise a weight or an activation as ``point`` of the plan says."""
-        format, rule = point.split()
-        name = self.unique(name)
-        shape = tensor.shape
+        quantizer = Quantizer.parse(point)
+        format, rule = quantizer.format, quantizer.scale
+        if rule not in (*CLIPS, "minmax", "sawb", "absmax") or quantizer.stochastic:
+            raise _not_there(name, quantizer)
+        name, shape = self.unique(name), tensor.shape
         codes = gs.Variable(f"{name}.codes", _element_type(format), shape)
-        if rule == "pact":
+        if rule in CLIPS:
             op = "QuantizePact" if format == "uint4" else "QuantizePactSigned"
             scale, mask = (
                 self.scalar(f"{name}.scale"),
@@ -106,18 +114,17 @@ class OperandBuilder:
             self.node("MinMaxScale", f"{name}/scale", [tensor], [scale, zero_point])
             self.node("QuantizeAffine", f"{name}/quantize", [tensor, scale, zero_point], [codes])
             return Operand(format, codes, scale, zero_point, shape)
-        if rule not in ("sawb", "absmax"):
-            raise RecipeError(f"{name!r}: no quantiser for {point!r}")
         self.node({"sawb": "SawbScale", "absmax": "AbsMaxScale"}[rule], f"{name}/scale", [tensor], [scale])
         self.node("QuantizeInt4", f"{name}/quantize", [tensor, scale], [codes])
         return Operand(format, codes, scale, self.no_zero_point, shape)
 
-    def quantize_gradient(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> Operand:
+    def quantize_gradient(self, dy: gs.Tensor, point: str, site: str) -> Operand:
         """Quantise the output gradient of a site for one of its two products."""
+        quantizer = Quantizer.parse(point)
         if quantizer.format != "log4":
-            return self.quantize(
-                dy, f"{quantizer.format} {quantizer.scale}", f"{site}.dy", gs.Variable.empty()
-            )
+            return self.quantize(dy, point, f"{site}.dy", gs.Variable.empty())
+        if quantizer.scale == "shared" or quantizer.stochastic:
+            raise _not_there(f"{site}.dy", quantizer)
         scale = self._gradient_scale(dy, quantizer, site)
         phase = "odd" if quantizer.phase else "even"
         name = self.unique(f"{site}.dy.{phase}")

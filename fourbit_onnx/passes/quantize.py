@@ -7,6 +7,7 @@ from fourbit_onnx.ops.sites import ROUND_FLOAT16
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.recipes.plan import Plan, Site
+from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
 
 
 def quantize(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
@@ -19,7 +20,8 @@ def quantize(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     leaves alone  sites in float32
     ============  ================================================================================
 
-    PACT clips become parameters, one for each tensor that is clipped, with the value 0: not yet calibrated.
+    PACT clips become parameters, one for each tensor that is clipped, with the value 0: not yet calibrated;
+    frozen ones where the scale rule is ``clip``.
     """
     nodes = {node.name: node for node in graph.nodes}
     builder = _Builder(graph, roles)
@@ -58,13 +60,14 @@ class _Builder:
 
     def clip(self, tensor: gs.Tensor, point: str) -> gs.Tensor:
         """The trained clip of ``tensor``, shared by all sites that read it."""
-        if "pact" not in point:
+        rule = Quantizer.parse(point).scale
+        if rule not in CLIPS:
             return self.no_clip
         if tensor.name not in self.clips:
             clip = gs.Variable(f"{tensor.name}.clip", np.float32, [])
             self.clips[tensor.name] = clip
             self.graph.inputs.append(clip)
-            self.roles.parameters.append(clip.name)
+            (self.roles.parameters if rule == "pact" else self.roles.frozen).append(clip.name)
             self.roles.clips[clip.name] = tensor.name
             self.roles.values[clip.name] = np.array(0, np.float32)
         return self.clips[tensor.name]

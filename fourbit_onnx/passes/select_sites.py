@@ -57,14 +57,24 @@ def select_sites(
             if _fits(names, pattern):
                 reason = f"kept by pattern {pattern!r}"
                 unused.discard(pattern)
-        if not reason and not named and chosen.arithmetic == "4-bit" and chosen.keep_ends:
-            reason = {0: "first site", len(nodes) - 1: "last site"}.get(number, "")
+        if not reason and not named and chosen.arithmetic == "4-bit":
+            reason = _kept(chosen, number, len(nodes), names)
         _decide(site, node, chosen, reason, roles)
         plan.sites.append(site)
     if unused:
         first = ", ".join(site.name for site in plan.sites[:8])
         raise RecipeError(f"pattern {sorted(unused)[0]!r} fits no site; the first sites are: {first}")
     return plan
+
+
+def _kept(recipe: Recipe, number: int, count: int, names: Iterable[str]) -> str:
+    """Why the recipe itself keeps site ``number`` of ``count`` in float32; "" if it does not."""
+    if recipe.keep_ends and number in (0, count - 1):
+        return "last site" if number else "first site"
+    if number >= count - math.ceil(recipe.keep_last * count):
+        return f"among the last {recipe.keep_last:.0%} of the sites"
+    pattern = next((pattern for pattern in recipe.keep if _fits(names, pattern)), "")
+    return f"kept by pattern {pattern!r} of recipe {recipe.name!r}" if pattern else ""
 
 
 def _is_product(node: gs.Node) -> bool:
@@ -113,11 +123,12 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles
         return
     site.precision = "4-bit"
     left = recipe.weight if weights_behind(node.inputs[0], roles) else recipe.activation
-    x = left.text(nonnegative=nonnegative(node.inputs[0]))
+    x = left.resolved(nonnegative=nonnegative(node.inputs[0]))
     right = recipe.weight if site.weights else recipe.activation
-    w = right.text(nonnegative=nonnegative(node.inputs[1]))
-    dgrad, wgrad = recipe.dgrad.text(), recipe.wgrad.text()
-    site.points = dict(zip(POINTS, (x, w, dgrad, w, x, wgrad), strict=True))
+    w = right.resolved(nonnegative=nonnegative(node.inputs[1]))
+    dgrad_w, wgrad_x = recipe.dgrad_weight or w, recipe.wgrad_activation or x
+    quantizers = (x, w, recipe.dgrad, dgrad_w, wgrad_x, recipe.wgrad)
+    site.points = {point: quantizer.text() for point, quantizer in zip(POINTS, quantizers, strict=True)}
 
 
 def _obstacle(node: gs.Node) -> str:

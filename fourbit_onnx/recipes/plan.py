@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.recipes.recipe import CLIPS
 
 # The six quantisation points, in the order of the three products.
 POINTS = ("fwd.x", "fwd.w", "dgrad.dy", "dgrad.w", "wgrad.x", "wgrad.dy")
@@ -72,7 +73,7 @@ class Plan:
     def _stored(self, bits: dict[str, int]) -> float:
         kept: dict[tuple[str, int], int] = {}  # what two sites read in the same form is kept once
         for site in self.sites:
-            masked = bool(bits) and "pact" in site.points.get("fwd.x", "")
+            masked = bool(bits) and site.points.get("fwd.x", "").endswith(CLIPS)
             kept[site.x, bits.get(site.precision, 32) + masked] = site.activations
         return sum(size * count for (_, size), count in kept.items()) / 8
 

@@ -1,28 +1,39 @@
 """A recipe: which format, scale rule and rounding each of the six quantisation points gets."""
 
 import dataclasses
+from typing import Any
 
 from fourbit_onnx.errors import RecipeError
 
-FORMATS = ("int4", "int4_full", "uint4", "log4")
-SCALES = ("pact", "sawb", "absmax", "minmax", "gradient", "learned")
+FORMATS = ("int4", "int4_full", "uint4", "log4", "log2", "e2m1")
+BLOCKS = ("nvfp4", "mxfp4", "block16")
+CLIPS = ("pact", "clip")
+SCALES = (*CLIPS, "sawb", "absmax", "minmax", "gradient", "learned", "shared", "underflow", *BLOCKS)
 PHASES = ("even", "odd")
+ROUNDINGS = ("nearest", "stochastic")
 
 # Format to the scale rules that know its codes.
 _FITTING = {
-    "int4": ("pact", "sawb", "absmax"),
+    "int4": ("pact", "clip", "sawb", "absmax", "block16"),
     "int4_full": ("minmax",),
-    "uint4": ("pact",),
-    "log4": ("gradient", "learned"),
+    "uint4": ("pact", "clip"),
+    "log4": ("gradient", "learned", "shared"),
+    "log2": ("underflow",),
+    "e2m1": ("nvfp4", "mxfp4"),
 }
-# Only activations have a trained clip; gradients have no zero point (the products leave it out).
-_GRADIENT = ("gradient", "learned", "absmax", "sawb")
+# Only activations have a clip; gradients have no zero point (the products leave it out).
+_GRADIENT = ("gradient", "learned", "shared", "underflow", "absmax", "sawb", *BLOCKS)
+_OPERAND = ("sawb", "absmax", "minmax", *BLOCKS)
 _POINTS = {
-    "activation": ("pact", "sawb", "absmax", "minmax"),
-    "weight": ("sawb", "absmax", "minmax"),
+    "activation": (*CLIPS, *_OPERAND),
+    "weight": _OPERAND,
     "dgrad": _GRADIENT,
     "wgrad": _GRADIENT,
+    "dgrad_weight": _OPERAND,
+    "wgrad_activation": _OPERAND,
 }
+# Rules that draw: what a saturating clip, a zero point or SAWB would bias is not among them.
+_STOCHASTIC = ("gradient", "learned", "shared", "underflow", "absmax", *BLOCKS)
 ARITHMETICS = ("4-bit", "fp16", "fp32")
 
 
@@ -31,18 +42,29 @@ class Quantizer:
     """How a float operand becomes codes.
 
     Attributes:
-        format: A row of the format table; with ``pact``, ``uint4`` where the operand is known to be
-            non-negative, ``int4`` elsewhere.
-        scale: ``pact`` (trained clip), ``sawb`` (from the weight's statistics), ``absmax``, ``minmax``
-            (with zero point), ``gradient`` (power of two from this tensor), ``learned`` (the same, state).
+        format: A row of the format table; with ``pact`` and ``clip``, ``uint4`` where the operand is known
+            to be non-negative, ``int4`` elsewhere.
+        scale: ``pact`` (trained clip), ``clip`` (calibrated, not trained), ``sawb`` (from the weight's
+            statistics), ``absmax``, ``minmax`` (with zero point), ``gradient`` (power of two from this
+            tensor), ``learned`` (the same, state of the layer), ``shared`` (the same, one state for the
+            whole model), ``underflow`` (max|x| is the top level of ``log2``); one scale a block: ``nvfp4``,
+            ``mxfp4``, ``block16``.
         phase: ``log4`` only: 0 even, 1 odd.
-        threshold: ``log4`` only: gradients up to ``threshold`` times the top level are covered.
+        threshold: ``log4`` rounded to nearest only: where to round up, above the lower level; gradients up
+            to ``threshold`` times the top level are covered.
+        rounding: ``nearest``, or ``stochastic``: up with the probability that makes it unbiased.
+        samples: Independent stochastic draws whose products are averaged: 1, or 2 (SMP-2).
+        hadamard: 0, or 16: size of the block Hadamard transform along the reduction dimension before the
+            operand is quantised; with scales a block only.
     """
 
     format: str
     scale: str
     phase: int = 0
     threshold: float = 2.5
+    rounding: str = "nearest"
+    samples: int = 1
+    hadamard: int = 0
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -53,38 +75,87 @@ class Quantizer:
             raise RecipeError(f"phase is 0 (even) or 1 (odd), not {self.phase!r}")
         if not 1 <= self.threshold <= 4:
             raise RecipeError(f"threshold is from 1 to 4, the next level, not {self.threshold!r}")
+        if self.rounding not in ROUNDINGS:
+            raise RecipeError(f"no rounding {self.rounding!r}; there are: {', '.join(ROUNDINGS)}")
+        if self.samples not in (1, 2):
+            raise RecipeError(f"samples is 1 or 2, not {self.samples!r}")
+        if self.hadamard not in (0, 16):
+            raise RecipeError(f"hadamard is 0 (none) or 16, not {self.hadamard!r}")
         if self.scale not in _FITTING[self.format]:
             raise RecipeError(f"format {self.format!r} does not go with scale rule {self.scale!r}")
+        if self.phase and self.format != "log4":
+            raise RecipeError(f"only format 'log4' has an odd phase, not {self.format!r}")
+        if self.threshold != 2.5 and (self.format != "log4" or self.stochastic):
+            raise RecipeError("only format 'log4' rounded to nearest has a threshold")
+        if self.stochastic and self.scale not in _STOCHASTIC:
+            raise RecipeError(
+                f"scale rule {self.scale!r} does not round stochastically; those that do: "
+                f"{', '.join(_STOCHASTIC)}"
+            )
+        if self.samples > 1 and not self.stochastic:
+            raise RecipeError("two samples of a quantiser that rounds to nearest are the same; use 1")
+        if self.hadamard and not self.blocked:
+            raise RecipeError(f"hadamard needs a scale a block ({', '.join(BLOCKS)}), not {self.scale!r}")
 
-    def text(self, *, nonnegative: bool = False) -> str:
-        """How a plan writes it: format, phase if it has one, scale rule, threshold if it is not 2.5.
+    @property
+    def stochastic(self) -> bool:
+        """Whether it needs random numbers."""
+        return self.rounding == "stochastic"
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it has a scale for each block of elements."""
+        return self.scale in BLOCKS
+
+    def resolved(self, *, nonnegative: bool) -> "Quantizer":
+        """What it is for one operand.
 
         Args:
-            nonnegative: Whether the operand is known to have no negative element, for PACT.
+            nonnegative: Whether the operand is known to have no negative element: ``uint4`` for clips.
         """
-        if self.scale == "pact":
-            return f"{'uint4' if nonnegative else 'int4'} pact"
-        words = [self.format, self.scale]
-        if self.format == "log4":
-            words.insert(1, PHASES[self.phase])
-            words += [] if self.threshold == 2.5 else [repr(self.threshold)]
+        if self.scale not in CLIPS:
+            return self
+        return dataclasses.replace(self, format="uint4" if nonnegative else "int4")
+
+    def text(self) -> str:
+        """How a plan writes it: ``log4 odd gradient``, ``e2m1 nvfp4 stochastic hadamard=16``."""
+        words = [self.format, *([PHASES[self.phase]] if self.format == "log4" else []), self.scale]
+        words += [] if self.threshold == 2.5 else [repr(self.threshold)]
+        words += ["stochastic"] if self.stochastic else []
+        words += [f"samples={self.samples}"] if self.samples > 1 else []
+        words += [f"hadamard={self.hadamard}"] if self.hadamard else []
         return " ".join(words)
 
     @classmethod
     def parse(cls, text: str) -> "Quantizer":
-        """The quantiser that a plan wrote as ``text``."""
+        """The quantiser that a plan wrote as ``text``.
+
+        Raises:
+            RecipeError: It is none.
+        """
         words = text.split()
-        if words[0] != "log4":
-            return cls(words[0], words[1])
-        threshold = float(words[3]) if len(words) > 3 else 2.5
-        return cls(words[0], words[2], PHASES.index(words[1]), threshold)
+        given: dict[str, Any] = {}
+        try:
+            format = words.pop(0)
+            if words[0] in PHASES:
+                given["phase"] = PHASES.index(words.pop(0))
+            scale = words.pop(0)
+            for word in words:
+                key, _, value = word.partition("=")
+                if key in ("samples", "hadamard"):
+                    given[key] = int(value)
+                elif key == "stochastic":
+                    given["rounding"] = key
+                else:
+                    given["threshold"] = float(word)
+            return cls(format, scale, **given)
+        except (IndexError, ValueError) as error:
+            raise RecipeError(f"{text!r} is no quantiser, such as 'log4 odd gradient'") from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """The table of one way to train.
-
-    ``dgrad.w`` and ``wgrad.x`` re-use the codes of the forward pass, so four quantisers say it all.
 
     Attributes:
         name: What users call it.
@@ -93,7 +164,11 @@ class Recipe:
         weight: For ``fwd.w``.
         dgrad: For ``dgrad.dy``.
         wgrad: For ``wgrad.dy``.
+        dgrad_weight: For ``dgrad.w``; None re-uses the codes of ``fwd.w``.
+        wgrad_activation: For ``wgrad.x``; None re-uses the codes of ``fwd.x``.
         keep_ends: The first and the last site stay in float32.
+        keep: Patterns of node or weight names whose sites stay in float32, where there are any.
+        keep_last: Share of the sites, the last ones, that stay in float32: 0 to 1, rounded up.
         source: Where the recipe comes from.
     """
 
@@ -103,15 +178,42 @@ class Recipe:
     weight: Quantizer = Quantizer("int4", "sawb")
     dgrad: Quantizer = Quantizer("log4", "gradient", phase=0)
     wgrad: Quantizer = Quantizer("log4", "gradient", phase=1)
+    dgrad_weight: Quantizer | None = None
+    wgrad_activation: Quantizer | None = None
     keep_ends: bool = True
+    keep: tuple[str, ...] = ()
+    keep_last: float = 0.0
     source: str = "user"
 
     def __post_init__(self) -> None:
         if self.arithmetic not in ARITHMETICS:
             raise RecipeError(f"no arithmetic {self.arithmetic!r}; there are: {', '.join(ARITHMETICS)}")
+        if not 0 <= self.keep_last < 1:
+            raise RecipeError(
+                f"recipe {self.name!r}: keep_last is from 0 to less than 1, not {self.keep_last!r}"
+            )
         for point, scales in _POINTS.items():
-            if (scale := getattr(self, point).scale) not in scales:
+            quantizer = getattr(self, point)
+            if quantizer is None:
+                continue
+            if quantizer.scale not in scales:
                 raise RecipeError(
-                    f"recipe {self.name!r}: {point} cannot have the scale rule {scale!r}; "
+                    f"recipe {self.name!r}: {point} cannot have the scale rule {quantizer.scale!r}; "
                     f"there are: {', '.join(scales)}"
+                )
+            if quantizer.stochastic and point in ("activation", "weight"):
+                raise RecipeError(
+                    f"recipe {self.name!r}: {point} cannot round stochastically, because evaluation has no "
+                    "random numbers; use rounding 'nearest'"
+                )
+        for left, right in (
+            ("activation", "weight"),
+            ("dgrad", "dgrad_weight" if self.dgrad_weight else "weight"),
+            ("wgrad", "wgrad_activation" if self.wgrad_activation else "activation"),
+        ):
+            a, b = getattr(self, left), getattr(self, right)
+            if a.blocked != b.blocked or a.hadamard != b.hadamard:
+                raise RecipeError(
+                    f"recipe {self.name!r}: {left} ({a.text()}) and {right} ({b.text()}) meet in one "
+                    "product; both or neither need a scale a block, and the same hadamard"
                 )
