@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from fourbit_onnx.ops import products, quantizers, random_uniform, scales
+from fourbit_onnx.ops import block_products, blocks, products, quantizers, random_uniform, scales
 
 FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
     function.name: function
@@ -25,5 +25,14 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         products.Q_CONV_INPUT_GRAD,
         products.Q_CONV_WEIGHT_GRAD,
         products.Q_MATMUL,
+        blocks.NVFP4_SCALE,
+        blocks.MXFP4_SCALE,
+        blocks.BLOCK16_SCALE,
+        blocks.QUANTIZE_E2M1_BLOCKS,
+        blocks.QUANTIZE_E2M1_BLOCKS_STOCHASTIC,
+        blocks.QUANTIZE_INT4_BLOCKS,
+        blocks.QUANTIZE_INT4_BLOCKS_STOCHASTIC,
+        blocks.BLOCK_HADAMARD,
+        block_products.Q_BLOCK_MATMUL,
     )
 }

@@ -8,6 +8,17 @@ or 0-d arrays, and come back as NumPy scalars. Masks are packed, as the operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fourbit_onnx.ops.reference.blocks import (
+    block16_scale,
+    block_hadamard,
+    mxfp4_scale,
+    nvfp4_scale,
+    q_block_matmul,
+    quantize_e2m1_blocks,
+    quantize_e2m1_blocks_stochastic,
+    quantize_int4_blocks,
+    quantize_int4_blocks_stochastic,
+)
 from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
 from fourbit_onnx.ops.reference.quantizers import (
     pact_grad,
@@ -43,21 +54,39 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QConvInputGrad": q_conv_input_grad,
     "QConvWeightGrad": q_conv_weight_grad,
     "QMatMul": q_matmul,
+    "Nvfp4Scale": nvfp4_scale,
+    "Mxfp4Scale": mxfp4_scale,
+    "Block16Scale": block16_scale,
+    "QuantizeE2M1Blocks": quantize_e2m1_blocks,
+    "QuantizeE2M1BlocksStochastic": quantize_e2m1_blocks_stochastic,
+    "QuantizeInt4Blocks": quantize_int4_blocks,
+    "QuantizeInt4BlocksStochastic": quantize_int4_blocks_stochastic,
+    "BlockHadamard": block_hadamard,
+    "QBlockMatMul": q_block_matmul,
 }
 
 __all__ = [
     "REFERENCES",
     "abs_max_scale",
+    "block16_scale",
+    "block_hadamard",
     "gradient_scale",
     "learned_gradient_scale",
     "min_max_scale",
+    "mxfp4_scale",
+    "nvfp4_scale",
     "pact_grad",
+    "q_block_matmul",
     "q_conv",
     "q_conv_input_grad",
     "q_conv_weight_grad",
     "q_matmul",
     "quantize_affine",
+    "quantize_e2m1_blocks",
+    "quantize_e2m1_blocks_stochastic",
     "quantize_int4",
+    "quantize_int4_blocks",
+    "quantize_int4_blocks_stochastic",
     "quantize_log4",
     "quantize_pact",
     "quantize_pact_signed",

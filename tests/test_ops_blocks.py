@@ -1,0 +1,202 @@
+"""Bodies of the block operators have the bits of NumPy; their products are exact."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from native import INT4, assert_same_bits, codes, reference, run
+from one_node import Codes
+
+from fourbit_onnx.errors import FormatError, GraphError
+from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.ops.block_products import ONE_PRODUCT
+
+F = np.float32
+E2M1 = list(FORMATS["e2m1"].values)
+EXAMPLES = settings(max_examples=15, deadline=None, derandomize=True)
+SCALES = {
+    "Nvfp4Scale": [{}, {"rows": 16}, {"up": 1, "size": 32}],
+    "Mxfp4Scale": [{}, {"rows": 16, "size": 16}],
+    "Block16Scale": [{}, {"rows": 3, "size": 32}],
+}
+QUANTIZERS = ["QuantizeE2M1Blocks", "QuantizeInt4Blocks"]
+
+
+def agrees(op, inputs, code_outputs=(), attributes=None):
+    expected = reference(op, inputs, code_outputs, attributes)
+    assert_same_bits(run(op, inputs, code_outputs, attributes, native=False), expected)
+    return expected
+
+
+def sample(shape, seed, spread):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape) * np.exp2(rng.uniform(-spread, spread, shape))
+    return np.where(rng.random(shape) < 0.1, 0, x).astype(F)
+
+
+SHAPES = [(3, 16), (5, 7), (2, 3, 40), (1, 1), (0, 5), (4, 0), (2, 0, 3), (2, 2, 17, 33), (16, 48)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("op", SCALES)
+def test_scales(op, shape):
+    for attributes in SCALES[op]:
+        agrees(op, {"x": sample(shape, 1, 12)}, (), attributes)
+
+
+@pytest.mark.parametrize("op", SCALES)
+@pytest.mark.parametrize("value", [0, 1e-44, 1e-31, 3.4028235e38, -1])
+def test_scales_of_extremes(op, value):
+    x = np.full((3, 20), value, F)
+    x[1] *= F(2.0**-19)
+    agrees(op, {"x": x})
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("op", QUANTIZERS)
+def test_quantisers(op, shape):
+    x = sample(shape, 2, 6)
+    u = np.random.default_rng(3).integers(0, 2**24, shape).astype(F) * F(2.0**-24)
+    for size in (16, 32):
+        block_scale, scale = reference("Nvfp4Scale", {"x": x}, (), {"size": size})
+        inputs = {"x": x, "block_scale": block_scale, "scale": scale}
+        agrees(op, inputs, ["codes"], {"size": size})
+        agrees(f"{op}Stochastic", inputs | {"u": u}, ["codes"], {"size": size})
+
+
+@pytest.mark.parametrize("op", QUANTIZERS)
+@pytest.mark.parametrize("half", [1.0, 0.3, 2.0**-90])
+def test_quantisers_at_every_threshold(op, half):
+    points = np.arange(0, 60) / 4 * half
+    up, down = (np.nextafter(points.astype(F), F(end)) for end in (np.inf, -np.inf))
+    x = np.concatenate([points.astype(F), up, down, -up, -down, [0, -0.0, 3e38]]).astype(F)[None]
+    ones = np.ones((1, -(-x.shape[1] // 16)), np.int32)
+    inputs = {"x": x, "block_scale": ones, "scale": F(half)}
+    agrees(op, inputs, ["codes"])
+    for fraction in (0, 0.25, 0.75, 1 - 2.0**-24):
+        agrees(f"{op}Stochastic", inputs | {"u": np.full(x.shape, fraction, F)}, ["codes"])
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_hadamard(shape):
+    agrees("BlockHadamard", {"x": sample(shape, 4, 12)})
+
+
+@pytest.mark.parametrize("op", [*SCALES, *QUANTIZERS])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_refuses_what_is_not_finite(op, bad):
+    x = np.ones((2, 20), F)
+    x[1, 19] = bad
+    inputs = {"x": x}
+    if op in QUANTIZERS:
+        inputs |= {"block_scale": np.ones((2, 2), np.int32), "scale": F(1)}
+    with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument, match=r"finite|nan_or_inf"):
+        run(op, inputs, ["codes"] if op in QUANTIZERS else (), native=False)
+    with pytest.raises(FormatError, match="finite"):
+        reference(op, inputs, (), {})
+
+
+@EXAMPLES
+@given(
+    st.lists(st.integers(0, 3), max_size=2),
+    st.tuples(st.integers(0, 6), st.integers(0, 70), st.integers(0, 6)),
+    st.sampled_from([16, 32]),
+    st.sampled_from([(E2M1, E2M1), (INT4, INT4), (E2M1, INT4)]),
+)
+def test_product(batch, mkn, size, tables):
+    m, k, n = mkn
+    agrees("QBlockMatMul", *operands((*batch, m, k), (*batch, n, k), size, tables))
+
+
+def operands(a_shape, b_shape, size, tables, seed=0):
+    rng = np.random.default_rng(seed)
+    inputs = {}
+    for name, shape, table, scale in (("a", a_shape, tables[0], 0.37), ("b", b_shape, tables[1], 0.0113)):
+        blocks = (*shape[:-1], -(-shape[-1] // size))
+        inputs[name] = codes(rng, shape, "int4" if table is INT4 else "uint4")
+        inputs[f"{name}_block_scale"] = rng.integers(1, 2**18 + 1, blocks).astype(np.int32)
+        inputs[f"{name}_scale"] = F(scale)
+    return inputs, (), {"a_values": tables[0], "b_values": tables[1], "size": size}
+
+
+@pytest.mark.parametrize("k", [ONE_PRODUCT - 1, ONE_PRODUCT, ONE_PRODUCT + 1, 3000])
+def test_product_around_the_length_of_one_exact_sum(k):
+    agrees("QBlockMatMul", *operands((2, k), (3, k), 16, (E2M1, E2M1)))
+
+
+@pytest.mark.parametrize("k", [ONE_PRODUCT, 932_067])
+def test_extreme_sums_are_exact(k):
+    """All terms (12 * 2**18)**2 but an odd last one: a sum that is rounded anywhere loses it."""
+    scales = np.full((2, -(-k // 16)), 2**18, np.int32)
+    scales[:, -1] = 2**18 - 1
+    a, b = (np.full((2, k), 7) for _ in "ab")
+    b[1] = 15
+    signs = (1, -1)
+    inputs = {
+        "a": Codes(a, "uint4"),
+        "a_block_scale": scales,
+        "a_scale": F(1),
+        "b": Codes(b, "uint4"),
+        "b_block_scale": scales,
+        "b_scale": F(2.0**-60),
+    }
+    attributes = {"a_values": E2M1, "b_values": E2M1}
+    last = k - (scales.shape[1] - 1) * 16
+    total = 144 * ((k - last) * 2**36 + last * (2**18 - 1) ** 2)  # Python integers
+    assert total < 2**63
+    (found,) = agrees("QBlockMatMul", inputs, (), attributes)
+    for column in (0, 1):
+        expected = F(signs[column] * total) * F(2.0**-60)  # int to float32: one rounding
+        assert (found[:, column] == expected).all()
+
+
+def test_cancellation_at_the_extreme_is_exact():
+    """Terms of +-2**43 cancel to a single 1: nothing but an exact sum finds it."""
+    k = 2 * 400_000 + 1
+    a, b = np.full((1, k), 7), np.full((1, k), 7)
+    b[0, 1:k:2] = 15
+    scales = np.full((1, -(-k // 16)), 2**18, np.int32)
+    a[0, -1] = b[0, -1] = 1
+    scales[0, -1] = 1  # k is 16 n + 1: the last block holds the last element alone
+    assert k % 16 == 1
+    inputs = {
+        "a": Codes(a, "uint4"), "a_block_scale": scales, "a_scale": F(1),
+        "b": Codes(b, "uint4"), "b_block_scale": scales, "b_scale": F(1),
+    }  # fmt: skip
+    (found,) = agrees("QBlockMatMul", inputs, (), {"a_values": E2M1, "b_values": E2M1})
+    assert found == 1
+
+
+def test_products_of_tiny_scales_do_not_vanish():
+    """Their product would be 0 in float32."""
+    inputs, _, attributes = operands((1, 16), (1, 16), 16, (E2M1, E2M1))
+    inputs["a"].array[:] = inputs["b"].array[:] = 7
+    inputs |= {"a_scale": F(1e-30), "b_scale": F(1e-20)}
+    inputs["a_block_scale"][:] = inputs["b_block_scale"][:] = 2**18
+    (found,) = agrees("QBlockMatMul", inputs, (), attributes)
+    assert found > 0
+
+
+def test_references_refuse_shapes():
+    inputs, _, attributes = operands((2, 20), (3, 21), 16, (E2M1, E2M1))
+    with pytest.raises(GraphError, match="is no product"):
+        reference("QBlockMatMul", inputs, (), attributes)
+    inputs["a_block_scale"] = inputs["a_block_scale"][:, :1]
+    with pytest.raises(GraphError, match="do not go with block scales"):
+        reference("QBlockMatMul", inputs, (), attributes)
+
+
+def test_a_quantised_product_is_near_the_float_one():
+    """E2M1 in blocks has a relative error of a few percent in norm; a wrong axis would give 100 %."""
+    rng = np.random.default_rng(8)
+    a, b = rng.standard_normal((24, 40)).astype(F), rng.standard_normal((31, 40)).astype(F)
+    inputs = {}
+    for name, x in (("a", a), ("b", b)):
+        block_scale, scale = reference("Nvfp4Scale", {"x": x}, (), {})
+        given_inputs = {"x": x, "block_scale": block_scale, "scale": scale}
+        (found,) = run("QuantizeE2M1Blocks", given_inputs, ["codes"], native=False)
+        inputs |= {name: Codes(found, "uint4"), f"{name}_block_scale": block_scale, f"{name}_scale": scale}
+    (y,) = run("QBlockMatMul", inputs, (), {"a_values": E2M1, "b_values": E2M1}, native=False)
+    exact = a @ b.T
+    assert np.linalg.norm(y - exact) < 0.2 * np.linalg.norm(exact)
