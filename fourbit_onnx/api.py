@@ -112,6 +112,7 @@ def check(
     output: str | Path,
     *,
     recipes: Sequence[str] = ("fp16", "ibm2020"),
+    without: Sequence[str] = (),
     seeds: int = 5,
     data: str | Path | None = None,
     evaluation: str | Path | None = None,
@@ -133,7 +134,8 @@ def check(
     Args:
         subject: A task of ``fourbit_onnx.harness.tasks``, or an ONNX file (then ``data`` is needed).
         output: The folder for all files; ``report.json`` and ``report.html`` are the result.
-        recipes: Names; ``fp16`` joins them.
+        recipes: Names, or paths of TOML files; ``fp16`` joins them.
+        without: Techniques; every recipe that has one is tried without it, too, as ``RECIPE~TECHNIQUE``.
         seeds: Seeds 0, 1, ... of every recipe.
         data: For a model file: what to train on.
         evaluation: For a model file: what to test on; None: the test part of ``data``, else a fifth of it.
@@ -174,6 +176,7 @@ def check(
             recipes,
             seeds,
             Path(output),
+            without=without,
             budget=budget,
             jobs=jobs,
             observe=observe,

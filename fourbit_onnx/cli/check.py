@@ -55,6 +55,12 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     help="Recipes to compare, separated by commas; fp16 is always among them.",
 )
 @click.option(
+    "--without",
+    multiple=True,
+    metavar="TECHNIQUE",
+    help="Try every recipe that has this technique without it, too (RECIPE~TECHNIQUE); may be repeated.",
+)
+@click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Runs of every recipe."
 )
 @click.option(

@@ -11,6 +11,7 @@ from fourbit_onnx.errors import DataError, FourbitError
 from fourbit_onnx.harness import budget, results, statistics
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.folder import Folder, described, plain, write_json
+from fourbit_onnx.harness.lineup import lineup
 from fourbit_onnx.harness.workers import Event, Job, Workers
 from fourbit_onnx.recipes import table
 from fourbit_onnx.runtime.interrupt import Interrupt
@@ -47,6 +48,7 @@ class Check:
     Args:
         experiment: Task, data, model, settings.
         recipes: What `table.find` takes; the baseline joins them if it is not there.
+        without: Techniques that the recipes are tried without, too.
         seeds: Seeds 0, 1, ...
         folder: Where all goes, and where an earlier call of the same settings is continued.
         budget: Seconds of wall time; None: no limit.
@@ -64,6 +66,7 @@ class Check:
         seeds: int,
         folder: Path,
         *,
+        without: Sequence[str] = (),
         budget: float | None = None,
         jobs: int | None = None,
         observe: str = "first",
@@ -75,21 +78,20 @@ class Check:
         self._experiment, self._seeds, self._budget = experiment, seeds, budget
         self._jobs = jobs or available_processors()
         self._observe, self._command, self._display = observe, command, display
-        found = {table.find(name).name: name for name in dict.fromkeys([results.BASELINE, *recipes])}
+        found = lineup(recipes, without)
         self._sources = {name: table.find(given).source for name, given in found.items()}
-        self._folder = Folder(folder.absolute())
+        self._recipes = {
+            name: {"find": given, "content": described(table.find(given))} for name, given in found.items()
+        }
         self._digests = experiment.digests()
-        self._folder.open(
-            experiment,
-            self._digests,
-            {name: {"find": given, "content": described(table.find(given))} for name, given in found.items()},
-            force=force,
-        )
+        self._folder, self._force = Folder(folder.absolute()), force
         self._workers = Workers(self._folder)
         self._runs: dict[Job, dict[str, Any]] = {}
         self._waiting: list[Job] = []
         self._began: dict[Job, float] = {}
         self._share: dict[Job, float] = {}
+        self._took: dict[Job, float] = {}  # wall time of runs that ended in this call
+        self._first = 0  # the first seed that is not complete
         self._refusal: str | None = None
         self._interrupt = Interrupt()
 
@@ -97,16 +99,23 @@ class Check:
         """Do all runs that are not done, write the report, and return it.
 
         Raises:
+            ArtifactError: The folder holds something else, or another check runs in it.
             FourbitError: Model, recipe or data will not do.
             KeyboardInterrupt: Ctrl-C; what was under way is saved, the same call goes on with it.
         """
         begun = time.monotonic()
+        with self._folder.opened(self._experiment, self._digests, self._recipes, force=self._force):
+            self._all_runs(begun)
+            return self._report()
+
+    def _all_runs(self, begun: float) -> None:
         for job in [(name, seed) for seed in range(self._seeds) for name in self._sources]:
             finished = self._folder.finished(*job)
             if finished is None:
                 self._waiting.append(job)
             else:
                 self._runs[job] = finished
+        self._first = self._waiting[0][1] if self._waiting else 0
         if self._display is not None:
             total = len(self._runs) + len(self._waiting)
             self._display.begin(total, len(self._runs), self._experiment.task.epochs)
@@ -119,7 +128,6 @@ class Check:
             raise KeyboardInterrupt
         if self._refusal is not None:
             raise DataError(self._refusal)
-        return self._report()
 
     def _loop(self, begun: float) -> None:
         while (self._workers or self._waiting) and not self._interrupt.asked:
@@ -164,6 +172,7 @@ class Check:
         if run is None:  # not written down: the next call tries it again
             run = self._died(job, event.fields.get("code"))
         self._runs[job] = run
+        self._took[job] = time.monotonic() - self._began[job]
         if self._display is not None:
             self._display.ended(job, run)
 
@@ -186,8 +195,8 @@ class Check:
 
     def _lengths(self) -> dict[str, float] | None:
         done: dict[str, list[float]] = {}
-        for (recipe, _), run in self._runs.items():
-            done.setdefault(recipe, []).append(run["seconds"])
+        for job, run in self._runs.items():
+            done.setdefault(job[0], []).append(self._took.get(job, run["seconds"]))
         running: dict[str, list[tuple[float, float]]] = {}
         for job in self._under_way():
             running.setdefault(job[0], []).append((time.monotonic() - self._began[job], self._share[job]))
@@ -207,7 +216,7 @@ class Check:
     def _fits(self, job: Job, elapsed: float) -> bool:
         """Whether the seed of ``job`` was begun, or all its runs can end in time; the first always is."""
         seed = job[1]
-        if seed == 0 or any(other[1] == seed for other in [*self._began, *self._runs]):
+        if seed == self._first or any(other[1] == seed for other in self._began):
             return True
         left = self._left([other for other in self._waiting if other[1] <= seed])
         return left is not None and self._budget is not None and elapsed + left <= self._budget

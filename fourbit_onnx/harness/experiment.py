@@ -1,9 +1,10 @@
 """What all runs of a check have in common: task, data, first weights; and how a worker gets hold of them."""
 
 import dataclasses
+import functools
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +81,7 @@ class Experiment:
 
     def built_in(self) -> "Dataset":
         """The data of a built-in task; the same for every seed."""
-        from fourbit_onnx.data import named
-
-        if self.task.data not in named.BUILT_IN:
-            raise DataError(f"no data {self.task.data!r}; there are: {', '.join(named.BUILT_IN)}")
-        return named.BUILT_IN[self.task.data]()
+        return _built_in(self.task.data)
 
     def model(self, seed: int) -> "Path | onnx.ModelProto":
         """The first weights of this seed; a user's file has its own.
@@ -111,6 +108,15 @@ class Experiment:
         from fourbit_onnx.data import named
 
         source, keys = self.task.data, self.keys
+        if not self.yours:
+            data = self.built_in()
+            if len(names) != len(data.names):
+                raise DataError(
+                    f"the task {self.task.name!r} has {_list(data.names)}, the model wants {_list(names)}; "
+                    "choose another model"
+                )
+            train, test = (dict(zip(names, part.values(), strict=True)) for part in (data.train, data.test))
+            return train, test
         train = named.find(source, names, keys=keys, split="train")
         if self.evaluation is not None:
             return train, named.find(self.evaluation, names, keys=keys, split="test")
@@ -151,6 +157,19 @@ def _sizes(data: "Dataset") -> dict[str, Any]:
     elif first.ndim == 3:
         found |= {"length": first.shape[1], "features": first.shape[2]}
     return found
+
+
+@functools.cache  # some are drawn, not read
+def _built_in(name: str) -> "Dataset":
+    from fourbit_onnx.data import named
+
+    if name not in named.BUILT_IN:
+        raise DataError(f"no data {name!r}; there are: {', '.join(named.BUILT_IN)}")
+    return named.BUILT_IN[name]()
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
 
 
 def _digest(path: str) -> str:

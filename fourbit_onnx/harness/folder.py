@@ -9,13 +9,14 @@
 ======================================  ================================================================
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = -1  # the file descriptor that holds the lock, for worker processes to inherit
 
     def run(self, recipe: str, seed: int) -> Path:
         """The file of a finished run."""
@@ -65,10 +67,13 @@ class Folder:
         """
         return Experiment.from_json(self.settings()["experiment"])
 
-    def open(
+    @contextlib.contextmanager
+    def opened(
         self, experiment: Experiment, digests: Mapping[str, str], recipes: Mapping[str, Any], *, force: bool
-    ) -> None:
+    ) -> Iterator[None]:
         """Begin in an empty folder, or go on in one of the same settings; recipes may be added.
+
+        Until it ends, and the processes that inherited `lock` too, no other check can write here.
 
         Args:
             experiment: What the runs have in common.
@@ -97,17 +102,36 @@ class Folder:
         }
         if self.path.exists() and not self.path.is_dir():
             raise ArtifactError(f"{self.path} is a file; choose a folder with --output")
-        if self.path.exists() and any(self.path.iterdir()):
-            if not (self.path / MARK).is_file():
-                raise ArtifactError(
-                    f"{self.path} exists and is not a check's; choose another folder with --output"
-                )
-            if not force:
-                settings["recipes"] = self._same(settings)
+        if self.path.exists() and any(self.path.iterdir()) and not (self.path / MARK).is_file():
+            raise ArtifactError(
+                f"{self.path} exists and is not a check's; choose another folder with --output"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"cannot make {self.path}: {error.strerror or error}") from error
+        self.lock = _locked(self.path)
+        try:
+            self._settle(settings, force)
+            yield
+        finally:
+            if self.lock >= 0:
+                os.close(self.lock)
+            self.lock = -1
+
+    def _settle(self, settings: dict[str, Any], force: bool) -> None:
+        if (self.path / MARK).is_file():
+            if force:
+                self._clear()
             else:
-                for name in ("runs", "work"):
-                    shutil.rmtree(self.path / name, ignore_errors=True)
+                settings["recipes"] = self._same(settings)
         write_json(self.path / MARK, settings)
+
+    def _clear(self) -> None:
+        for name in ("runs", "work"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in ("report.json", "report.html"):
+            (self.path / name).unlink(missing_ok=True)
 
     def _same(self, new: dict[str, Any]) -> dict[str, Any]:
         """The recipes of both, or a refusal."""
@@ -140,6 +164,23 @@ class Folder:
         """
         path = self.run(recipe, seed)
         return read_json(path) if path.exists() else None
+
+
+def _locked(path: Path) -> int:
+    """A file descriptor that holds the lock of the folder; -1 where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return -1  # Windows
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ArtifactError(
+            f"another check runs in {path}; wait for it, or choose another folder with --output"
+        ) from error
+    return lock
 
 
 def flat(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,19 +10,17 @@ MOST = 8  # observations of a run
 
 
 class Observer:
-    """Measures on one fixed batch: the first samples of the training data.
+    """Measures on one fixed batch.
 
     Args:
         trainer: Whose state is measured.
-        train: Training arrays.
-        batch_size: Samples of the batch.
+        batch: One batch.
         epochs: Of the run.
     """
 
-    def __init__(self, trainer: Trainer, train: Mapping[str, Any], batch_size: int, epochs: int) -> None:
+    def __init__(self, trainer: Trainer, batch: Mapping[str, Any], epochs: int) -> None:
         self._trainer = trainer
         self.epochs = chosen(epochs)
-        batch = {name: array[:batch_size] for name, array in train.items()}
         try:
             probe = importlib.import_module("fourbit_onnx.harness.probe").Probe
         except ModuleNotFoundError:

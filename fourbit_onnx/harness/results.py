@@ -9,10 +9,10 @@ from typing import Any
 
 from fourbit_onnx.harness import statistics
 from fourbit_onnx.harness.experiment import Experiment
+from fourbit_onnx.harness.lineup import BASELINE
 from fourbit_onnx.harness.statistics import Difference
 
 VERSION = 1
-BASELINE = "fp16"
 PAIRS_NOTE = (
     "Intervals are of one comparison each. p: two-sided paired t test; p_holm: the same, adjusted for the "
     "number of pairs (Holm), so that below 0.05 all that are can be called different at once."

@@ -18,6 +18,7 @@ from fourbit_onnx.runtime.progress import Display
 from fourbit_onnx.runtime.trainer import Trainer
 
 NOTES = "notes.json"
+OBSERVED = 32  # samples that observations are made on, the first of the training data: all is kept in memory
 
 
 def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Callable[[int], Display]) -> bool:
@@ -54,7 +55,9 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
     train, test = experiment.arrays(list(trainer.specs))
     batch = task.batch_size or fixed_batch(trainer.specs) or _count(train)
     notes = _Notes(folder, recipe, seed)
-    looker = Observer(trainer, train, batch, task.epochs) if observe else None
+    size = fixed_batch(trainer.specs) or min(batch, OBSERVED)
+    observed = {name: array[:size] for name, array in train.items()}
+    looker = Observer(trainer, observed, task.epochs) if observe else None
 
     def after_epoch(epoch: int, record: Mapping[str, float]) -> None:
         if looker is not None and epoch in looker.epochs:

@@ -74,6 +74,18 @@ TASKS: Mapping[str, Task] = {
             warmup=20,
             epochs=10,
         ),
+        Task(
+            "glyphs",
+            "vision",
+            data="glyphs",
+            model="resnet8",
+            model_options={"width": 16},
+            metric="accuracy",
+            optimizer="sgd",
+            learning_rate=0.1,
+            warmup=20,
+            epochs=10,
+        ),
     )
 }
 

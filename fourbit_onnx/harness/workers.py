@@ -64,6 +64,7 @@ class Workers:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                pass_fds=[self._folder.lock] if self._folder.lock >= 0 else [],
                 start_new_session=True,  # Ctrl-C comes to us alone; we tell it by closing its stdin
             )
         self._processes[job] = process

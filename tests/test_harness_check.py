@@ -1,0 +1,249 @@
+"""Checks as a whole: order, what goes on, what is refused, time, failures, the report."""
+
+import json
+import time
+
+import pytest
+from harness_runs import InProcess, tiny
+
+from fourbit_onnx.errors import ArtifactError, FourbitError, RecipeError
+from fourbit_onnx.harness import budget, check, folder, results, run, statistics
+from fourbit_onnx.harness.check import Check
+from fourbit_onnx.harness.lineup import lineup
+from fourbit_onnx.recipes import table
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch):
+    monkeypatch.setattr(check, "Workers", InProcess)
+    monkeypatch.setattr(InProcess, "deaths", frozenset())
+
+
+def jobs():
+    """What the last check began, in order."""
+    return [job for job, _ in InProcess.last.started]
+
+
+def test_all_recipes_of_a_seed_come_first_the_baseline_before_them(tmp_path):
+    report = Check(tiny(epochs=1), ["ibm2020", "minmax"], 2, tmp_path / "x").run()
+    assert jobs() == [(name, seed) for seed in (0, 1) for name in ("fp16", "ibm2020", "minmax")]
+    assert [row["name"] for row in report["recipes"]] == ["fp16", "ibm2020", "minmax"]
+    assert [(run["recipe"], run["seed"]) for run in report["runs"]] == jobs()
+    assert json.loads((tmp_path / "x" / "report.json").read_text()) == report
+
+
+def test_report_is_what_the_runs_say(tmp_path):
+    report = Check(tiny(), ["ibm2020"], 2, tmp_path / "x", command="fourbit check digits").run()
+    values = {(run["recipe"], run["seed"]): run["metric"] for run in report["runs"]}
+    differences = [values["ibm2020", seed] - values["fp16", seed] for seed in (0, 1)]
+    base, row = report["recipes"]
+    assert (base["difference"], base["verdict"], base["best"]) == (None, "baseline", False)
+    assert row["difference"]["mean"] == pytest.approx(sum(differences) / 2, abs=1e-15)
+    half = 12.7062 * abs(differences[0] - differences[1]) / 2  # t(1), 97.5 %; sd / sqrt(2) = |a - b| / 2
+    assert row["difference"]["high"] - row["difference"]["mean"] == pytest.approx(half, rel=1e-5, abs=1e-12)
+    assert row["mean"] == pytest.approx((values["ibm2020", 0] + values["ibm2020", 1]) / 2)
+    assert (row["runs"], row["failed"], row["best"], row["relative"]) == (2, 0, True, False)
+    assert 0 < row["four_bit_share"] < 1
+    (pair,) = report["pairs"]
+    assert (pair["a"], pair["b"], pair["n"]) == ("fp16", "ibm2020", 2)
+    assert pair["mean"] == pytest.approx(-row["difference"]["mean"], abs=1e-15)
+    assert pair["p_holm"] == pair["p"]
+    assert report["task"]["epochs"] == 2
+    assert (report["version"], report["baseline"], report["command"]) == (1, "fp16", "fourbit check digits")
+    assert (report["seeds"], report["partial"]) == ({"asked": 2, "complete": 2}, False)
+    assert len(report["data"]["sha256"]) == 64
+    assert any("first weights" in note for note in report["notes"])
+
+
+def test_the_same_command_repeats_nothing(tmp_path):
+    first = Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+    second = Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+    assert jobs() == []
+    assert second["runs"] == first["runs"]
+
+
+def test_seeds_and_recipes_may_be_added(tmp_path):
+    Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+    report = Check(tiny(epochs=1), ["minmax"], 2, tmp_path / "x").run()
+    assert jobs() == [("minmax", 0), ("fp16", 1), ("minmax", 1)]
+    assert [row["name"] for row in report["recipes"]] == ["fp16", "minmax"]
+    Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+    assert jobs() == []
+
+
+def refused(error, *arguments, **options):
+    with pytest.raises(error) as caught:
+        Check(*arguments, **options).run()
+    return str(caught.value)
+
+
+def test_a_folder_of_other_settings_is_refused_and_untouched(tmp_path):
+    place = tmp_path / "x"
+    Check(tiny(epochs=1), ["ibm2020"], 1, place).run()
+    before = (place / "check.json").read_bytes()
+    said = refused(ArtifactError, tiny(epochs=2), ["ibm2020"], 1, place)
+    assert said == (
+        f"{place} holds a check with epochs 1, this one has 2; choose another folder with --output, or "
+        "replace it with --force"
+    )
+    assert (place / "check.json").read_bytes() == before
+    Check(tiny(epochs=2), ["ibm2020"], 1, place, force=True).run()
+    assert len(jobs()) == 2
+
+
+def test_a_folder_of_other_data_is_refused(tmp_path):
+    experiment = tiny(epochs=1)
+    Check(experiment, ["ibm2020"], 1, tmp_path / "x").run()
+    settings = json.loads((tmp_path / "x" / "check.json").read_text())
+    settings["digests"]["data"] = "0" * 64
+    (tmp_path / "x" / "check.json").write_text(json.dumps(settings))
+    said = refused(ArtifactError, experiment, ["ibm2020"], 1, tmp_path / "x")
+    assert said.startswith(f"{tmp_path / 'x'} holds a check with other data; choose another folder")
+
+
+def test_another_recipe_of_the_same_name_is_refused(tmp_path):
+    Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+    settings = json.loads((tmp_path / "x" / "check.json").read_text())
+    settings["recipes"]["ibm2020"]["content"] = folder.described(table.find("minmax"))
+    (tmp_path / "x" / "check.json").write_text(json.dumps(settings))
+    said = refused(ArtifactError, tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x")
+    assert said.startswith(f"{tmp_path / 'x'} holds runs of another recipe called 'ibm2020'; rename it, or")
+    Check(tiny(epochs=1), ["minmax"], 1, tmp_path / "x").run()
+
+
+def test_recipes_are_described_by_what_is_not_default():
+    """So that a field that a later version adds does not make every folder another one."""
+    assert folder.described(table.find("fp32")) == {
+        "name": "fp32",
+        "arithmetic": "fp32",
+        "source": "reference",
+    }
+
+
+def test_what_is_not_a_check_is_never_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    said = refused(ArtifactError, tiny(), ["ibm2020"], 1, tmp_path, force=True)
+    assert said == f"{tmp_path} exists and is not a check's; choose another folder with --output"
+    said = refused(ArtifactError, tiny(), ["ibm2020"], 1, tmp_path / "thesis.txt")
+    assert said == f"{tmp_path / 'thesis.txt'} is a file; choose a folder with --output"
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_two_checks_at_once_are_refused(tmp_path):
+    with folder.Folder(tmp_path / "x").opened(tiny(epochs=1), tiny().digests(), {}, force=False):
+        said = refused(ArtifactError, tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x", force=True)
+        assert said.startswith(f"another check runs in {tmp_path / 'x'}; wait for it")
+    Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path):
+    report = Check(tiny(epochs=1, learning_rate=1e30), ["ibm2020"], 2, tmp_path / "x").run()
+    assert {(run["recipe"], run["seed"]) for run in report["runs"] if run["error"]} == {
+        ("ibm2020", 0), ("ibm2020", 1)
+    }  # fmt: skip
+    base, row = report["recipes"]
+    assert (row["runs"], row["failed"], row["mean"], row["verdict"]) == (0, 2, None, "not decided")
+    assert (base["runs"], base["failed"], report["partial"]) == (2, 0, False)
+    Check(tiny(epochs=1, learning_rate=1e30), ["ibm2020"], 2, tmp_path / "x").run()
+    assert jobs() == []  # it would fail in the same way again
+
+
+def test_a_killed_process_is_noticed_and_tried_again_next_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(InProcess, "deaths", frozenset({("ibm2020", 0)}))
+    report = Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x").run()
+    (failed,) = [run for run in report["runs"] if run["error"]]
+    assert failed["error"].startswith("the process of the run ended with signal 9 (see ")
+    assert failed["error"].endswith("; the same command tries it again")
+    assert report["recipes"][1]["difference"]["n"] == 1
+    monkeypatch.setattr(InProcess, "deaths", frozenset())
+    report = Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x").run()
+    assert jobs() == [("ibm2020", 0)]
+    assert report["recipes"][1]["difference"]["n"] == 2
+
+
+def test_what_no_seed_can_mend_is_refused_at_once(tmp_path):
+    experiment = tiny(model="transformer", model_options={})
+    with pytest.raises(FourbitError, match=r"^fp16: "):
+        Check(experiment, ["ibm2020"], 5, tmp_path / "x", jobs=1).run()
+    assert jobs() == [("fp16", 0)]
+    assert not (tmp_path / "x" / "report.json").exists()
+
+
+def test_first_seed_is_observed(tmp_path):
+    for observe, expected in (("first", [True, False]), ("all", [True, True]), ("none", [False, False])):
+        Check(tiny(epochs=1), [], 2, tmp_path / observe, observe=observe).run()
+        assert [watched for _, watched in InProcess.last.started] == expected
+
+
+def test_no_seed_is_begun_that_would_end_too_late(tmp_path, monkeypatch):
+    """Each run takes 10 s on a clock of ours; 2 runs a seed, one at a time: seeds 0 and 1 end at 40 s."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    real = run.run
+
+    def slow(*arguments, **options):
+        now[0] += 10
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(run, "run", slow)
+    report = Check(tiny(epochs=1), ["ibm2020"], 9, tmp_path / "x", jobs=1, budget=45).run()
+    assert jobs() == [(name, seed) for seed in (0, 1) for name in ("fp16", "ibm2020")]
+    assert (report["partial"], report["seeds"]) == (True, {"asked": 9, "complete": 2})
+    report = Check(tiny(epochs=1), ["ibm2020"], 9, tmp_path / "x", jobs=1, budget=0.001).run()
+    assert report["seeds"]["complete"] == 3  # one more: the first of a call always runs
+
+
+def test_without_scipy(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "scipy", None)
+    monkeypatch.delitem(__import__("sys").modules, "scipy.stats", raising=False)
+    said = refused(FourbitError, tiny(), ["ibm2020"], 1, tmp_path / "x")
+    assert said == "scipy is not installed; add it with: pip install scipy jinja2"
+    assert not (tmp_path / "x").exists()
+    monkeypatch.undo()
+    assert statistics.require()
+
+
+def test_lineup():
+    assert lineup(["minmax", "fp16", "minmax"]) == {"fp16": "fp16", "minmax": "minmax"}
+    with pytest.raises(RecipeError, match="no recipe 'ibm'"):
+        lineup(["ibm"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90)]
+)
+def test_times(text, expected):
+    assert budget.seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "10 m", "-5m", "0s", "10d", "10m!", "1e3s"])
+def test_no_times(text):
+    with pytest.raises(FourbitError, match="is no time; write it as 90s, 10m or 1h30m"):
+        budget.seconds(text)
+
+
+def test_estimate():
+    assert budget.estimate(["a", "b"], {"a": [2, 4]}, {"b": [(5.0, 0.5), (9.0, 0.75)]}) == {"a": 3, "b": 12}
+    assert budget.estimate(["a", "b"], {"a": [2]}, {"b": [(1.0, 0.01)]}) is None
+    assert budget.estimate(["a"], {}, {}) is None
+
+
+def test_end():
+    assert budget.end([], [], 2) == 0
+    assert budget.end([4, 4, 4], [], 2) == 8
+    assert budget.end([4, 4, 4], [1, 3], 2) == 9  # 1 + 4 + 4, and 3 + 4
+    assert budget.end([5], [1, 9], 2) == 9
+
+
+def test_names_of_folders():
+    for name in ("..", ".x", "a/b", "", "a b", "-x"):
+        assert not folder._NAME.fullmatch(name), name
+    for name in ("ibm2020", "ibm2020~two-phase-rounding", "My_recipe.2"):
+        assert folder._NAME.fullmatch(name), name
+
+
+def test_machine_and_versions():
+    machine = results.machine()
+    assert machine["cpu"]
+    assert machine["processors"] >= 1
+    assert {"python", "fourbit_onnx", "numpy"} <= set(results.versions())
