@@ -79,6 +79,7 @@ PAIRS = {
     ("log4", "shared"),
     ("log2", "underflow"),
     ("e2m1", "nvfp4"),
+    ("e2m1", "nvfp4_2d"),
     ("e2m1", "mxfp4"),
 }
 DRAWN = {*PAIRS} - {
@@ -103,8 +104,8 @@ def test_formats_and_scale_rules(format, scale):
 
 BLOCK, LUQ = Quantizer("e2m1", "nvfp4"), Quantizer("log2", "underflow", rounding="stochastic")
 BLOCKED = {"activation": BLOCK, "weight": BLOCK, "dgrad": BLOCK, "wgrad": BLOCK}
-_OPERANDS = "sawb, absmax, minmax, nvfp4, mxfp4, block16"
-_GRADIENTS = "gradient, learned, shared, underflow, absmax, sawb, nvfp4, mxfp4, block16"
+_OPERANDS = "sawb, absmax, minmax, nvfp4, nvfp4_2d, mxfp4, block16"
+_GRADIENTS = "gradient, learned, shared, underflow, absmax, sawb, nvfp4, nvfp4_2d, mxfp4, block16"
 
 REFUSED = {
     "format": (
@@ -114,7 +115,7 @@ REFUSED = {
     "scale": (
         lambda: Quantizer("int4", "max"),
         "no scale rule 'max'; there are: pact, clip, sawb, absmax, minmax, gradient, learned, shared, "
-        "underflow, nvfp4, mxfp4, block16",
+        "underflow, nvfp4, nvfp4_2d, mxfp4, block16",
     ),
     "phase": (lambda: Quantizer("log4", "gradient", phase=2), "phase is 0 (even) or 1 (odd), not 2"),
     "phase of another format": (
@@ -148,7 +149,7 @@ REFUSED = {
     "rounding that would bias": (
         lambda: Quantizer("int4", "sawb", rounding="stochastic"),
         "scale rule 'sawb' does not round stochastically; those that do: "
-        "gradient, learned, shared, underflow, absmax, nvfp4, mxfp4, block16",
+        "gradient, learned, shared, underflow, absmax, nvfp4, nvfp4_2d, mxfp4, block16",
     ),
     "samples": (
         lambda: Quantizer("log2", "underflow", rounding="stochastic", samples=3),
@@ -164,7 +165,7 @@ REFUSED = {
     ),
     "hadamard of a tensor": (
         lambda: Quantizer("int4", "absmax", hadamard=16),
-        "hadamard needs a scale a block (nvfp4, mxfp4, block16), not 'absmax'",
+        "hadamard needs a scale a block (nvfp4, nvfp4_2d, mxfp4, block16), not 'absmax'",
     ),
     "arithmetic": (
         lambda: Recipe("mine", arithmetic="8-bit"),

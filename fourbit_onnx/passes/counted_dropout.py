@@ -4,9 +4,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.random_state import random_state
 from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
-
-STATE = "random_state"
 
 
 def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
@@ -28,13 +27,7 @@ def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
     ]
     if not nodes:
         return 0
-    state, new_state = gs.Variable(STATE, np.int64, []), gs.Variable(f"{STATE}.new", np.int64, [])
-    one = gs.Constant(f"{STATE}.one", np.array(1, np.int64))
-    graph.nodes.append(gs.Node("Add", f"{STATE}/next", {}, [state, one], [new_state]))
-    graph.inputs.append(state)
-    graph.outputs.append(new_state)
-    roles.quantizer_state[STATE] = new_state.name
-    roles.values[STATE] = np.array(0, np.int64)
+    state = random_state(graph, roles)
     for stream, node in enumerate(nodes):
         _replace(graph, node, state, stream)
     graph.cleanup().toposort()

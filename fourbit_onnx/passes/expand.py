@@ -1,6 +1,7 @@
 """Float-edge operators become explicit quantisers and 4-bit products."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -9,6 +10,7 @@ from fourbit_onnx.errors import GraphError
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.sites import GRADIENTS
 from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.block_operands import BlockProducts
 from fourbit_onnx.passes.operands import Operand, OperandBuilder
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.recipes.plan import Plan
@@ -27,7 +29,8 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     leaves alone  everything that is not ``ai.fourbit``
     ============  ============================================================================================
 
-    The backward pass reads the codes of the forward pass, so that the float activation can be freed.
+    The backward pass reads the codes of the forward pass, so that the float activation can be freed; but with
+    scales a block, every product has quantisers of its own (``block_operands``).
     """
     by_name = {site.name: site for site in plan.sites}
     forward = [node for node in graph.nodes if node.domain == DOMAIN and node.op in GRADIENTS]
@@ -39,7 +42,7 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     builder = OperandBuilder(graph, roles)
     for node in forward:
         site = by_name[str(node.attrs["site"])]
-        expansion = _Site(node, site.name, builder)
+        expansion = _Site(node, site.name, builder, site.points)
         expansion.quantize(site.points)
         expansion.forward()
         gradient = backward.pop(node.outputs[1].name, None)
@@ -59,17 +62,25 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
 class _Site:
     """The expansion of one forward node."""
 
-    def __init__(self, node: gs.Node, name: str, builder: OperandBuilder) -> None:
+    qx: Operand | None = None
+    qw: Operand | None = None
+
+    def __init__(self, node: gs.Node, name: str, builder: OperandBuilder, points: dict[str, str]) -> None:
         self.node, self.name, self.builder = node, name, builder
         self.x, self.x_clip, self.w, self.w_clip = node.inputs
+        self.blocks = BlockProducts(builder, node, name, points)
 
     def quantize(self, points: dict[str, str]) -> None:
+        if self.blocks.has("fwd.x"):
+            return
         self.qx = self.builder.quantize(self.x, points["fwd.x"], f"{self.name}.x", self.x_clip)
         self.qw = self.builder.quantize(self.w, points["fwd.w"], f"{self.name}.w", self.w_clip)
 
     def forward(self) -> None:
         y = self.node.outputs[0]
-        if self.node.op == "Conv":
+        if self.qx is None or self.qw is None:
+            self.blocks.forward(y)
+        elif self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             self._product(
                 "QConv", f"{self.name}/forward", self.qx.full("x"), self.qw.full("w"), [], y, attributes
@@ -83,29 +94,33 @@ class _Site:
         outputs = [*gradient.outputs, *[gs.Variable.empty()] * (4 - len(gradient.outputs))]
         dx, dx_clip, dw, dw_clip = outputs
         if not (dx.is_empty() and dx_clip.is_empty()):
-            weight = self._again(points, "dgrad.w", "fwd.w", self.qw, self.w, "w")
-            even = self.builder.quantize_gradient(dy, points["dgrad.dy"], self.name)
-            self._through_clip(
-                self.qx, dx, dx_clip, f"{self.name}.dx", lambda to: self._input_grad(even, weight, to)
-            )
+            if self.blocks.has("dgrad.dy"):
+                input_grad = partial(self.blocks.input_grad, dy)
+            else:
+                weight = self._again(points, "dgrad.w", "fwd.w", self.qw, self.w, "w")
+                even = self.builder.quantize_gradient(dy, points["dgrad.dy"], self.name)
+                input_grad = partial(self._input_grad, even, weight)
+            self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", input_grad)
         if not (dw.is_empty() and dw_clip.is_empty()):
-            x = self._again(points, "wgrad.x", "fwd.x", self.qx, self.x, "x")
-            odd = self.builder.quantize_gradient(dy, points["wgrad.dy"], self.name)
-            self._through_clip(
-                self.qw, dw, dw_clip, f"{self.name}.dw", lambda to: self._weight_grad(odd, x, to)
-            )
+            if self.blocks.has("wgrad.dy"):
+                weight_grad = partial(self.blocks.weight_grad, dy)
+            else:
+                x = self._again(points, "wgrad.x", "fwd.x", self.qx, self.x, "x")
+                odd = self.builder.quantize_gradient(dy, points["wgrad.dy"], self.name)
+                weight_grad = partial(self._weight_grad, odd, x)
+            self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", weight_grad)
 
     def _again(
         self,
         points: dict[str, str],
         point: str,
         first: str,
-        operand: Operand,
+        operand: Operand | None,
         tensor: gs.Tensor,
         letter: str,
     ) -> Operand:
         """The codes of the forward pass, unless the backward pass has a quantiser of its own."""
-        if points.get(point, points[first]) == points[first]:
+        if operand is not None and points.get(point, points[first]) == points[first]:
             return operand
         return self.builder.quantize(
             tensor, points[point], f"{self.name}.{letter}.backward", gs.Variable.empty()
@@ -113,14 +128,14 @@ class _Site:
 
     def _through_clip(
         self,
-        operand: Operand,
+        operand: Operand | None,
         grad: gs.Tensor,
         clip_grad: gs.Tensor,
         name: str,
         product: Callable[[gs.Tensor], None],
     ) -> None:
         """The gradient of an operand; through the clip, if it has one."""
-        if operand.mask is None:
+        if operand is None or operand.mask is None:
             product(grad)
             return
         raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)

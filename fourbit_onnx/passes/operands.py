@@ -10,8 +10,12 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.random_state import random_state
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
+
+# Streams of random numbers below are those of Dropout.
+_FIRST_STREAM = 2**16
 
 Side = tuple[list[gs.Tensor], dict[str, list[int]]]
 
@@ -45,7 +49,8 @@ def _not_there(name: str, quantizer: Quantizer) -> RecipeError:
     )
 
 
-def _element_type(name: str) -> int:
+def element_type(name: str) -> int:
+    """ONNX's number for the codes of format ``name``."""
     return int(onnx.TensorProto.DataType.Value(FORMATS[name].element_type.upper()))
 
 
@@ -60,6 +65,8 @@ class OperandBuilder:
         self.no_zero_point = gs.Constant("no_zero_point", np.array(0, np.int32))
         self.scales: dict[tuple[str, str, float], gs.Tensor] = {}
         self.names: dict[str, int] = {}
+        self.turned: dict[str, gs.Tensor] = {}  # tensor name to its transpose
+        self.stream = _FIRST_STREAM
 
     def unique(self, name: str) -> str:
         """``name``, with a number if it was given before."""
@@ -92,6 +99,14 @@ class OperandBuilder:
         self.graph.nodes.append(gs.Node("Shape", name, {}, [tensor], [result]))
         return result
 
+    def uniform(self, tensor: gs.Tensor, name: str) -> gs.Tensor:
+        """Random numbers of the shape of ``tensor``, others than any that were given before."""
+        u = gs.Variable(f"{name}.u", np.float32, tensor.shape)
+        inputs = [self.shape_of(tensor, f"{name}.shape"), random_state(self.graph, self.roles)]
+        self.node("RandomUniform", f"{name}/uniform", inputs, [u], {"stream": self.stream})
+        self.stream += 1
+        return u
+
     def quantize(self, tensor: gs.Tensor, point: str, name: str, clip: gs.Tensor) -> Operand:
         """Quantise a weight or an activation as ``point`` of the plan says."""
         quantizer = Quantizer.parse(point)
@@ -99,7 +114,7 @@ class OperandBuilder:
         if rule not in (*CLIPS, "minmax", "sawb", "absmax") or quantizer.stochastic:
             raise _not_there(name, quantizer)
         name, shape = self.unique(name), tensor.shape
-        codes = gs.Variable(f"{name}.codes", _element_type(format), shape)
+        codes = gs.Variable(f"{name}.codes", element_type(format), shape)
         if rule in CLIPS:
             op = "QuantizePact" if format == "uint4" else "QuantizePactSigned"
             scale, mask = (
@@ -128,7 +143,7 @@ class OperandBuilder:
         scale = self._gradient_scale(dy, quantizer, site)
         phase = "odd" if quantizer.phase else "even"
         name = self.unique(f"{site}.dy.{phase}")
-        codes = gs.Variable(f"{name}.codes", _element_type("log4"), dy.shape)
+        codes = gs.Variable(f"{name}.codes", element_type("log4"), dy.shape)
         phase_scale = self.scalar(f"{name}.scale")
         rounding = {"phase": quantizer.phase, "threshold": quantizer.threshold}
         self.node("QuantizeLog4", f"{name}/quantize", [dy, scale], [codes, phase_scale], rounding)

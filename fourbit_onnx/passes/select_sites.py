@@ -118,7 +118,7 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles
         site.precision = "fp32" if reason else recipe.arithmetic
         site.reason = reason or f"recipe {recipe.name}"
         return
-    site.reason = reason or _obstacle(node)
+    site.reason = reason or _obstacle(node, recipe)
     if site.reason:
         return
     site.precision = "4-bit"
@@ -131,8 +131,12 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles
     site.points = {point: quantizer.text() for point, quantizer in zip(POINTS, quantizers, strict=True)}
 
 
-def _obstacle(node: gs.Node) -> str:
+def _obstacle(node: gs.Node, recipe: Recipe) -> str:
     """Why this node cannot be a 4-bit product; "" if it can."""
+    if is_standard(node, "Conv") and any(
+        quantizer.blocked for quantizer in (recipe.activation, recipe.dgrad, recipe.wgrad)
+    ):
+        return "convolutions have no product with scales a block"
     x, w = node.inputs[:2]
     if x.shape is None or w.shape is None:
         return "the rank of an operand is unknown"

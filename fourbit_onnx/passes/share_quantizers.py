@@ -6,7 +6,9 @@ from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import replace_everywhere
 
-_SHARED = tuple(name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith("Scale"))
+_SHARED = tuple(
+    name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith(("Scale", "Hadamard"))
+)
 
 
 def share_quantizers(graph: gs.Graph) -> int:

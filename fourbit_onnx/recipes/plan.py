@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from fourbit_onnx.errors import ArtifactError
-from fourbit_onnx.recipes.recipe import CLIPS
+from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
 
 # The six quantisation points, in the order of the three products.
 POINTS = ("fwd.x", "fwd.w", "dgrad.dy", "dgrad.w", "wgrad.x", "wgrad.dy")
@@ -61,7 +61,8 @@ class Plan:
     def stored_bytes(self) -> float:
         """Bytes that the sites keep of their inputs from forward to backward, for one sample.
 
-        4 bits a code and 1 bit of mask; 16 bits for a site in FP16, 32 for one in float32.
+        4 bits a code and 1 bit of mask; 16 bits for a site in FP16, 32 for one in float32, and for one whose
+        weight gradient has scales a block: it quantises the float activation anew, along another axis.
         """
         return self._stored({"4-bit": 4, "fp16": 16, "fp32": 32})
 
@@ -74,7 +75,9 @@ class Plan:
         kept: dict[tuple[str, int], int] = {}  # what two sites read in the same form is kept once
         for site in self.sites:
             masked = bool(bits) and site.points.get("fwd.x", "").endswith(CLIPS)
-            kept[site.x, bits.get(site.precision, 32) + masked] = site.activations
+            blocked = "wgrad.x" in site.points and Quantizer.parse(site.points["wgrad.x"]).blocked
+            width = 32 if blocked else bits.get(site.precision, 32) + masked
+            kept[site.x, width] = site.activations
         return sum(size * count for (_, size), count in kept.items()) / 8
 
     def to_json(self) -> str:

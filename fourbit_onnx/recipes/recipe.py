@@ -6,7 +6,7 @@ from typing import Any
 from fourbit_onnx.errors import RecipeError
 
 FORMATS = ("int4", "int4_full", "uint4", "log4", "log2", "e2m1")
-BLOCKS = ("nvfp4", "mxfp4", "block16")
+BLOCKS = ("nvfp4", "nvfp4_2d", "mxfp4", "block16")
 CLIPS = ("pact", "clip")
 SCALES = (*CLIPS, "sawb", "absmax", "minmax", "gradient", "learned", "shared", "underflow", *BLOCKS)
 PHASES = ("even", "odd")
@@ -19,7 +19,7 @@ _FITTING = {
     "uint4": ("pact", "clip"),
     "log4": ("gradient", "learned", "shared"),
     "log2": ("underflow",),
-    "e2m1": ("nvfp4", "mxfp4"),
+    "e2m1": ("nvfp4", "nvfp4_2d", "mxfp4"),
 }
 # Only activations have a clip; gradients have no zero point (the products leave it out).
 _GRADIENT = ("gradient", "learned", "shared", "underflow", "absmax", "sawb", *BLOCKS)
@@ -47,8 +47,8 @@ class Quantizer:
         scale: ``pact`` (trained clip), ``clip`` (calibrated, not trained), ``sawb`` (from the weight's
             statistics), ``absmax``, ``minmax`` (with zero point), ``gradient`` (power of two from this
             tensor), ``learned`` (the same, state of the layer), ``shared`` (the same, one state for the
-            whole model), ``underflow`` (max|x| is the top level of ``log2``); one scale a block: ``nvfp4``,
-            ``mxfp4``, ``block16``.
+            whole model), ``underflow`` (max|x| is the top level of ``log2``); one scale a block: ``nvfp4``
+            (16 elements), ``nvfp4_2d`` (16 x 16), ``mxfp4`` (32), ``block16`` (16).
         phase: ``log4`` only: 0 even, 1 odd.
         threshold: ``log4`` rounded to nearest only: where to round up, above the lower level; gradients up
             to ``threshold`` times the top level are covered.

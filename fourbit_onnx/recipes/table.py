@@ -10,6 +10,10 @@ DEFAULT = "ibm2020"
 _LINEAR = Quantizer("int4", "absmax")
 _MIN_MAX = Quantizer("int4_full", "minmax")
 _EVEN = Quantizer("log4", "gradient", phase=0)
+_NVFP4 = Quantizer("e2m1", "nvfp4")
+_MXFP4, _MXFP4_DRAWN = Quantizer("e2m1", "mxfp4"), Quantizer("e2m1", "mxfp4", rounding="stochastic")
+_BLOCK16 = Quantizer("int4", "block16", hadamard=16)
+_BLOCK16_DRAWN = Quantizer("int4", "block16", rounding="stochastic", hadamard=16)
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
@@ -26,6 +30,35 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe("ibm2020-notpr", wgrad=_EVEN, source="ablation: one phase for both gradients"),
         Recipe("int4-linear", dgrad=_LINEAR, wgrad=_LINEAR, source="ablation: linear INT4 gradients"),
+        Recipe(
+            "nvfp4",
+            activation=_NVFP4,
+            weight=Quantizer("e2m1", "nvfp4_2d"),
+            dgrad=Quantizer("e2m1", "nvfp4", rounding="stochastic"),
+            wgrad=Quantizer("e2m1", "nvfp4", rounding="stochastic", hadamard=16),
+            wgrad_activation=Quantizer("e2m1", "nvfp4", hadamard=16),
+            keep_last=0.15,
+            source="NVIDIA, arXiv 2509.25149: E2M1, blocks of 16, E4M3 scales",
+        ),
+        Recipe(
+            "mxfp4",
+            activation=_MXFP4,
+            weight=_MXFP4,
+            dgrad=_MXFP4_DRAWN,
+            wgrad=_MXFP4_DRAWN,
+            dgrad_weight=_MXFP4_DRAWN,
+            wgrad_activation=_MXFP4_DRAWN,
+            source="OCP MX 1.0, arXiv 2502.20853: E2M1, blocks of 32, powers of two",
+        ),
+        Recipe(
+            "uint4-hadamard",
+            activation=_BLOCK16,
+            weight=_BLOCK16,
+            dgrad=_BLOCK16_DRAWN,
+            wgrad=_BLOCK16_DRAWN,
+            keep_last=0.15,
+            source="arXiv 2606.20381: uniform grid, blocks of 16, Hadamard transform in all products",
+        ),
     )
 }
 
