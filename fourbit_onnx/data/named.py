@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fourbit_onnx.data import digits, files, glyphs, text
+from fourbit_onnx.data import digits, files, glyphs, speech, text
 from fourbit_onnx.data.dataset import Dataset
 from fourbit_onnx.errors import DataError
 
@@ -16,6 +16,7 @@ BUILT_IN: Mapping[str, Callable[[], Dataset]] = {
     "digits": digits.load,
     "glyphs": glyphs.load,
     "text": text.load,
+    "speech": speech.load,
 }
 
 
