@@ -103,7 +103,12 @@ def _model(name: str, inputs: list[str], outputs: list[str], body: str) -> onnx.
 
 
 def write(
-    folder: Path, *, clip: bool = False, buffer: bool = False, skip: bool = False, quantizer: bool = False,
+    folder: Path,
+    *,
+    clip: bool = False,
+    buffer: bool = False,
+    skip: bool = False,
+    quantizer: bool = False,
     batch: int | str = "N",
 ) -> Path:
     """Write the folder and give its path; weights are zeros, the clip has no value yet."""
@@ -122,8 +127,10 @@ def write(
     made += ["float[4] new_mean"] * buffer + ["bool gradients_finite", "float new_loss_scale"] * skip
     training = _model("training", [*data, *typed.values()], made, forward + backward)
     evaluation = _model(
-        "evaluation", [*data, *(typed[name] for name in state)],
-        ["float loss", "float accuracy", f"float[{batch}, 3] logits"], forward,
+        "evaluation",
+        [*data, *(typed[name] for name in state)],
+        ["float loss", "float accuracy", f"float[{batch}, 3] logits"],
+        forward,
     )
     moments = {f"{name}_momentum": f"{name}_momentum_new" for name in parameters}
     optimizer = _model(
@@ -138,16 +145,22 @@ def write(
     power = Pow (nine, count)
     correction = Sub (one, power)
     corrected_rate = Div (learning_rate, correction)
-    """ + "".join(UPDATE.format(name=name) for name in parameters),
+    """
+        + "".join(UPDATE.format(name=name) for name in parameters),
     )
     onnx.save(training, folder / files.TRAINING_MODEL)
     onnx.save(evaluation, folder / files.EVAL_MODEL)
     onnx.save(optimizer, folder / files.OPTIMIZER_MODEL)
     if clip:
-        calibration = _model("calibration", data[:1], ["float alpha_first"], """
+        calibration = _model(
+            "calibration",
+            data[:1],
+            ["float alpha_first"],
+            """
     size = Abs (x)
     alpha_first = ReduceMax <keepdims = 0> (size)
-    """)
+    """,
+        )
         onnx.save(calibration, folder / files.CALIBRATION_MODEL)
     manifest = Manifest(
         recipe="fp16" if skip else "ibm2020" if clip or quantizer else "fp32",
@@ -162,8 +175,11 @@ def write(
     )  # fmt: skip
     (folder / files.MANIFEST).write_text(manifest.to_json())
     first = {
-        "w": np.zeros((4, 3), np.float32), "b": np.zeros(3, np.float32), "alpha": np.array(0, np.float32),
-        "mean": np.zeros(4, np.float32), "b4": np.zeros(4, np.float32),
+        "w": np.zeros((4, 3), np.float32),
+        "b": np.zeros(3, np.float32),
+        "alpha": np.array(0, np.float32),
+        "mean": np.zeros(4, np.float32),
+        "b4": np.zeros(4, np.float32),
     }
     tensors = {name: first[name] for name in state}
     if skip:

@@ -99,7 +99,7 @@ def test_four_bit(signature, body, points, after, result):
     roles = Roles(["x"], ["y"])
     op = body.split("= ")[1].split()[0]
     assert quantize(g, roles, Plan("r", [Site("s", op, "x", "w", "4-bit", points=points)])) == 1
-    clips = {f"{name}.clip": name for name in ("x", "w") if f"{name}_clip" in after}
+    clips = {f"{name}.clip": [name] for name in ("x", "w") if f"{name}_clip" in after}
     assert roles.clips == clips
     assert roles.parameters == list(clips)
     assert {name: value.item() for name, value in roles.values.items()} == dict.fromkeys(clips, 0)
@@ -114,7 +114,7 @@ def test_readers_of_one_tensor_share_its_clip():
         Site(name, "Gemm", x, "w", "4-bit", points=PACT) for name, x in (("s", "x"), ("t", "x"), ("u", "h"))
     ]
     assert quantize(g, roles, Plan("r", sites)) == 3
-    assert roles.clips == {"x.clip": "x", "h.clip": "h"}
+    assert roles.clips == {"x.clip": ["x"], "h.clip": ["h"]}
     operands = {node.name: [tensor.name for tensor in node.inputs[:2]] for node in g.nodes if node.domain}
     assert operands == {"s": ["x", "x.clip"], "t": ["x", "x.clip"], "u": ["h", "h.clip"]}
 

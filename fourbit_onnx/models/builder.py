@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -88,6 +88,29 @@ class Builder:
         bias = self.constant(f"{name}.bias", np.zeros(outputs, np.float32))
         return self.op("Add", name, [self.op("MatMul", f"{name}.matmul", [x, weight]), bias])
 
+    def lstm(self, name: str, x: str, inputs: int, hidden: int, *, bidirectional: bool = False) -> str:
+        """``x`` (T, B, inputs) to all h (T, B, hidden); for two directions side by side, (T, B, 2 * hidden).
+
+        Weights ``weight_ih`` (D, 4H, I) and ``weight_hh`` (D, 4H, H) with ONNX's order of gates, uniform
+        in +-1/sqrt(H) as PyTorch's; ``bias`` (D, 8H) 0, but 1 at the forget gate.
+        """
+        directions, bound = 2 if bidirectional else 1, 1 / math.sqrt(hidden)
+        bias = np.zeros((directions, 8 * hidden), np.float32)
+        bias[:, 2 * hidden : 3 * hidden] = 1
+        names = [
+            x,
+            self.uniform(f"{name}.weight_ih", (directions, 4 * hidden, inputs), bound),
+            self.uniform(f"{name}.weight_hh", (directions, 4 * hidden, hidden), bound),
+            self.constant(f"{name}.bias", bias),
+        ]
+        kind = "bidirectional" if bidirectional else "forward"
+        y = self.op("LSTM", name, names, hidden_size=hidden, direction=kind)
+        if not bidirectional:
+            return self.op("Squeeze", f"{name}.y", [y, self.constant("axis1", np.array([1], np.int64))])
+        y = self.op("Transpose", f"{name}.turned", [y], perm=[0, 2, 1, 3])
+        shape = self.constant(f"{name}.y_shape", np.array([0, 0, 2 * hidden], np.int64))
+        return self.op("Reshape", f"{name}.y", [y, shape])
+
     def relu(self, name: str, x: str) -> str:
         """``max(x, 0)``."""
         return self.op("Relu", name, [x])
@@ -121,17 +144,27 @@ class Builder:
         return self.constant(name, ((2 * unit - 1) * bound).astype(np.float32).reshape(shape))
 
     def model(
-        self, x: str, shape: Sequence[int], y: str, classes: int, *, kind: int = TensorProto.FLOAT
+        self,
+        x: str | Mapping[str, Sequence[int]],
+        shape: Sequence[int],
+        y: str,
+        classes: Sequence[int],
+        *,
+        kind: int = TensorProto.FLOAT,
     ) -> onnx.ModelProto:
-        """The finished model: input ``(batch, *shape)`` named ``x``; the tensor ``y`` leaves as "logits"."""
+        """The finished model: input ``(batch, *shape)`` named ``x``; ``y`` leaves as "logits".
+
+        Several inputs are given as ``x``, names to shapes. The logits are (batch, *classes).
+        """
+        inputs = {x: shape} if isinstance(x, str) else x
         last = self.nodes[-1]
         assert list(last.output) == [y], f"{y} is not what was built last"
         last.output[0] = "logits"
         graph = helper.make_graph(
             self.nodes,
             self.name,
-            [helper.make_tensor_value_info(x, kind, ["batch", *shape])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+            [helper.make_tensor_value_info(name, kind, ["batch", *sizes]) for name, sizes in inputs.items()],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", *classes])],
             list(self.weights.values()),
         )
         opset = helper.make_opsetid("", OPSET)

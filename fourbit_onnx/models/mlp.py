@@ -28,4 +28,4 @@ def build(
         x = b.relu(f"relu{i + 1}", b.linear(f"fc{i + 1}", x, size, outputs))
         size = outputs
     y = b.linear(f"fc{len(hidden) + 1}", x, size, classes, gain=3)
-    return b.model("image", input_shape, y, classes)
+    return b.model("image", input_shape, y, [classes])

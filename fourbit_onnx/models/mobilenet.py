@@ -48,7 +48,7 @@ def build(
             channels, index = outputs, index + 1
     x = _unit(b, f"features.{index}", x, channels, last, 1)
     y = b.linear("classifier", b.global_average(x), last, classes, gain=3)
-    return b.model("image", input_shape, y, classes)
+    return b.model("image", input_shape, y, [classes])
 
 
 def _block(b: Builder, name: str, x: str, inputs: int, outputs: int, expansion: int, stride: int) -> str:

@@ -7,7 +7,17 @@ from functools import partial
 import onnx
 
 from fourbit_onnx.errors import GraphError
-from fourbit_onnx.models import mlp, mobilenet, resnet, transformer, vgg
+from fourbit_onnx.models import (
+    bilstm,
+    lstm_lm,
+    mlp,
+    mobilenet,
+    resnet,
+    transformer,
+    transformer_lm,
+    transformer_seq2seq,
+    vgg,
+)
 
 MODELS: Mapping[str, Callable[..., onnx.ModelProto]] = {
     "mlp": mlp.build,
@@ -17,7 +27,11 @@ MODELS: Mapping[str, Callable[..., onnx.ModelProto]] = {
     "resnet18": partial(resnet.build, 18),
     "vgg": vgg.build,
     "mobilenetv2": mobilenet.build,
+    "lstm_lm": lstm_lm.build,
+    "bilstm": bilstm.build,
     "transformer": transformer.build,
+    "transformer_lm": transformer_lm.build,
+    "transformer_seq2seq": transformer_seq2seq.build,
 }
 
 

@@ -59,7 +59,7 @@ def build(
             x = _block(b, f"layer{stage + 1}.{block}", x, channels, width << stage, stride)
             channels = width << stage
     y = b.linear("fc", b.global_average(x), channels, classes, gain=3)
-    return b.model("image", input_shape, y, classes)
+    return b.model("image", input_shape, y, [classes])
 
 
 def _block(b: Builder, name: str, x: str, inputs: int, outputs: int, stride: int) -> str:

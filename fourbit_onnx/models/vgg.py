@@ -47,4 +47,4 @@ def build(
     x = b.op("Flatten", "flatten", [x], axis=1)
     x = b.relu("classifier.relu", b.linear("classifier.fc1", x, channels * height * across, channels))
     y = b.linear("classifier.fc2", x, channels, classes, gain=3)
-    return b.model("image", input_shape, y, classes)
+    return b.model("image", input_shape, y, [classes])

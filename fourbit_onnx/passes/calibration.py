@@ -34,8 +34,11 @@ def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]
         graph.nodes.append(gs.Node(op, name, dict(attributes), inputs, [result]))
         return result
 
-    for clip, tensor in roles.clips.items():
-        x = tensors[tensor]
+    for clip, clipped in roles.clips.items():
+        x = tensors[clipped[0]]
+        if len(clipped) > 1:  # one distribution of all of them
+            rows = [node("Reshape", f"{clip}.of.{name}", [tensors[name], column]) for name in clipped]
+            x = node("Concat", f"{clip}.of", rows, axis=0)
         magnitude = node("Abs", f"{clip}.magnitude", [x])
         flat = node("Reshape", f"{clip}.flat", [magnitude, column])
         size = node("Size", f"{clip}.size", [x], np.int64)

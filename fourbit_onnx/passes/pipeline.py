@@ -25,6 +25,7 @@ from fourbit_onnx.passes.find_parameters import find_parameters
 from fourbit_onnx.passes.finish import finish
 from fourbit_onnx.passes.flat_convolutions import flat_convolutions
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
+from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
@@ -87,6 +88,7 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     roles = find_parameters(graph, freeze)
     average_pool(graph)  # after find_parameters, or its constant weights would be trained
     plain_prelu(graph)  # after find_parameters, which knows the slope by it
+    lower_lstm(graph, roles)  # after find_parameters, which leaves its weights their names
     explicit_pads(graph)
     regular_matmul(graph)
     return graph, roles

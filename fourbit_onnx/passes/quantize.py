@@ -58,19 +58,23 @@ class _Builder:
         self.graph.nodes.append(gs.Node(op, name, dict(attributes), inputs, [result]))
         return result
 
-    def clip(self, tensor: gs.Tensor, point: str) -> gs.Tensor:
-        """The trained clip of ``tensor``, shared by all sites that read it."""
+    def clip(self, tensor: gs.Tensor, point: str, group: str = "") -> gs.Tensor:
+        """The trained clip of ``tensor``, shared by all sites that read it, or by the sites of a group."""
         rule = Quantizer.parse(point).scale
         if rule not in CLIPS:
             return self.no_clip
-        if tensor.name not in self.clips:
-            clip = gs.Variable(f"{tensor.name}.clip", np.float32, [])
-            self.clips[tensor.name] = clip
+        name = group or tensor.name
+        if name not in self.clips:
+            clip = gs.Variable(f"{name}.clip", np.float32, [])
+            self.clips[name] = clip
             self.graph.inputs.append(clip)
             (self.roles.parameters if rule == "pact" else self.roles.frozen).append(clip.name)
-            self.roles.clips[clip.name] = tensor.name
+            self.roles.clips[clip.name] = []
             self.roles.values[clip.name] = np.array(0, np.float32)
-        return self.clips[tensor.name]
+        clipped = self.roles.clips[self.clips[name].name]
+        if tensor.name not in clipped:
+            clipped.append(tensor.name)
+        return self.clips[name]
 
     def four_bit(self, node: gs.Node, site: Site) -> None:
         x, w, *rest = node.inputs
@@ -83,7 +87,7 @@ class _Builder:
             attributes |= {"trans_a": node.attrs.get("transA", 0), "trans_b": node.attrs.get("transB", 0)}
         y = gs.Variable(f"{site.name}.product", np.float32, output.shape)
         link = gs.Variable(f"{site.name}.link", np.float32, [])
-        operands = [x, self.clip(x, site.points["fwd.x"]), w, self.clip(w, site.points["fwd.w"])]
+        operands = [x, self.clip(x, site.points["fwd.x"], site.group), w, self.clip(w, site.points["fwd.w"])]
         self.graph.nodes.append(gs.Node(node.op, site.name, attributes, operands, [y, link], domain=DOMAIN))
         node.name = f"{site.name}.replaced"
         if (alpha := node.attrs.get("alpha", 1.0)) != 1.0:

@@ -24,7 +24,8 @@ class Roles:
         frozen: Float tensors that are not trained.
         buffers: Running statistics: input to output of the training graph.
         quantizer_state: Gradient scales, loss scale: input to output of the training graph.
-        clips: PACT clip to the tensor that it clips.
+        clips: PACT clip to the tensors that it clips; more than one for a group.
+        groups: Product to the group it belongs to: the same operator at every step of a sequence.
         values: First value of every tensor that is state.
         loss: Output with the loss.
         root: What is differentiated: the loss, or the loss times the loss scale.
@@ -39,7 +40,8 @@ class Roles:
     frozen: list[str] = dataclasses.field(default_factory=list)
     buffers: dict[str, str] = dataclasses.field(default_factory=dict)
     quantizer_state: dict[str, str] = dataclasses.field(default_factory=dict)
-    clips: dict[str, str] = dataclasses.field(default_factory=dict)
+    clips: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    groups: dict[str, str] = dataclasses.field(default_factory=dict)
     values: dict[str, NDArray[np.generic]] = dataclasses.field(default_factory=dict)
     loss: str = "loss"
     root: str = "loss"

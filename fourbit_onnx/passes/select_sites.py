@@ -40,13 +40,20 @@ def select_sites(
     nodes = [
         node for node in graph.nodes if is_standard(node, "Conv", "Gemm", "MatMul") and _is_product(node)
     ]
+    places: dict[str, list[gs.Tensor]] = {}  # the left operands; a group is one place
+    for node in nodes:
+        places.setdefault(roles.groups.get(node.name, node.name), []).append(node.inputs[0])
+    order = {place: number for number, place in enumerate(places)}
+    signs: dict[str, tuple[bool, bool]] = {}
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
-    for number, node in enumerate(nodes):
+    for node in nodes:
         weights = weights_behind(node.inputs[1], roles)
         site = _describe(node, is_weight=bool(weights))
-        names = {site.name, site.w, *weights}
+        site.group = roles.groups.get(node.name, "")
+        place = site.group or site.name
+        names = {site.name, place, site.w, *weights}
         chosen, reason = recipe, ""
         named = False
         for pattern, other in recipes:
@@ -58,8 +65,10 @@ def select_sites(
                 reason = f"kept by pattern {pattern!r}"
                 unused.discard(pattern)
         if not reason and not named and chosen.arithmetic == "4-bit":
-            reason = _kept(chosen, number, len(nodes), names)
-        _decide(site, node, chosen, reason, roles)
+            reason = _kept(chosen, order[place], len(places), names)
+        if place not in signs:
+            signs[place] = _of_all(places[place], roles)
+        _decide(site, node, chosen, reason, signs[place])
         plan.sites.append(site)
     if unused:
         first = ", ".join(site.name for site in plan.sites[:8])
@@ -68,7 +77,7 @@ def select_sites(
 
 
 def _kept(recipe: Recipe, number: int, count: int, names: Iterable[str]) -> str:
-    """Why the recipe itself keeps site ``number`` of ``count`` in float32; "" if it does not."""
+    """Why the recipe itself keeps place ``number`` of ``count`` in float32; "" if it does not."""
     if recipe.keep_ends and number in (0, count - 1):
         return "last site" if number else "first site"
     if number >= count - math.ceil(recipe.keep_last * count):
@@ -112,7 +121,15 @@ def weights_behind(tensor: gs.Tensor, roles: Roles) -> list[str]:
     return names
 
 
-def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles) -> None:
+def _of_all(operands: Sequence[gs.Tensor], roles: Roles) -> tuple[bool, bool]:
+    """Whether all of them are weights, and whether all are certain to be >= 0."""
+    return (
+        all(weights_behind(tensor, roles) for tensor in operands),
+        all(nonnegative(tensor) for tensor in operands),
+    )
+
+
+def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: tuple[bool, bool]) -> None:
     site.recipe = recipe.name
     if recipe.arithmetic != "4-bit":
         site.precision = "fp32" if reason else recipe.arithmetic
@@ -122,8 +139,8 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, roles: Roles
     if site.reason:
         return
     site.precision = "4-bit"
-    left = recipe.weight if weights_behind(node.inputs[0], roles) else recipe.activation
-    x = left.resolved(nonnegative=nonnegative(node.inputs[0]))
+    is_weight, positive = left
+    x = (recipe.weight if is_weight else recipe.activation).resolved(nonnegative=positive)
     right = recipe.weight if site.weights else recipe.activation
     w = right.resolved(nonnegative=nonnegative(node.inputs[1]))
     dgrad_w, wgrad_x = recipe.dgrad_weight or w, recipe.wgrad_activation or x

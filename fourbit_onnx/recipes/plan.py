@@ -27,6 +27,7 @@ class Site:
         macs: Multiply-accumulates of the forward product for one sample; 0 if shapes are unknown.
         weights: Elements of ``w`` if it is a weight.
         activations: Elements of ``x`` for one sample; 0 if unknown.
+        group: Name of the group of like sites that it is one of, a step of a sequence each; "" if none.
         shapes: ``x``, ``w`` and ``y`` to their sizes, a name where any will do; None for an unknown rank.
     """
 
@@ -41,6 +42,7 @@ class Site:
     macs: int = 0
     weights: int = 0
     activations: int = 0
+    group: str = ""
     shapes: dict[str, list[int | str] | None] = dataclasses.field(default_factory=dict)
 
 
