@@ -113,11 +113,7 @@ def test_another_recipe_of_the_same_name_is_refused(tmp_path):
 
 def test_recipes_are_described_by_what_is_not_default():
     """So that a field that a later version adds does not make every folder another one."""
-    assert folder.described(table.find("fp32")) == {
-        "name": "fp32",
-        "arithmetic": "fp32",
-        "source": "reference",
-    }
+    assert folder.described(table.find("fp32")) == {"name": "fp32", "arithmetic": "fp32"}
 
 
 def test_what_is_not_a_check_is_never_touched(tmp_path):

@@ -300,6 +300,34 @@ def test_nothing_is_written_when_told_so(trainer):
     assert same(checkpoint.read(trainer.folder), before)
 
 
+def test_after_an_epoch_comes_before_its_checkpoint(trainer):
+    """So that what is noted there is never behind the checkpoint."""
+    seen = []
+
+    def after_epoch(epoch, record):
+        saved = checkpoint.read(trainer.folder).progress.epoch
+        seen.append((epoch, dict(record), trainer.state.progress.epoch, saved))
+
+    arrays = data().arrays
+    history = trainer.fit(
+        arrays, epochs=3, batch_size=8, learning_rate=0.1, evaluation=arrays, after_epoch=after_epoch
+    )
+    assert seen == [(k, history.epochs[k], k + 1, k) for k in range(3)]
+
+
+def test_what_is_raised_after_an_epoch_ends_the_run(trainer):
+    def after_epoch(epoch, record):
+        record.clear()  # a copy: the history keeps its own
+        if epoch == 1:
+            raise ValueError("enough")
+
+    with pytest.raises(ValueError, match="enough"):
+        trainer.fit(data().arrays, epochs=3, batch_size=8, learning_rate=0.1, after_epoch=after_epoch)
+    saved = checkpoint.read(trainer.folder).progress
+    assert (saved.epoch, len(saved.history)) == (1, 1)
+    assert saved.history[0]["epoch"] == 0
+
+
 def test_full_disk_in_a_run(trainer, monkeypatch):
     def full(path, arrays):
         raise OSError(28, "No space left on device")

@@ -195,7 +195,12 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
     name = task["metric"].replace("_", " ")
     header = ["recipe", name, f"difference, {unit}", "verdict", "MACs in 4 bits", "a run"]
     seeds = report["seeds"]
-    partial = f" (partial: {seeds['asked']} were asked for)" if report["partial"] else ""
+    complete = f"{seeds['complete']} seed{'s' * (seeds['complete'] != 1)}"
+    if report["partial"]:
+        complete += f" (partial: {seeds['asked']} were asked for)"
+    how = "difference to fp16 with its 95 % interval, paired by seed;"
+    if seeds["complete"] < 2:
+        how = "one decides nothing, --seeds 2 or more gives an interval;"
     failed = [
         f"failed: {run['recipe']}, seed {run['seed']}: {run['error']}"
         for run in report["runs"]
@@ -205,7 +210,7 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
         [
             output.table(header, rows, right=(1, 4, 5)),
             "",
-            f"{seeds['complete']} seeds{partial}; difference to fp16 with its 95 % interval, paired by seed;",
+            f"{complete}; {how}",
             f"margin {100 * task['margin']:g} {unit}. MACs: multiply-accumulates.",
             *failed,
             f"Written: {folder / 'report.json'}"

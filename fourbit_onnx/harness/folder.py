@@ -189,12 +189,15 @@ def flat(experiment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def described(thing: Any) -> Any:
-    """A recipe as JSON values, without fields that have their defaults: later versions may add such."""
+    """A recipe as JSON values: what decides a number.
+
+    Fields that have their defaults are left out, because later versions may add such.
+    """
     if dataclasses.is_dataclass(thing):
         return {
             field.name: described(getattr(thing, field.name))
             for field in dataclasses.fields(thing)
-            if getattr(thing, field.name) != field.default
+            if field.name != "source" and getattr(thing, field.name) != field.default
         }
     return [described(part) for part in thing] if isinstance(thing, (list, tuple)) else thing
 

@@ -77,7 +77,10 @@ class Workers:
         except queue.Empty:
             return
         if event.kind in ("done", "refused", "interrupted", "died"):
-            self._processes.pop(event.job).wait()
+            process = self._processes.pop(event.job)
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
         yield event
 
     def stop(self) -> None:

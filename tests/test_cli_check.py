@@ -1,0 +1,167 @@
+"""``fourbit check``: what it prints, refuses, and leaves; runs in this process."""
+
+import json
+
+import pytest
+from cli import fourbit, listing, mlp, refusal, write
+from harness_runs import InProcess
+from rich.console import Console
+
+from fourbit_onnx.harness import check
+from fourbit_onnx.harness.display import Bars, duration, number
+
+TINY = ("--model", "mlp", "--epochs", 1, "--seeds", 2)
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch):
+    monkeypatch.setattr(check, "Workers", InProcess)
+    monkeypatch.setattr(InProcess, "deaths", frozenset())
+
+
+def test_what_it_says_and_leaves(tmp_path):
+    folder = tmp_path / "x"
+    result = fourbit("check", "digits", *TINY, "-o", folder)
+    assert result.exit_code == 0
+    report = json.loads((folder / "report.json").read_text())
+    lines = result.stdout.splitlines()
+    assert lines[0].split("  ")[0] == "recipe"
+    assert "difference, points" in lines[0]
+    base, row = report["recipes"]
+    assert lines[1].startswith(f"fp16      {100 * base['mean']:.2f} % ")
+    difference = row["difference"]
+    shown = (
+        f"{100 * difference['mean']:+.2f} [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"
+    )
+    assert f"{100 * row['mean']:.2f} %  {shown}" in lines[2]
+    assert row["verdict"] in lines[2]
+    assert lines[4].startswith("2 seeds; difference to fp16 with its 95 % interval, paired by seed;")
+    assert lines[5].startswith("margin 0.5 points.")
+    assert lines[-1].startswith(f"Written: {folder / 'report.json'}")
+    assert result.stderr.splitlines()[0].startswith("1/4  fp16, seed 0: ")
+    assert len(result.stderr.splitlines()) == 4
+    again = fourbit("check", "digits", *TINY, "-o", folder)
+    assert again.stdout == result.stdout
+    assert again.stderr == "4 of 4 runs were finished earlier\n"
+
+
+def test_json_and_quiet(tmp_path):
+    result = fourbit("check", "digits", *TINY, "-o", tmp_path / "x", "--json", "--quiet")
+    assert result.stderr == ""
+    assert json.loads(result.stdout) == json.loads((tmp_path / "x" / "report.json").read_text())
+
+
+def test_one_seed_decides_nothing(tmp_path):
+    result = fourbit("check", "digits", *TINY, "--seeds", 1, "-o", tmp_path / "x")
+    assert "not decided" in result.stdout
+    assert "1 seed; one decides nothing, --seeds 2 or more gives an interval;" in result.stdout
+
+
+def test_your_model(tmp_path):
+    write(tmp_path / "mine.npz")
+    result = fourbit(
+        "check", mlp(), "--data", tmp_path / "mine.npz", "--epochs", 1, "--seeds", 2, "-o", tmp_path / "x"
+    )
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / "x" / "report.json").read_text())
+    assert report["task"]["field"] == "yours"
+    assert report["data"]["samples"] == {"train": 1150, "test": 287}
+    assert any("those of the file, for every seed" in note for note in report["notes"])
+    assert any("held out" in note for note in report["notes"])
+    said = refusal(
+        "check", mlp(), "--data", write(tmp_path / "mine.npz", labels=[0] * 1437), "--epochs", 1,
+        "--seeds", 2, "-o", tmp_path / "x",
+    )  # fmt: skip
+    assert said.startswith(f"{tmp_path / 'x'} holds a check with other data;")
+
+
+def test_bad_data_is_refused_with_the_recipe(tmp_path):
+    said = refusal(
+        "check", mlp(), "--data", write(tmp_path / "mine.npz", labels=[99] * 1437), "-o", tmp_path / "x"
+    )
+    assert said.startswith("fp16: ")
+    assert "99" in said
+    assert not (tmp_path / "x" / "report.json").exists()
+    said = refusal("check", mlp(), "--data", tmp_path / "nothing.npz", "-o", tmp_path / "y")
+    assert said == f"cannot read {tmp_path / 'nothing.npz'}: No such file or directory"
+    assert not (tmp_path / "y").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("dogits",), "Invalid value for 'TASK|MODEL': 'dogits' is neither a task (digits, "),
+        (("digits", "--recipes", "ibm"), "Invalid value for '--recipes': no recipe 'ibm'; there are: fp32, "),
+        (("digits", "--recipes", ","), "Invalid value for '--recipes': name at least one recipe"),
+        (("digits", "--budget", "10"), "Invalid value for '--budget': '10' is no time; write it as 90s, "),
+        (("digits", "--data", "x.npz"), "--data, --eval and --key are for a model file; a task has its own"),
+        (("digits", "--seeds", "0"), "Invalid value for '--seeds': 0 is not in the range x>=1."),
+    ],
+)
+def test_wrong_use(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert refusal("check", *arguments, code=2).startswith(sentence)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_use_of_a_model_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refusal("check", mlp(), code=2) == "a model file needs --data"
+    said = refusal("check", mlp(), "--data", "digits", "--model", "mlp", code=2)
+    assert said == "--model is for tasks; the model file is the model"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_model_and_technique(tmp_path):
+    said = refusal("check", "digits", "--model", "mpl", "-o", tmp_path / "x")
+    assert said.startswith("fp16: no model 'mpl'; there are: mlp, ")
+    refusal("check", "digits", *TINY, "--without", "gravity", "-o", tmp_path / "y")
+    assert not (tmp_path / "y").exists()
+
+
+def test_a_folder_of_something_else_is_untouched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    before = listing(tmp_path)
+    said = refusal("check", "digits", *TINY, "-o", tmp_path, "--force")
+    assert said == f"{tmp_path} exists and is not a check's; choose another folder with --output"
+    assert listing(tmp_path) == before
+
+
+def test_strict(tmp_path):
+    """A learning rate at which 4 bits fail and FP16 skips every step."""
+    arguments = ("check", "digits", *TINY, "--lr", 1e30, "-o", tmp_path / "x")
+    result = fourbit(*arguments)
+    assert result.exit_code == 0
+    assert "not decided, 2 failed" in result.stdout
+    assert "\nfailed: ibm2020, seed 0: step 2: " in result.stdout
+    result = fourbit(*arguments, "--strict")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "Error: worse than the margin, or failed: ibm2020"
+
+
+def test_bars_on_a_terminal():
+    console = Console(force_terminal=True, width=80, record=True, color_system=None)
+    with Bars("accuracy", console) as bars:
+        bars.begin(4, 1, 10)
+        bars.started(("fp16", 1))
+        bars.started(("ibm2020", 1))
+        bars.moved(("fp16", 1), 2, 0.25)
+        bars.ended(("ibm2020", 1), {"metric": 0.9861, "error": None, "seconds": 65.0})
+        bars.remaining(130.0)
+    text = console.export_text()
+    assert "2/4  ibm2020, seed 1: 98.61 %, 1 min 05 s" in text
+    assert "2/4  2 min 10 s left" in text
+    assert "fp16, seed 1" in text
+    assert "epoch 3/10" in text
+
+
+def test_numbers_and_durations():
+    assert number("accuracy", 0.98765) == "98.77 %"
+    assert number("bits_per_character", 2.14321) == "2.143 bits"
+    assert number("loss", 0.012345678) == "0.01235"
+    assert [duration(s) for s in (0.4, 59.6, 3599.4, 7800)] == [
+        "0 s",
+        "1 min 00 s",
+        "59 min 59 s",
+        "2 h 10 min",
+    ]
