@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fourbit_onnx.errors import FormatError
-from fourbit_onnx.formats import e2m1, log4
+from fourbit_onnx.formats import e2m1, log2, log4
 from fourbit_onnx.formats.types import Scalar
 
 _TWOS_COMPLEMENT = tuple(nibble - 16 * (nibble >= 8) for nibble in range(16))
@@ -55,6 +55,7 @@ FORMATS: Mapping[str, Format] = {
         Format("log4", "uint4", tuple(log4.value(code) for code in range(16)), -4096, 4096),
         # In halves, so that they are integers. 0b1_000 is never produced and reads as 0.
         Format("e2m1", "uint4", tuple(e2m1.value(code) for code in range(16)), -12, 12),
+        Format("log2", "uint4", tuple(log2.value(code) for code in range(16)), -64, 64),
     )
 }
 

@@ -4,13 +4,23 @@ from collections.abc import Mapping
 
 import onnx
 
-from fourbit_onnx.ops import block_products, blocks, products, quantizers, random_uniform, scales
+from fourbit_onnx.ops import (
+    block_products,
+    blocks,
+    pact_grad,
+    products,
+    quantizers,
+    random_uniform,
+    scales,
+    stochastic,
+)
 
 FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
     function.name: function
     for function in (
         scales.SAWB_SCALE,
         scales.ABS_MAX_SCALE,
+        scales.UNDERFLOW_SCALE,
         scales.MIN_MAX_SCALE,
         scales.GRADIENT_SCALE,
         scales.LEARNED_GRADIENT_SCALE,
@@ -19,7 +29,10 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         quantizers.QUANTIZE_PACT,
         quantizers.QUANTIZE_PACT_SIGNED,
         quantizers.QUANTIZE_LOG4,
-        quantizers.PACT_GRAD,
+        quantizers.QUANTIZE_LOG2,
+        stochastic.QUANTIZE_INT4_STOCHASTIC,
+        stochastic.QUANTIZE_LOG_STOCHASTIC,
+        pact_grad.PACT_GRAD,
         random_uniform.RANDOM_UNIFORM,
         products.Q_CONV,
         products.Q_CONV_INPUT_GRAD,

@@ -82,6 +82,17 @@ AbsMaxScale (x) => (scale) {{
 }}
 """)
 
+# LUQ's: the largest magnitude is the top level of log2, 64 times the scale.
+UNDERFLOW_SCALE = function(f"""
+UnderflowScale (x) => (scale) {{
+    {LARGEST_MAGNITUDE}
+    sixty_four = Constant <value = float {{64}}> ()
+    lowest = Div (m, sixty_four)
+    {_GUARD.format(scale="lowest")}
+    {_OR_ONE}
+}}
+""")
+
 MIN_MAX_SCALE = function(f"""
 MinMaxScale (x) => (scale, zero_point) {{
     {LARGEST_MAGNITUDE}

@@ -24,7 +24,10 @@ from fourbit_onnx.ops.reference.quantizers import (
     pact_grad,
     quantize_affine,
     quantize_int4,
+    quantize_int4_stochastic,
+    quantize_log2,
     quantize_log4,
+    quantize_log_stochastic,
     quantize_pact,
     quantize_pact_signed,
 )
@@ -35,11 +38,13 @@ from fourbit_onnx.ops.reference.scales import (
     learned_gradient_scale,
     min_max_scale,
     sawb_scale,
+    underflow_scale,
 )
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
     "SawbScale": sawb_scale,
     "AbsMaxScale": abs_max_scale,
+    "UnderflowScale": underflow_scale,
     "MinMaxScale": min_max_scale,
     "GradientScale": gradient_scale,
     "LearnedGradientScale": learned_gradient_scale,
@@ -48,6 +53,9 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QuantizePact": quantize_pact,
     "QuantizePactSigned": quantize_pact_signed,
     "QuantizeLog4": quantize_log4,
+    "QuantizeLog2": quantize_log2,
+    "QuantizeInt4Stochastic": quantize_int4_stochastic,
+    "QuantizeLogStochastic": quantize_log_stochastic,
     "PactGrad": pact_grad,
     "RandomUniform": random_uniform,
     "QConv": q_conv,
@@ -87,9 +95,13 @@ __all__ = [
     "quantize_int4",
     "quantize_int4_blocks",
     "quantize_int4_blocks_stochastic",
+    "quantize_int4_stochastic",
+    "quantize_log2",
     "quantize_log4",
+    "quantize_log_stochastic",
     "quantize_pact",
     "quantize_pact_signed",
     "random_uniform",
     "sawb_scale",
+    "underflow_scale",
 ]

@@ -4,10 +4,13 @@ A quantiser refuses an ``x`` with NaN or infinity, and a scale or clip that is n
 an empty ``x`` is accepted with any.
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fourbit_onnx.formats import integer, log4, packing, pact
+from fourbit_onnx.formats import integer, log2, log4, packing, pact, stochastic
 from fourbit_onnx.formats.table import FORMATS, Format
 from fourbit_onnx.formats.types import Codes, Scalar
 
@@ -45,6 +48,33 @@ def quantize_log4(
 ) -> tuple[NDArray[np.uint8], np.float32]:
     """``QuantizeLog4``: codes as uint8, and the scale of the phase: 0 even, 1 odd (twice ``scale``)."""
     return log4.encode(dy, scale, phase, threshold), log4.phase_scale(scale, phase)
+
+
+def quantize_log2(x: ArrayLike, scale: Scalar) -> NDArray[np.uint8]:
+    """``QuantizeLog2``: codes as uint8, rounded to nearest."""
+    return log2.encode(x, scale)
+
+
+def quantize_int4_stochastic(x: ArrayLike, scale: Scalar, u: ArrayLike) -> Codes:
+    """``QuantizeInt4Stochastic``: int8 codes -7..7, rounded by the random numbers ``u``."""
+    return stochastic.encode(x, scale, u, FORMATS["int4"])
+
+
+def quantize_log_stochastic(
+    x: ArrayLike, scale: Scalar, u: ArrayLike, *, levels: Sequence[int], phase: int = 0
+) -> tuple[Codes, np.float32]:
+    """``QuantizeLogStochastic``: codes as uint8, rounded by ``u``, and the scale of the phase.
+
+    Args:
+        x: The gradient.
+        scale: The smallest level of the even grid.
+        u: Random numbers in [0, 1), the shape of ``x``.
+        levels: Of the codes 0..7: those of ``log2`` or ``log4``.
+        phase: 0 even, 1 odd (twice ``scale``).
+    """
+    row = dataclasses.replace(FORMATS["log4"], values=(*levels, *(-level for level in levels)))
+    phase_scale = log4.phase_scale(scale, phase)
+    return stochastic.encode(x, phase_scale, u, row), phase_scale
 
 
 def pact_grad(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fourbit_onnx.formats import absmax, minmax, sawb
+from fourbit_onnx.formats import absmax, log2, minmax, sawb
 from fourbit_onnx.formats import gradient_scale as gradient
 from fourbit_onnx.formats.types import Scalar
 
@@ -16,6 +16,11 @@ def sawb_scale(w: ArrayLike) -> np.float32:
 def abs_max_scale(x: ArrayLike) -> np.float32:
     """``AbsMaxScale``: ``max|x| / 7``."""
     return absmax.scale(x)
+
+
+def underflow_scale(x: ArrayLike) -> np.float32:
+    """``UnderflowScale``: ``max|x| / 64``, for ``log2``."""
+    return log2.scale(x)
 
 
 def min_max_scale(x: ArrayLike) -> tuple[np.float32, np.int32]:

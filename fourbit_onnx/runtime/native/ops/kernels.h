@@ -21,6 +21,12 @@ class AbsMaxScale final : public Operator {
   void compute(const Context& context) const override;
 };
 
+class UnderflowScale final : public Operator {
+ public:
+  explicit UnderflowScale(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 class MinMaxScale final : public Operator {
  public:
   explicit MinMaxScale(const Attributes&) {}
@@ -78,6 +84,27 @@ class QuantizeLog4 final : public Operator {
 
  private:
   float factor_, threshold_;
+};
+
+class QuantizeLog2 final : public Operator {
+ public:
+  explicit QuantizeLog2(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class QuantizeInt4Stochastic final : public Operator {
+ public:
+  explicit QuantizeInt4Stochastic(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class QuantizeLogStochastic final : public Operator {
+ public:
+  explicit QuantizeLogStochastic(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  float factor_, levels_[8];
 };
 
 class PactGrad final : public Operator {  // pact_grad.cc

@@ -11,6 +11,7 @@ const std::vector<Definition>& definitions() {
   static const std::vector<Definition> all = {
       {"SawbScale",            make<SawbScale>,            {f},                            {f}},
       {"AbsMaxScale",          make<AbsMaxScale>,          {f},                            {f}},
+      {"UnderflowScale",       make<UnderflowScale>,       {f},                            {f}},
       {"MinMaxScale",          make<MinMaxScale>,          {f},                            {f, i32}},
       {"GradientScale",        make<GradientScale>,        {f},                            {f}},
       {"LearnedGradientScale", make<LearnedGradientScale>, {f, f},                         {f, f}},
@@ -19,6 +20,9 @@ const std::vector<Definition>& definitions() {
       {"QuantizePact",         make<QuantizePact>,         {f, f},                         {uint4, f, bits}},
       {"QuantizePactSigned",   make<QuantizePactSigned>,   {f, f},                         {int4, f, bits}},
       {"QuantizeLog4",         make<QuantizeLog4>,         {f, f},                         {uint4, f}},
+      {"QuantizeLog2",         make<QuantizeLog2>,         {f, f},                         {uint4}},
+      {"QuantizeInt4Stochastic", make<QuantizeInt4Stochastic>, {f, f, f},                  {int4}},
+      {"QuantizeLogStochastic", make<QuantizeLogStochastic>, {f, f, f},                    {uint4, f}},
       {"PactGrad",             make<PactGrad>,             {f, codes, bits},               {f, f}},
       {"RandomUniform",        make<RandomUniform>,        {i64, i64},                     {f}},
       {"QConv",                make<QConv>,                {codes, f, i32, codes, f, i32}, {f}},

@@ -29,6 +29,29 @@ void pact(const Context& context, float levels, bool is_signed) {
                               is_signed ? -alpha : 0.0f, alpha, codes.data<uint8_t>(), mask.data<uint8_t>(), context));
 }
 
+// Stochastic rounding to eight levels by the random numbers of input 2.
+void draw(const Context& context, float scale, const float* levels, bool sign_bit) {
+  const Tensor x = context.input(0), u = context.input(2);
+  if (x.shape() != u.shape()) {
+    throw Refused("u must have the shape of x, " + text(x.shape()) + "; it has " + text(u.shape()));
+  }
+  const Tensor codes = context.output(0, x.shape());
+  int64_t bad;
+  if (codes.present()) {
+    bad = quantize_stochastic(x.data<float>(), u.data<float>(), x.count(), scale, levels, sign_bit,
+                              codes.data<uint8_t>(), context);
+  } else {
+    largest_magnitude(x.data<float>(), x.count(), &bad, context);
+  }
+  refuse_bad("x", x, bad);
+}
+
+float phase_factor(const Attributes& attributes) {
+  const int64_t phase = attributes.integer("phase", 0);
+  if (phase != 0 && phase != 1) throw Refused("phase must be 0 (even) or 1 (odd); it is " + std::to_string(phase));
+  return static_cast<float>(1 + phase);
+}
+
 }  // namespace
 
 void QuantizeInt4::compute(const Context& context) const {
@@ -57,9 +80,7 @@ void QuantizePact::compute(const Context& context) const { pact(context, 15, fal
 void QuantizePactSigned::compute(const Context& context) const { pact(context, 7, true); }
 
 QuantizeLog4::QuantizeLog4(const Attributes& attributes) {
-  const int64_t phase = attributes.integer("phase", 0);
-  if (phase != 0 && phase != 1) throw Refused("phase must be 0 (even) or 1 (odd); it is " + std::to_string(phase));
-  factor_ = static_cast<float>(1 + phase);
+  factor_ = phase_factor(attributes);
   threshold_ = attributes.number("threshold", 2.5f);
 }
 
@@ -76,6 +97,35 @@ void QuantizeLog4::compute(const Context& context) const {
     largest_magnitude(dy.data<float>(), dy.count(), &bad, context);
   }
   refuse_bad("dy", dy, bad);
+}
+
+void QuantizeLog2::compute(const Context& context) const {
+  const Tensor x = context.input(0);
+  const float scale = positive(context, x, "scale");
+  const Tensor codes = context.output(0, x.shape());
+  refuse_bad("x", x, quantize_log2(x.data<float>(), x.count(), scale, codes.data<uint8_t>(), context));
+}
+
+void QuantizeInt4Stochastic::compute(const Context& context) const {
+  constexpr float levels[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+  draw(context, positive(context, context.input(0), "scale"), levels, false);
+}
+
+QuantizeLogStochastic::QuantizeLogStochastic(const Attributes& attributes) {
+  factor_ = phase_factor(attributes);
+  const Shape levels = attributes.integers("levels");
+  if (levels.size() != 8 || levels[0] != 0) throw Refused("levels must be eight, from 0; they are " + text(levels));
+  for (int k = 0; k < 8; ++k) {
+    if (k > 0 && levels[k] <= levels[k - 1]) throw Refused("levels must rise; they are " + text(levels));
+    levels_[k] = static_cast<float>(levels[k]);
+  }
+}
+
+void QuantizeLogStochastic::compute(const Context& context) const {
+  const float scale = positive(context, context.input(0), "scale") * factor_;
+  const Tensor phase_scale = context.output(1, {});
+  if (phase_scale.present()) *phase_scale.data<float>() = scale;
+  draw(context, scale, levels_, true);
 }
 
 }  // namespace fourbit

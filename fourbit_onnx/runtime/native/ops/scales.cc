@@ -45,6 +45,10 @@ void AbsMaxScale::compute(const Context& context) const {
   give(context, 0, absmax_scale(magnitude(context, context.input(0), "x")));
 }
 
+void UnderflowScale::compute(const Context& context) const {
+  give(context, 0, underflow_scale(magnitude(context, context.input(0), "x")));
+}
+
 void MinMaxScale::compute(const Context& context) const {
   const Tensor x = context.input(0);
   float low, high;

@@ -99,6 +99,71 @@ uint32_t quantize_log4(const float* x, int64_t n, float scale, float threshold, 
   return most;
 }
 
+uint32_t quantize_log2(const float* x, int64_t n, float scale, uint8_t* codes) {
+  uint8_t bytes[kBlock];
+  uint32_t most = 0;
+  for (; n > 0; n -= kBlock, x += kBlock, codes += kBlock / 2) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
+      most = bits > most ? bits : most;
+      const float m = __builtin_fabsf(x[i]) / scale;
+      const int32_t e =
+          (m > 0.75f) + (m > 1.5f) + (m > 3.0f) + (m > 6.0f) + (m > 12.0f) + (m > 24.0f) + (m > 48.0f);
+      bytes[i] = static_cast<uint8_t>(e + ((x[i] < 0) & (e > 0)) * 8);
+    }
+    pack_block(bytes, count, codes);
+  }
+  return most;
+}
+
+uint32_t quantize_stochastic(const float* x, const float* u, int64_t n, float scale, const float* levels,
+                             bool sign_bit, uint8_t* codes) {
+  const float l1 = levels[1], l2 = levels[2], l3 = levels[3], l4 = levels[4], l5 = levels[5], l6 = levels[6],
+              l7 = levels[7];
+  const int32_t sign = sign_bit ? 8 : 0;
+  uint8_t bytes[kBlock];
+  uint32_t most = 0;
+  for (; n > 0; n -= kBlock, x += kBlock, u += kBlock, codes += kBlock / 2) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
+      most = bits > most ? bits : most;
+      const float m = __builtin_fabsf(x[i]) / scale;
+      int32_t e = (m >= l1) + (m >= l2) + (m >= l3) + (m >= l4) + (m >= l5) + (m >= l6) + (m >= l7);
+      float low = 0, high = l1;
+      low = m >= l1 ? l1 : low, high = m >= l1 ? l2 : high;
+      low = m >= l2 ? l2 : low, high = m >= l2 ? l3 : high;
+      low = m >= l3 ? l3 : low, high = m >= l3 ? l4 : high;
+      low = m >= l4 ? l4 : low, high = m >= l4 ? l5 : high;
+      low = m >= l5 ? l5 : low, high = m >= l5 ? l6 : high;
+      low = m >= l6 ? l6 : low, high = m >= l6 ? l7 : high;
+      e += (u[i] < (m - low) / (high - low)) & (e < 7);  // at the top, low and high are stale and not used
+      const int32_t negative = -((x[i] < 0) & (e > 0));
+      const int32_t code = sign != 0 ? e + (sign & negative) : (e ^ negative) - negative;
+      bytes[i] = static_cast<uint8_t>(code & 15);
+    }
+    pack_block(bytes, count, codes);
+  }
+  return most;
+}
+
+uint32_t mix(uint32_t h) {
+  h ^= h >> 16;
+  h *= 0x21f0aaadu;
+  h ^= h >> 15;
+  h *= 0x735a2d97u;
+  return h ^ h >> 15;
+}
+
+void random(float* u, int64_t n, uint32_t first, uint32_t low_key, uint32_t high_key) {
+  const int32_t count = static_cast<int32_t>(n);
+  for (int32_t i = 0; i < count; ++i) {
+    const uint32_t h = mix(mix((first + static_cast<uint32_t>(i)) ^ low_key) ^ high_key);
+    u[i] = static_cast<float>(static_cast<int32_t>(h >> 8)) * 0x1p-24f;
+  }
+}
+
 void inside(const float* x, int64_t n, float low, float high, uint8_t* mask) {
   uint8_t bytes[kBlock];
   for (; n > 0; n -= kBlock, x += kBlock, mask += kBlock / 8) {
@@ -156,6 +221,7 @@ int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, 
 }  // namespace
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
-                                         quantize_log4, inside, apply_mask, clipped_sum};
+                                         quantize_log4, quantize_log2, quantize_stochastic, random,
+inside, apply_mask, clipped_sum};
 
 }  // namespace fourbit

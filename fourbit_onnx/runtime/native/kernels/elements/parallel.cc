@@ -126,6 +126,21 @@ int64_t quantize_log4(const float* x, int64_t n, float scale, float threshold, u
                    }));
 }
 
+int64_t quantize_log2(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host) {
+  const ElementKernels& k = best_elements();
+  return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
+                     return k.quantize_log2(x + at, count, scale, codes + at / 2);
+                   }));
+}
+
+int64_t quantize_stochastic(const float* x, const float* u, int64_t n, float scale, const float* levels, bool sign_bit,
+                            uint8_t* codes, const Host& host) {
+  const ElementKernels& k = best_elements();
+  return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
+                     return k.quantize_stochastic(x + at, u + at, count, scale, levels, sign_bit, codes + at / 2);
+                   }));
+}
+
 void mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, const Host& host) {
   const ElementKernels& k = best_elements();
   blocks<char>(n, host, [&](int64_t at, int64_t count) {

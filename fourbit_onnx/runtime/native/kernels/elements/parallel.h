@@ -28,6 +28,13 @@ int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, floa
 // Radix-4 logarithmic codes. Returns the first x that is not finite, or -1.
 int64_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes, const Host& host);
 
+// Radix-2 logarithmic codes. Returns the first x that is not finite, or -1.
+int64_t quantize_log2(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host);
+
+// Stochastic rounding by u to eight levels, with a sign bit or two's complement; returns the same.
+int64_t quantize_stochastic(const float* x, const float* u, int64_t n, float scale, const float* levels, bool sign_bit,
+                            uint8_t* codes, const Host& host);
+
 // dx = mask ? dy : +0
 void mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, const Host& host);
 

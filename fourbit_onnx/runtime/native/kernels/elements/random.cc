@@ -1,5 +1,7 @@
 #include "kernels/elements/random.h"
 
+#include "kernels/elements/elements.h"
+
 namespace fourbit {
 namespace {
 
@@ -17,11 +19,14 @@ void random_uniform(float* u, int64_t n, uint64_t counter, uint32_t stream, cons
   const uint32_t half = mix(mix(static_cast<uint32_t>(counter)) ^ static_cast<uint32_t>(counter >> 32));
   const uint32_t key = mix(half ^ stream);
   const uint32_t low_key = mix(key ^ 1), high_key = mix(key ^ 2);
-  parallel_ranges(host, n, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      const uint32_t low = mix(static_cast<uint32_t>(i) ^ low_key);
-      const uint32_t h = mix(low ^ static_cast<uint32_t>(static_cast<uint64_t>(i) >> 32) ^ high_key);
-      u[i] = static_cast<float>(h >> 8) * 0x1p-24f;
+  // Blocks that do not straddle a multiple of 2^32: the high half of i is one number in each.
+  constexpr int64_t block = 16384;
+  const ElementKernels& k = best_elements();
+  parallel_ranges(host, divide_up(n, block), [&](int64_t first, int64_t last) {
+    for (int64_t b = first; b < last; ++b) {
+      const int64_t at = b * block;
+      const uint32_t high = static_cast<uint32_t>(static_cast<uint64_t>(at) >> 32);
+      k.random(u + at, n - at < block ? n - at : block, static_cast<uint32_t>(at), low_key, high ^ high_key);
     }
   });
 }

@@ -21,6 +21,8 @@ float sawb_scale(float m, int64_t sum, int64_t squares, int64_t n) {
 
 float absmax_scale(float m) { return m == 0 ? 1.0f : guard(m / 7.0f); }
 
+float underflow_scale(float m) { return m == 0 ? 1.0f : guard(m / 64.0f); }
+
 float minmax_scale(float low, float high, int32_t* zero_point) {
   *zero_point = 0;
   if (low == high) return low == 0 ? 1.0f : guard(std::fabs(low));

@@ -10,6 +10,7 @@ float sawb_scale(float m, int64_t sum, int64_t squares, int64_t n);
 
 float absmax_scale(float m);
 
+float underflow_scale(float m);  // max|x| / 64
 float minmax_scale(float low, float high, int32_t* zero_point);
 
 // The top level: the smallest power of two T with m <= threshold * T, 2^-87 <= T <= 2^127.
