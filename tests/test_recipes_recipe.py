@@ -159,6 +159,14 @@ REFUSED = {
         lambda: Quantizer("log2", "underflow", samples=2),
         "two samples of a quantiser that rounds to nearest are the same; use 1",
     ),
+    "samples of blocks": (
+        lambda: Quantizer("int4", "block16", rounding="stochastic", samples=2),
+        "two samples need one scale a tensor; 'block16' has one a block",
+    ),
+    "samples of a weight": (
+        lambda: Recipe("mine", dgrad_weight=Quantizer("int4", "absmax", rounding="stochastic", samples=2)),
+        "recipe 'mine': only dgrad and wgrad can have two samples, not dgrad_weight",
+    ),
     "hadamard": (
         lambda: Quantizer("e2m1", "nvfp4", hadamard=32),
         "hadamard is 0 (none) or 16, not 32",
@@ -226,7 +234,7 @@ QUANTIZERS = [
     *(Quantizer("log4", "gradient", *odd) for odd in [(1, 2.5), (1, 2.0), (0, 1.1), (0, 3 / math.log(4))]),
     Quantizer("log4", "learned", 1, rounding="stochastic", samples=2),
     Quantizer("e2m1", "nvfp4", rounding="stochastic", hadamard=16),
-    Quantizer("int4", "block16", rounding="stochastic", samples=2, hadamard=16),
+    Quantizer("int4", "block16", rounding="stochastic", hadamard=16),
 ]
 
 

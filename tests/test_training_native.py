@@ -21,7 +21,9 @@ from fourbit_onnx.runtime.trainer import Trainer
 
 pytestmark = needs_library
 SLOW = pytest.mark.slow
-RECIPES = ("ibm2020", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear", "minmax")
+RECIPES = (
+    "ibm2020", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear", "minmax", "luq", "luq-smp2",
+)  # fmt: skip
 REFERENCE = {
     "resnet8": {"input_shape": (1, 8, 8), "width": 8},
     "mobilenetv2": {"input_shape": (1, 8, 8)},

@@ -95,20 +95,20 @@ class _Site:
         dx, dx_clip, dw, dw_clip = outputs
         if not (dx.is_empty() and dx_clip.is_empty()):
             if self.blocks.has("dgrad.dy"):
-                input_grad = partial(self.blocks.input_grad, dy)
+                inputs = [partial(self.blocks.input_grad, dy)]
             else:
                 weight = self._again(points, "dgrad.w", "fwd.w", self.qw, self.w, "w")
-                even = self.builder.quantize_gradient(dy, points["dgrad.dy"], self.name)
-                input_grad = partial(self._input_grad, even, weight)
-            self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", input_grad)
+                drawn = self.builder.quantize_gradient(dy, points["dgrad.dy"], self.name)
+                inputs = [partial(self._input_grad, codes, weight) for codes in drawn]
+            self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", inputs)
         if not (dw.is_empty() and dw_clip.is_empty()):
             if self.blocks.has("wgrad.dy"):
-                weight_grad = partial(self.blocks.weight_grad, dy)
+                weights = [partial(self.blocks.weight_grad, dy)]
             else:
                 x = self._again(points, "wgrad.x", "fwd.x", self.qx, self.x, "x")
-                odd = self.builder.quantize_gradient(dy, points["wgrad.dy"], self.name)
-                weight_grad = partial(self._weight_grad, odd, x)
-            self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", weight_grad)
+                drawn = self.builder.quantize_gradient(dy, points["wgrad.dy"], self.name)
+                weights = [partial(self._weight_grad, codes, x) for codes in drawn]
+            self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", weights)
 
     def _again(
         self,
@@ -132,14 +132,14 @@ class _Site:
         grad: gs.Tensor,
         clip_grad: gs.Tensor,
         name: str,
-        product: Callable[[gs.Tensor], None],
+        products: Sequence[Callable[[gs.Tensor], None]],
     ) -> None:
-        """The gradient of an operand; through the clip, if it has one."""
+        """The gradient of an operand, the mean of ``products``; through the clip, if it has one."""
         if operand is None or operand.mask is None:
-            product(grad)
+            self._mean(products, grad, name)
             return
         raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)
-        product(raw)
+        self._mean(products, raw, name)
         self.builder.node(
             "PactGrad",
             f"{name}/clip",
@@ -148,8 +148,21 @@ class _Site:
             {"top": max(FORMATS[operand.format].values)},
         )
 
+    def _mean(self, products: Sequence[Callable[[gs.Tensor], None]], to: gs.Tensor, name: str) -> None:
+        """The mean of one product or two."""
+        if len(products) == 1:
+            products[0](to)
+            return
+        parts = [gs.Variable(f"{name}.sample{i}", np.float32, to.shape) for i in range(len(products))]
+        for product, part in zip(products, parts, strict=True):
+            product(part)
+        both = gs.Variable(f"{name}.samples", np.float32, to.shape)
+        half = gs.Constant(f"{name}.half", np.array(0.5, np.float32))
+        self.builder.graph.nodes.append(gs.Node("Add", f"{name}/samples", {}, parts, [both]))
+        self.builder.graph.nodes.append(gs.Node("Mul", f"{name}/mean", {}, [both, half], [to]))
+
     def _input_grad(self, dy: Operand, w: Operand, to: gs.Tensor) -> None:
-        name = f"{self.name}/input_grad"
+        name = self.builder.unique(f"{self.name}/input_grad")
         if self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.x, f"{self.name}.x_shape")
@@ -160,7 +173,7 @@ class _Site:
             self._matmul(name, dy, w, (0, 1 - self.node.attrs.get("trans_b", 0)), to)
 
     def _weight_grad(self, dy: Operand, x: Operand, to: gs.Tensor) -> None:
-        name = f"{self.name}/weight_grad"
+        name = self.builder.unique(f"{self.name}/weight_grad")
         if self.node.op == "Conv":
             attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.w, f"{self.name}.w_shape")

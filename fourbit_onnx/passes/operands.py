@@ -12,7 +12,7 @@ from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.random_state import random_state
 from fourbit_onnx.passes.roles import Roles
-from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
+from fourbit_onnx.recipes.recipe import CLIPS, PHASES, Quantizer
 
 # Streams of random numbers below are those of Dropout.
 _FIRST_STREAM = 2**16
@@ -111,7 +111,7 @@ class OperandBuilder:
         """Quantise a weight or an activation as ``point`` of the plan says."""
         quantizer = Quantizer.parse(point)
         format, rule = quantizer.format, quantizer.scale
-        if rule not in (*CLIPS, "minmax", "sawb", "absmax") or quantizer.stochastic:
+        if rule not in (*CLIPS, "minmax", "sawb", "absmax"):
             raise _not_there(name, quantizer)
         name, shape = self.unique(name), tensor.shape
         codes = gs.Variable(f"{name}.codes", element_type(format), shape)
@@ -130,24 +130,41 @@ class OperandBuilder:
             self.node("QuantizeAffine", f"{name}/quantize", [tensor, scale, zero_point], [codes])
             return Operand(format, codes, scale, zero_point, shape)
         self.node({"sawb": "SawbScale", "absmax": "AbsMaxScale"}[rule], f"{name}/scale", [tensor], [scale])
-        self.node("QuantizeInt4", f"{name}/quantize", [tensor, scale], [codes])
+        if quantizer.stochastic:
+            uniform = self.uniform(tensor, name)
+            self.node("QuantizeInt4Stochastic", f"{name}/quantize", [tensor, scale, uniform], [codes])
+        else:
+            self.node("QuantizeInt4", f"{name}/quantize", [tensor, scale], [codes])
         return Operand(format, codes, scale, self.no_zero_point, shape)
 
-    def quantize_gradient(self, dy: gs.Tensor, point: str, site: str) -> Operand:
-        """Quantise the output gradient of a site for one of its two products."""
+    def quantize_gradient(self, dy: gs.Tensor, point: str, site: str) -> list[Operand]:
+        """Quantise the output gradient of a site for one of its two products; one operand a sample."""
         quantizer = Quantizer.parse(point)
-        if quantizer.format != "log4":
-            return self.quantize(dy, point, f"{site}.dy", gs.Variable.empty())
-        if quantizer.scale == "shared" or quantizer.stochastic:
-            raise _not_there(f"{site}.dy", quantizer)
+        if quantizer.format not in ("log4", "log2"):
+            name = f"{site}.dy.{quantizer.format}"
+            return [self.quantize(dy, point, name, gs.Variable.empty()) for _ in range(quantizer.samples)]
         scale = self._gradient_scale(dy, quantizer, site)
-        phase = "odd" if quantizer.phase else "even"
-        name = self.unique(f"{site}.dy.{phase}")
-        codes = gs.Variable(f"{name}.codes", element_type("log4"), dy.shape)
+        return [self._logarithmic(dy, quantizer, scale, site) for _ in range(quantizer.samples)]
+
+    def _logarithmic(self, dy: gs.Tensor, quantizer: Quantizer, scale: gs.Tensor, site: str) -> Operand:
+        row = FORMATS[quantizer.format]
+        phase = {"phase": quantizer.phase}
+        kind = PHASES[quantizer.phase] if row.name == "log4" else row.name
+        name = self.unique(f"{site}.dy.{kind}")
+        codes = gs.Variable(f"{name}.codes", element_type(row.name), dy.shape)
         phase_scale = self.scalar(f"{name}.scale")
-        rounding = {"phase": quantizer.phase, "threshold": quantizer.threshold}
-        self.node("QuantizeLog4", f"{name}/quantize", [dy, scale], [codes, phase_scale], rounding)
-        return Operand("log4", codes, phase_scale, self.no_zero_point, dy.shape)
+        quantize = f"{name}/quantize"
+        if quantizer.stochastic:
+            uniform = self.uniform(dy, name)
+            drawn = {"levels": list(row.values[:8]), **phase}
+            self.node("QuantizeLogStochastic", quantize, [dy, scale, uniform], [codes, phase_scale], drawn)
+        elif row.name == "log4":
+            rounding = {**phase, "threshold": quantizer.threshold}
+            self.node("QuantizeLog4", quantize, [dy, scale], [codes, phase_scale], rounding)
+        else:
+            self.node("QuantizeLog2", quantize, [dy, scale], [codes])
+            phase_scale = scale
+        return Operand(row.name, codes, phase_scale, self.no_zero_point, dy.shape)
 
     def _gradient_scale(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> gs.Tensor:
         """The scale of ``dy``; both phases share it, unless the recipe gives them different rules."""
@@ -157,8 +174,12 @@ class OperandBuilder:
         name = self.unique(f"{site}.dy.scale")
         node_name = self.unique(f"{site}.dy/scale")
         scale, threshold = self.scalar(name), {"threshold": quantizer.threshold}
-        if quantizer.scale == "gradient":
+        if quantizer.scale == "underflow":
+            self.node("UnderflowScale", node_name, [dy], [scale])
+        elif quantizer.scale == "gradient":
             self.node("GradientScale", node_name, [dy], [scale], threshold)
+        elif quantizer.scale == "shared":
+            raise _not_there(name, quantizer)
         else:
             state = self.unique(f"{site}.gradient_top")
             top, new_top = self.scalar(state), self.scalar(f"{state}.new")

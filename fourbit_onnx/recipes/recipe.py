@@ -94,6 +94,8 @@ class Quantizer:
             )
         if self.samples > 1 and not self.stochastic:
             raise RecipeError("two samples of a quantiser that rounds to nearest are the same; use 1")
+        if self.samples > 1 and self.blocked:
+            raise RecipeError(f"two samples need one scale a tensor; {self.scale!r} has one a block")
         if self.hadamard and not self.blocked:
             raise RecipeError(f"hadamard needs a scale a block ({', '.join(BLOCKS)}), not {self.scale!r}")
 
@@ -200,6 +202,10 @@ class Recipe:
                 raise RecipeError(
                     f"recipe {self.name!r}: {point} cannot have the scale rule {quantizer.scale!r}; "
                     f"there are: {', '.join(scales)}"
+                )
+            if quantizer.samples > 1 and point not in ("dgrad", "wgrad"):
+                raise RecipeError(
+                    f"recipe {self.name!r}: only dgrad and wgrad can have two samples, not {point}"
                 )
             if quantizer.stochastic and point in ("activation", "weight"):
                 raise RecipeError(

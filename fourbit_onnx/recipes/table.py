@@ -9,6 +9,10 @@ DEFAULT = "ibm2020"
 
 _LINEAR = Quantizer("int4", "absmax")
 _MIN_MAX = Quantizer("int4_full", "minmax")
+# The LUQ paper: SAWB for weights and activations (here signed ones), stochastic gradients without a bias.
+_SAWB = Quantizer("int4", "sawb")
+_LUQ = Quantizer("log2", "underflow", rounding="stochastic")
+_LUQ_2 = Quantizer("log2", "underflow", rounding="stochastic", samples=2)
 _EVEN = Quantizer("log4", "gradient", phase=0)
 _NVFP4 = Quantizer("e2m1", "nvfp4")
 _MXFP4, _MXFP4_DRAWN = Quantizer("e2m1", "mxfp4"), Quantizer("e2m1", "mxfp4", rounding="stochastic")
@@ -58,6 +62,10 @@ RECIPES: Mapping[str, Recipe] = {
             wgrad=_BLOCK16_DRAWN,
             keep_last=0.15,
             source="arXiv 2606.20381: uniform grid, blocks of 16, Hadamard transform in all products",
+        ),
+        Recipe("luq", activation=_SAWB, dgrad=_LUQ, wgrad=_LUQ, source="Chmiel et al., ICLR 2023"),
+        Recipe(
+            "luq-smp2", activation=_SAWB, dgrad=_LUQ, wgrad=_LUQ_2, source="luq, two draws averaged in wgrad"
         ),
     )
 }
