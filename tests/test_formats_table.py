@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fourbit_onnx.errors import FormatError
-from fourbit_onnx.formats import e2m1, integer, log4, packing
+from fourbit_onnx.formats import e2m1, integer, log2, log4, packing
 from fourbit_onnx.formats.table import FORMATS, Format, decode, find
 
 # Written out: what a product reads must not change by a change of a formula.
@@ -11,12 +11,21 @@ VALUES = {
     "int4_full": (0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1),
     "uint4": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
     "log4": (0, 1, 4, 16, 64, 256, 1024, 4096, 0, -1, -4, -16, -64, -256, -1024, -4096),
+    "log2": (0, 1, 2, 4, 8, 16, 32, 64, 0, -1, -2, -4, -8, -16, -32, -64),
     "e2m1": (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12),
 }
-ENDS = {"int4": (-7, 7), "int4_full": (-8, 7), "uint4": (0, 15), "log4": (-4096, 4096), "e2m1": (-12, 12)}
-ELEMENT_TYPES = {"int4": "int4", "int4_full": "int4", "uint4": "uint4", "log4": "uint4", "e2m1": "uint4"}
-
-LEVELS = {"int4": 15, "int4_full": 16, "uint4": 16, "log4": 15, "e2m1": 15}
+ENDS = {
+    "int4": (-7, 7),
+    "int4_full": (-8, 7),
+    "uint4": (0, 15),
+    "log4": (-4096, 4096),
+    "log2": (-64, 64),
+    "e2m1": (-12, 12),
+}
+ELEMENT_TYPES = {"int4": "int4", "int4_full": "int4"} | dict.fromkeys(
+    ("uint4", "log4", "log2", "e2m1"), "uint4"
+)
+LEVELS = {"int4": 15, "int4_full": 16, "uint4": 16, "log4": 15, "log2": 15, "e2m1": 15}
 
 
 def test_every_row():
@@ -30,7 +39,7 @@ def test_every_row():
 def test_a_quantiser_has_at_most_sixteen_levels_and_reaches_both_ends(name):
     row = FORMATS[name]
     x = np.random.default_rng(0).standard_normal(200_000) * np.exp2(np.linspace(-16, 16, 200_000))
-    encoders = {"log4": log4.encode, "e2m1": e2m1.encode}
+    encoders = {"log4": log4.encode, "log2": log2.encode, "e2m1": e2m1.encode}
     codes = encoders[name](x, 1.0) if name in encoders else integer.encode(x, 1.0, row)
     found = np.unique(decode(codes, 1.0, row))
     assert len(found) == LEVELS[name]
@@ -59,7 +68,7 @@ def test_decode_rounds_once():
 
 def test_refuses_what_is_no_format():
     with pytest.raises(
-        FormatError, match=r"^no format 'int5'; there are: int4, int4_full, uint4, log4, e2m1$"
+        FormatError, match=r"^no format 'int5'; there are: int4, int4_full, uint4, log4, log2, e2m1$"
     ):
         find("int5")
     assert find("log4") is FORMATS["log4"]

@@ -53,9 +53,9 @@ FORMATS: Mapping[str, Format] = {
         Format("uint4", "uint4", tuple(range(16)), 0, 15),
         # Sign bit and exponent. 0b1_000 is never produced and reads as 0.
         Format("log4", "uint4", tuple(log4.value(code) for code in range(16)), -4096, 4096),
+        Format("log2", "uint4", tuple(log2.value(code) for code in range(16)), -64, 64),
         # In halves, so that they are integers. 0b1_000 is never produced and reads as 0.
         Format("e2m1", "uint4", tuple(e2m1.value(code) for code in range(16)), -12, 12),
-        Format("log2", "uint4", tuple(log2.value(code) for code in range(16)), -64, 64),
     )
 }
 
