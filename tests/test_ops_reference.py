@@ -103,11 +103,17 @@ def test_pact_grad_has_uint4_as_default():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize(
-    "name", [n for n in reference.REFERENCES if "Scale" in n or "Quant" in n or "Pact" in n]
+    "name",
+    [  # those of blocks are in test_ops_blocks.py
+        n for n in reference.REFERENCES if ("Scale" in n or "Quant" in n or "Pact" in n) and "Block" not in n
+    ],
 )
 def test_every_scale_rule_and_quantiser_refuses_what_is_not_finite(name, bad):
     x = np.array([[1.0, bad]], np.float32)
     rest = {"QuantizeAffine": [1.0, 0], "PactGrad": [np.zeros((1, 2)), np.zeros(1, np.uint8)]}
+    if name.endswith("Stochastic"):
+        rest[name] = [1.0, np.zeros((1, 2))]
+    attributes = {"levels": range(8)} if name == "QuantizeLogStochastic" else {}
     inputs = rest.get(name, [1.0] if name.startswith(("Quant", "Learned")) else [])
     with pytest.raises(FormatError, match=rf"\[0, 1\] is {bad}"):
-        reference.REFERENCES[name](x, *inputs)
+        reference.REFERENCES[name](x, *inputs, **attributes)
