@@ -26,6 +26,12 @@ CASES = {
     "resnet18": ({"input_shape": (3, 64, 64), "classes": 1000}, 11_689_512),
     # 3·32·9, 32·32·9, 32·64·9, 64·64·9, 64·128·9, 128·128·9; 4·(32+64+128); 2048·128+128; 1290
     "vgg": ({}, 551_018),
+    # torchvision's resnet50
+    "resnet50": ({"input_shape": (3, 64, 64), "classes": 1000}, 25_557_032),
+    # 25·(3·32 + 32·96), 9·(96·128 + 128² + 128·96); 2·(32+96+128+128+96); 1536·256+256; 256²+256; 2570
+    "alexnet": ({}, 25 * 3_168 + 9 * 40_960 + 960 + 393_472 + 65_792 + 2_570),
+    # 3·16·64 + 64; 64·64; 4·(4·(64² + 64) + 2·128 + 2·64·256 + 256 + 64); 128; 650
+    "vit": ({}, 3_136 + 4_096 + 4 * 49_984 + 128 + 650),
     # torchvision's mobilenet_v2
     "mobilenetv2": ({"input_shape": (3, 64, 64), "classes": 1000, "full": True}, 3_504_872),
     # 64·32 + 16·32 + 2·(4·(32² + 32) + 2·64 + 2·32·128 + 128 + 32) + 64 + 330
@@ -149,8 +155,8 @@ def test_width_scales_channels():
 
 
 def test_refusals():
-    with pytest.raises(GraphError, match=r"^no model 'alexnet'; there are: mlp, resnet8, "):
-        build("alexnet")
+    with pytest.raises(GraphError, match=r"^no model 'alexnot'; there are: mlp, resnet8, "):
+        build("alexnot")
     with pytest.raises(
         GraphError, match=r"^model 'mlp' has no option 'width'; there are: input_shape, classes, "
     ):
@@ -159,5 +165,15 @@ def test_refusals():
         build("resnet8", stem="big")
     with pytest.raises(GraphError, match=r"takes 8 pixels; got 4x4$"):
         build("vgg", input_shape=(1, 4, 4))
-    with pytest.raises(GraphError, match=r"multiple of its heads; got 32 and 5$"):
-        build("transformer", heads=5)
+    for name, width in {
+        "transformer": 32,
+        "transformer_lm": 64,
+        "transformer_seq2seq": 32,
+        "vit": 64,
+    }.items():
+        with pytest.raises(GraphError, match=rf"multiple of its heads; got {width} and 5$"):
+            build(name, heads=5)
+    with pytest.raises(GraphError, match=r"multiple of its patches; got 32x30 and 4$"):
+        build("vit", input_shape=(3, 32, 30))
+    with pytest.raises(GraphError, match=r"takes 8 pixels; got 8x7$"):
+        build("alexnet", input_shape=(1, 8, 7))

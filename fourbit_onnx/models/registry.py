@@ -8,6 +8,7 @@ import onnx
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.models import (
+    alexnet,
     bilstm,
     lstm_lm,
     mlp,
@@ -17,6 +18,7 @@ from fourbit_onnx.models import (
     transformer_lm,
     transformer_seq2seq,
     vgg,
+    vit,
 )
 
 MODELS: Mapping[str, Callable[..., onnx.ModelProto]] = {
@@ -25,10 +27,13 @@ MODELS: Mapping[str, Callable[..., onnx.ModelProto]] = {
     "resnet14": partial(resnet.build, 14),
     "resnet20": partial(resnet.build, 20),
     "resnet18": partial(resnet.build, 18),
+    "resnet50": partial(resnet.build, 50),
+    "alexnet": alexnet.build,
     "vgg": vgg.build,
     "mobilenetv2": mobilenet.build,
     "lstm_lm": lstm_lm.build,
     "bilstm": bilstm.build,
+    "vit": vit.build,
     "transformer": transformer.build,
     "transformer_lm": transformer_lm.build,
     "transformer_seq2seq": transformer_seq2seq.build,

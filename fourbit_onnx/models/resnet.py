@@ -1,4 +1,4 @@
-"""ResNet for small images (8, 14, 20 layers) and for large ones (18 layers)."""
+"""ResNet for small images (8, 14, 20 layers) and for large ones (18, 50 layers)."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,15 @@ import onnx
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.models.builder import Builder
 
-# Layers: (stem, blocks of each stage, channels of the first stage). A stage after the first halves the
-# image and doubles the channels. He et al., "Deep Residual Learning for Image Recognition", 2016: tables
-# 6 (small, n = 1, 2, 3) and 1 (18 layers).
+# Layers: (stem, blocks of each stage, channels of the first stage, expansion of a bottleneck or 1). A stage
+# after the first halves the image and doubles the channels. He et al., "Deep Residual Learning for Image
+# Recognition", 2016: tables 6 (small, n = 1, 2, 3) and 1 (18 and 50 layers).
 DEPTHS = {
-    8: ("small", (1, 1, 1), 16),
-    14: ("small", (2, 2, 2), 16),
-    20: ("small", (3, 3, 3), 16),
-    18: ("large", (2, 2, 2, 2), 64),
+    8: ("small", (1, 1, 1), 16, 1),
+    14: ("small", (2, 2, 2), 16, 1),
+    20: ("small", (3, 3, 3), 16, 1),
+    18: ("large", (2, 2, 2, 2), 64, 1),
+    50: ("large", (3, 4, 6, 3), 64, 4),
 }
 
 
@@ -27,7 +28,7 @@ def build(
     stem: str | None = None,
     seed: int = 0,
 ) -> onnx.ModelProto:
-    """ResNet of basic blocks, ``image`` (B, C, H, W) to ``logits`` (B, classes).
+    """ResNet of basic blocks (50 layers: bottlenecks), ``image`` (B, C, H, W) to ``logits`` (B, classes).
 
     Where the shape changes, the shortcut is a 1x1 convolution with batch normalisation (option B of the
     paper). ``width`` is the number of channels of the first stage. The stem "small" is a 3x3 convolution,
@@ -39,7 +40,7 @@ def build(
     """
     if depth not in DEPTHS:
         raise GraphError(f"no ResNet with {depth} layers; there are: {', '.join(map(str, DEPTHS))}")
-    default_stem, blocks, default_width = DEPTHS[depth]
+    default_stem, blocks, default_width, expansion = DEPTHS[depth]
     stem, width = stem or default_stem, width or default_width
     if stem not in ("small", "large"):
         raise GraphError(f"no stem {stem!r} of a ResNet; there are: small, large")
@@ -56,18 +57,27 @@ def build(
     for stage, count in enumerate(blocks):
         for block in range(count):
             stride = 2 if stage and not block else 1
-            x = _block(b, f"layer{stage + 1}.{block}", x, channels, width << stage, stride)
-            channels = width << stage
+            name, inner = f"layer{stage + 1}.{block}", width << stage
+            x = _block(b, name, x, channels, inner, stride, expansion)
+            channels = inner * expansion
     y = b.linear("fc", b.global_average(x), channels, classes, gain=3)
     return b.model("image", input_shape, y, [classes])
 
 
-def _block(b: Builder, name: str, x: str, inputs: int, outputs: int, stride: int) -> str:
-    y = b.conv(f"{name}.conv1", x, inputs, outputs, 3, stride=stride)
-    y = b.relu(f"{name}.relu1", b.batch_norm(f"{name}.bn1", y, outputs))
-    y = b.conv(f"{name}.conv2", y, outputs, outputs, 3)
-    y = b.batch_norm(f"{name}.bn2", y, outputs)
+def _block(b: Builder, name: str, x: str, inputs: int, inner: int, stride: int, expansion: int) -> str:
+    """Two 3x3 convolutions; with an expansion, a 3x3 one between two of 1x1, and the stride in the middle."""
+    outputs = inner * expansion
+    if expansion == 1:
+        kernels = [(inputs, inner, 3, stride), (inner, inner, 3, 1)]
+    else:
+        kernels = [(inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1)]
+    y = x
+    for i, (ins, outs, kernel, step) in enumerate(kernels, 1):
+        y = b.conv(f"{name}.conv{i}", y, ins, outs, kernel, stride=step)
+        y = b.batch_norm(f"{name}.bn{i}", y, outs)
+        if i < len(kernels):
+            y = b.relu(f"{name}.relu{i}", y)
     if stride != 1 or inputs != outputs:
         x = b.conv(f"{name}.downsample.0", x, inputs, outputs, 1, stride=stride, pad=0)
         x = b.batch_norm(f"{name}.downsample.1", x, outputs)
-    return b.relu(f"{name}.relu2", b.op("Add", f"{name}.add", [y, x]))
+    return b.relu(f"{name}.relu{len(kernels)}", b.op("Add", f"{name}.add", [y, x]))
