@@ -151,11 +151,9 @@ def _sizes(data: "Dataset") -> dict[str, Any]:
     if data.classes:
         found["classes"] = len(data.classes)
     if first.dtype.kind == "i":
-        found |= {"tokens": len(data.classes), "vocabulary": len(data.classes), "length": first.shape[1]}
-    elif first.ndim == 4:
+        found |= {"tokens": len(data.classes), "length": first.shape[1]}
+    else:
         found["input_shape"] = first.shape[1:]
-    elif first.ndim == 3:
-        found |= {"length": first.shape[1], "features": first.shape[2]}
     return found
 
 

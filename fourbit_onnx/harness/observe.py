@@ -1,9 +1,9 @@
 """What the quantisers of a run do, after some of its epochs."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from fourbit_onnx.harness.probe import Probe
 from fourbit_onnx.runtime.trainer import Trainer
 
 MOST = 8  # observations of a run
@@ -21,16 +21,10 @@ class Observer:
     def __init__(self, trainer: Trainer, batch: Mapping[str, Any], epochs: int) -> None:
         self._trainer = trainer
         self.epochs = chosen(epochs)
-        try:
-            probe = importlib.import_module("fourbit_onnx.harness.probe").Probe
-        except ModuleNotFoundError:
-            self._probe, self.epochs = None, frozenset()
-        else:
-            self._probe = probe(trainer.folder, batch)
+        self._probe = Probe(trainer.folder, batch)
 
     def look(self, epoch: int) -> dict[str, Any]:
         """The observation after ``epoch``."""
-        assert self._probe is not None
         return {"epoch": epoch, **self._probe.measure(self._trainer.state.tensors)}
 
 
