@@ -55,8 +55,8 @@ def test_model_that_does_not_fit():
     with pytest.raises(DataError) as caught:
         experiment("text", "transformer_seq2seq").arrays(["source", "tokens", "labels"])
     assert str(caught.value) == (
-        "the task 'text' has 'tokens', 'labels', the model wants 'source', 'tokens', 'labels'; choose another "
-        "model"
+        "the task 'text' has 'tokens', 'labels', the model wants 'source', 'tokens', 'labels'; choose "
+        "another model"
     )
 
 

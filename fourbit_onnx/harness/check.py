@@ -106,6 +106,7 @@ class Check:
         begun = time.monotonic()
         with self._folder.opened(self._experiment, self._digests, self._recipes, force=self._force):
             self._all_runs(begun)
+            self._folder.tidy()
             return self._report()
 
     def _all_runs(self, begun: float) -> None:

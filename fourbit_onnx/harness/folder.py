@@ -51,6 +51,15 @@ class Folder:
         """What the process of a run wrote to stderr."""
         return self.path / "work" / recipe / f"{seed}.log"
 
+    def tidy(self) -> None:
+        """Remove logs that say nothing, and folders of runs that are finished."""
+        for log in self.path.glob("work/*/*.log"):
+            if not log.stat().st_size:
+                log.unlink()
+        for place in [*self.path.glob("work/*"), self.path / "work"]:
+            with contextlib.suppress(OSError):  # not empty
+                place.rmdir()
+
     def settings(self) -> dict[str, Any]:
         """``check.json``.
 
