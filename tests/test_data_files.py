@@ -56,7 +56,9 @@ def test_folders_of_published_data(tmp_path):
 
 
 def test_refuses(tmp_path):
-    with pytest.raises(DataError, match=r"^no data at .*none\.npz; give \.npz, \.npy, \.csv, or a folder of"):
+    with pytest.raises(
+        DataError, match=r"^no data at .*none\.npz; give \.npz, \.npy, \.csv, \.txt, or a folder"
+    ):
         open_data(tmp_path / "none.npz")
     (tmp_path / "d.parquet").touch()
     with pytest.raises(DataError, match=r"d\.parquet is of an unknown kind; give \.npz"):

@@ -43,7 +43,7 @@ def command(
     from fourbit_onnx.runtime.trainer import Trainer
 
     trainer = Trainer(folder, threads=threads)
-    arrays = named.find(data, list(trainer.specs), keys=dict(keys), split=split)
+    arrays = named.find(data, list(trainer.specs), keys=dict(keys), split=split, specs=trainer.specs)
     size = batch_size or (None if fixed_batch(trainer.specs) else 256)
     result = trainer.evaluate(arrays, size)
     samples = len(next(iter(arrays.values())))

@@ -45,7 +45,7 @@ def command(folder: Path, file: Path, weights: str, data: str | None, keys: list
         from fourbit_onnx.runtime.trainer import Trainer
 
         trainer = Trainer(folder)
-        arrays = named.find(data, list(trainer.specs), keys=dict(keys), split="test")
+        arrays = named.find(data, list(trainer.specs), keys=dict(keys), split="test", specs=trainer.specs)
         found = agreement.compare(trainer, file, arrays)
         click.echo(f"on plain onnxruntime, against {folder}: {found}")
         if not found.good:

@@ -14,7 +14,10 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 RECIPES = click.Choice(list(table.RECIPES))
 
-DATA_HELP = "A .npz, .npy or .csv file, a folder of .npy, IDX or CIFAR files, or the built-in 'digits'."
+DATA_HELP = (
+    "A .npz, .npy, .csv or .txt file, a folder of .npy, IDX, CIFAR, .txt or image files, or built-in: "
+    "digits, glyphs, text, speech."
+)
 
 
 def pairs(left: str, right: str, choices: Sequence[str] = ()) -> Callable[..., list[tuple[str, str]]]:

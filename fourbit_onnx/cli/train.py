@@ -71,9 +71,12 @@ def command(
     from fourbit_onnx.runtime.trainer import Trainer
 
     trainer = Trainer(folder, threads=threads)
-    names = list(trainer.specs)
-    train = named.find(data, names, keys=dict(keys), split="train")
-    held_out = None if evaluation is None else named.find(evaluation, names, keys=dict(keys), split="test")
+    names, specs = list(trainer.specs), trainer.specs
+    train = named.find(data, names, keys=dict(keys), split="train", specs=specs)
+    held_out = None
+    if evaluation is not None:
+        named.check_together(data, evaluation)
+        held_out = named.find(evaluation, names, keys=dict(keys), split="test", specs=specs)
     history = trainer.fit(
         train,
         evaluation=held_out,

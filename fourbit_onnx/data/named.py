@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fourbit_onnx.data import digits, files, glyphs, speech, text
+from fourbit_onnx.data.checks import Specs
 from fourbit_onnx.data.dataset import Dataset
 from fourbit_onnx.errors import DataError
 
@@ -21,7 +22,12 @@ BUILT_IN: Mapping[str, Callable[[], Dataset]] = {
 
 
 def find(
-    source: str, names: Sequence[str], *, keys: Mapping[str, str] | None = None, split: str = "train"
+    source: str,
+    names: Sequence[str],
+    *,
+    keys: Mapping[str, str] | None = None,
+    split: str = "train",
+    specs: Specs | None = None,
 ) -> dict[str, Array]:
     """The arrays of ``source`` under the names that the model has for them.
 
@@ -30,6 +36,7 @@ def find(
         names: The model's inputs, then its targets.
         keys: Where a name is to be found in the file, for those that are called otherwise there.
         split: ``train`` or ``test``, for data that has both parts.
+        specs: What the model wants of each name; needed for text, whose samples are as long as the model's.
 
     Raises:
         DataError: There is no such data, it is damaged, or its names are not those of the model.
@@ -39,7 +46,7 @@ def find(
     wanted = {name: name for name in names} | dict(keys) if keys else None
     if unknown := sorted(set(keys or ()) - set(names)):
         raise DataError(f"the model has no input {unknown[0]!r}; it wants {_list(names)}")
-    arrays = files.open_data(Path(source), names, keys=wanted, split=split)
+    arrays = files.open_data(Path(source), names, keys=wanted, split=split, specs=specs)
     if missing := [name for name in names if name not in arrays]:
         other = next((name for name in arrays if name not in names), next(iter(arrays)))
         raise DataError(
@@ -47,6 +54,21 @@ def find(
             f"which is which, such as --key {missing[0]}={other}"
         )
     return arrays
+
+
+def check_together(source: str, evaluation: str) -> None:
+    """Refuse training and test data that would number classes or characters differently.
+
+    Raises:
+        DataError: They would.
+    """
+    if source not in BUILT_IN and evaluation not in BUILT_IN:
+        files.check_together(Path(source), Path(evaluation))
+
+
+def has_parts(source: str) -> bool:
+    """Whether ``source`` has a part for training and another for the test."""
+    return source in BUILT_IN or files.has_parts(Path(source))
 
 
 def _renamed(data: Dataset, names: Sequence[str], split: str) -> dict[str, Array]:

@@ -9,7 +9,6 @@ paragraph that largely repeats what training has is not in the test.
 from importlib import resources
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fourbit_onnx.data.dataset import Array, Dataset
 from fourbit_onnx.errors import DataError
@@ -33,7 +32,7 @@ def load(seed: int = 0, length: int = 64) -> Dataset:
     return Dataset("text", train, test, tuple(str(character) for character in characters))
 
 
-def windows(codes: NDArray[np.uint8], length: int) -> dict[str, Array]:
+def windows(codes: Array, length: int) -> dict[str, Array]:
     """Codes of a text, (characters,), as samples of ``length`` codes; labels are the codes that follow."""
     count = (len(codes) - 1) // length
     used = codes[: count * length + 1].astype(np.int64)

@@ -17,6 +17,7 @@ from fourbit_onnx.harness.tasks import Task
 if TYPE_CHECKING:
     import onnx
 
+    from fourbit_onnx.data.checks import Specs
     from fourbit_onnx.data.dataset import Dataset
 
 Array = NDArray[Any]
@@ -99,7 +100,9 @@ class Experiment:
         fitting = {name: size for name, size in _sizes(self.built_in()).items() if name in takes}
         return registry.build(self.task.model, **{**fitting, **self.task.model_options}, seed=seed)
 
-    def arrays(self, names: list[str]) -> tuple[dict[str, Array], dict[str, Array]]:
+    def arrays(
+        self, names: list[str], specs: "Specs | None" = None
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Training and test arrays under the names that the model has for them.
 
         Raises:
@@ -117,11 +120,12 @@ class Experiment:
                 )
             train, test = (dict(zip(names, part.values(), strict=True)) for part in (data.train, data.test))
             return train, test
-        train = named.find(source, names, keys=keys, split="train")
+        train = named.find(source, names, keys=keys, split="train", specs=specs)
         if self.evaluation is not None:
-            return train, named.find(self.evaluation, names, keys=keys, split="test")
-        if source in named.BUILT_IN or (Path(source).is_dir() and not any(Path(source).glob("*.npy"))):
-            return train, named.find(source, names, keys=keys, split="test")
+            named.check_together(source, self.evaluation)
+            return train, named.find(self.evaluation, names, keys=keys, split="test", specs=specs)
+        if named.has_parts(source):
+            return train, named.find(source, names, keys=keys, split="test", specs=specs)
         return hold_out(train)
 
 

@@ -52,7 +52,7 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
             weight_decay=task.weight_decay,
         )
     trainer = Trainer(artifacts, threads=1)
-    train, test = experiment.arrays(list(trainer.specs))
+    train, test = experiment.arrays(list(trainer.specs), trainer.specs)
     batch = task.batch_size or fixed_batch(trainer.specs) or _count(train)
     notes = _Notes(folder, recipe, seed)
     size = fixed_batch(trainer.specs) or min(batch, OBSERVED)
