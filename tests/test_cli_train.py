@@ -215,7 +215,7 @@ def test_names_of_the_file(folder, tmp_path):
 
 def test_no_data(folder, tmp_path):
     said = refusal("train", folder, "--data", tmp_path / "no.npz")
-    assert said.startswith(f"no data at {tmp_path / 'no.npz'}; give .npz, .npy, .csv, or a folder")
+    assert said.startswith(f"no data at {tmp_path / 'no.npz'}; give .npz, .npy, .csv, .txt, or a")
 
 
 WRONG = {
