@@ -20,11 +20,6 @@ from fourbit_onnx.runtime import library
 
 F = np.float32
 OPERATORS = Path(__file__).parents[1] / "fourbit_onnx/runtime/native/ops/operators.cc"
-# Operators that run on their bodies, with the library too.
-NO_KERNEL = {
-    "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul", "QuantizeE2M1Blocks",
-    "QuantizeE2M1BlocksStochastic", "QuantizeInt4Blocks", "QuantizeInt4BlocksStochastic",
-}  # fmt: skip
 QUANTIZE = ("QuantizeInt4", {"x": np.linspace(-3, 3, 20, dtype=F), "scale": F(0.4)}, ["codes"])
 
 
@@ -42,8 +37,7 @@ def test_every_kernel_has_a_body_and_the_reverse():
     """Same names, as many inputs and outputs."""
     rows = re.findall(r'\{"(\w+)",\s+make<\w+>,\s+\{([^}]*)\},\s+\{([^}]*)\}\}', OPERATORS.read_text())
     native = {name: (len(i.split(",")), len(o.split(","))) for name, i, o in rows}
-    bodies = {name: (len(f.input), len(f.output)) for name, f in FUNCTIONS.items()}
-    assert native == {name: counts for name, counts in bodies.items() if name not in NO_KERNEL}
+    assert native == {name: (len(f.input), len(f.output)) for name, f in FUNCTIONS.items()}
 
 
 @needs_library
@@ -61,7 +55,7 @@ def test_with_the_library_the_node_runs_and_without_it_the_body(tmp_path):
 
 
 @needs_library
-@pytest.mark.parametrize("op", [*(name for name in FUNCTIONS if name not in NO_KERNEL), "NoSuchOperator"])
+@pytest.mark.parametrize("op", [*FUNCTIONS, "NoSuchOperator"])
 def test_every_operator_is_registered(op):
     """A node without inputs is refused; but only an unknown operator for being unknown."""
     node = onnx.helper.make_node(op, [], ["y"], domain="ai.fourbit")

@@ -1,12 +1,12 @@
-"""Bodies of the block operators have the bits of NumPy; their products are exact."""
+"""Bodies and kernels of the block operators have the bits of NumPy; their products are exact."""
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import INT4, assert_same_bits, codes, reference, run
-from one_node import Codes
+from native import INT4, ISAS, assert_same_bits, codes, feeds, reference, run, session, using
+from one_node import Codes, model
 
 from fourbit_onnx.errors import FormatError, GraphError
 from fourbit_onnx.formats.table import FORMATS
@@ -26,6 +26,14 @@ QUANTIZERS = ["QuantizeE2M1Blocks", "QuantizeInt4Blocks"]
 def agrees(op, inputs, code_outputs=(), attributes=None):
     expected = reference(op, inputs, code_outputs, attributes)
     assert_same_bits(run(op, inputs, code_outputs, attributes, native=False), expected)
+    if ISAS:  # none without the library; test_ops_bodies.py says so
+        proto = model(op, inputs, code_outputs, attributes)
+        del proto.functions[:]  # so that nothing but the kernel can answer
+        for threads in (1, 2):
+            kernel = session(proto, native=True, threads=threads)
+            for isa in ISAS:
+                with using(isa):
+                    assert_same_bits(kernel.run(None, feeds(inputs)), expected)
     return expected
 
 

@@ -1,5 +1,6 @@
 #include "ops/operators.h"
 
+#include "ops/blocks.h"
 #include "ops/kernels.h"
 
 namespace fourbit {
@@ -29,6 +30,15 @@ const std::vector<Definition>& definitions() {
       {"QConvInputGrad",       make<QConvInputGrad>,       {codes, f, codes, f, i32, i64}, {f}},
       {"QConvWeightGrad",      make<QConvWeightGrad>,      {codes, f, i32, codes, f, i64}, {f}},
       {"QMatMul",              make<QMatMul>,              {codes, f, i32, codes, f, i32}, {f}},
+      {"Nvfp4Scale",           make<Nvfp4Scale>,           {f},                            {i32, f}},
+      {"Mxfp4Scale",           make<Mxfp4Scale>,           {f},                            {i32, f}},
+      {"Block16Scale",         make<Block16Scale>,         {f},                            {i32, f}},
+      {"BlockHadamard",        make<BlockHadamard>,        {f},                            {f}},
+      {"QBlockMatMul",         make<QBlockMatMul>,         {codes, i32, f, codes, i32, f}, {f}},
+      {"QuantizeE2M1Blocks",   make<QuantizeE2M1Blocks>,   {f, i32, f},                    {uint4}},
+      {"QuantizeInt4Blocks",   make<QuantizeInt4Blocks>,   {f, i32, f},                    {int4}},
+      {"QuantizeE2M1BlocksStochastic", make<QuantizeE2M1Blocks>, {f, i32, f, f},           {uint4}},
+      {"QuantizeInt4BlocksStochastic", make<QuantizeInt4Blocks>, {f, i32, f, f},           {int4}},
   };
   // clang-format on
   return all;

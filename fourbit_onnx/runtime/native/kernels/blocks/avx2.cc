@@ -1,0 +1,2 @@
+#define FOURBIT_BLOCKS blocks_avx2
+#include "kernels/blocks/blocks.inl"

@@ -1,0 +1,2 @@
+#define FOURBIT_BLOCKS blocks_scalar
+#include "kernels/blocks/blocks.inl"
