@@ -31,7 +31,12 @@ def test_summary(tmp_path):
 def test_json_says_the_same(tmp_path):
     found = json.loads(fourbit("convert", model(), "-o", tmp_path / "out", "--json").stdout)
     assert (found["sites"], found["four_bit_sites"]) == (10, 8)
-    assert found["not_four_bit"][0] == {"site": "conv1", "precision": "fp32", "reason": "first site"}
+    assert found["not_four_bit"][0] == {
+        "site": "conv1",
+        "group": "",
+        "precision": "fp32",
+        "reason": "first site",
+    }
     assert found["inputs"] + found["targets"] == ["image", "labels"]
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert found["four_bit_share"] == plan["four_bit_share"]

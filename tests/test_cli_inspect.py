@@ -95,7 +95,7 @@ cannot be trained on the CPU:
 
 @pytest.mark.parametrize("op", REMEDIES)
 def test_remedies_are_for_operators_that_need_one(op):
-    assert op not in TRAINABLE
+    assert op not in TRAINABLE or op == "LSTM"  # which can be trained in some forms
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """An LSTM written out is ONNX Runtime's LSTM; its products are sites that share clip and quantiser."""
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from graphs import model
+from graphs import run as run_graph
 from training_graph import batch_of, calibrated, compiled, run, step
 
+from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.pipeline import prepare
@@ -24,12 +27,19 @@ def lstm(direction="forward", inputs="x, w, r, b", outputs="y", *, length=T, att
         "b": rng.standard_normal((sides, 8 * H)) / 4,
         "h": rng.standard_normal((sides, B, H)) / 2,
         "c": rng.standard_normal((sides, B, H)) / 2,
-        "head": rng.standard_normal((H, CLASSES)),
+        "head": rng.standard_normal((sides * H, CLASSES)),
     }
-    values = {name: array.astype(np.float32) for name, array in values.items() if name in inputs + " head"}
+    values = {
+        name: array.astype(np.float32)
+        for name, array in values.items()
+        if name in [*inputs.split(", "), "head"]
+    }
     body = f"""[l] {outputs} = LSTM <hidden_size = {H}, direction = "{direction}" {attributes}> ({inputs})
-        [head] z = MatMul (y, head)
-        axes = Constant <value_ints = [0, 1]> ()
+        t = Transpose <perm = [0, 2, 1, 3]> (y)
+        side = Constant <value_ints = [0, 0, {sides * H}]> ()
+        f = Reshape (t, side)
+        [head] z = MatMul (f, head)
+        axes = Constant <value_ints = [0]> ()
         logits = ReduceMean <keepdims = 0> (z, axes)"""
     return model(f"(float[{length},N,{F}] x) => (float[N,{CLASSES}] logits)", body, {**values, **more})
 
@@ -93,9 +103,78 @@ def test_a_pattern_names_all_steps():
         assert {site.reason for site in plan.sites if site.group} == {f"kept by pattern {pattern!r}"}
 
 
+def test_the_clip_is_calibrated_on_all_steps():
+    """On what the products read: h of all steps but the last; the largest of 4 * 3 * 6 magnitudes."""
+    proto = lstm()
+    graph = compiled(proto, "ibm2020")
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("y", 1, None))
+    y = ort.InferenceSession(proto.SerializeToString()).run(["y"], {"x": data()})[0]
+    clip = calibrated(graph, batch_of(graph, data(), LABELS))["l.recurrent.clip"]
+    assert clip == pytest.approx(np.abs(y[:-1]).max(), abs=5e-6)  # as above
+    assert np.abs(y[:-1]).max() > np.abs(y[0]).max()
+
+
+def test_products_are_counted_for_all_steps():
+    sites = {site.name: site for site in compiled(lstm("bidirectional"), "ibm2020").plan.sites}
+    assert sites["l.forward.input"].macs == sites["l.reverse.input"].macs == T * 4 * H * F
+    assert sites["l.forward.recurrent.1"].macs == 4 * H * H
+    assert sites["head"].macs == T * 2 * H * CLASSES
+
+
+def test_two_directions_are_one_place():
+    plan = compiled(lstm("bidirectional"), "ibm2020").plan
+    reasons = {site.name: site.reason for site in plan.sites if site.reason}
+    assert reasons == {
+        "l.forward.input": "first site",
+        "l.reverse.input": "first site",
+        "head": "last site",
+    }
+
+
+def test_a_zero_state_needs_no_first_product():
+    """As exporters write zeros out."""
+    zeros = np.zeros((1, B, H), np.float32)
+    plan = compiled(lstm(inputs="x, w, r, b, , zero_h, zero_c", zero_h=zeros, zero_c=zeros)).plan
+    assert [site.name for site in plan.sites if site.group] == [f"l.recurrent.{t}" for t in range(1, T)]
+    plan = compiled(lstm(inputs="x, w, r, b, , h, c")).plan
+    assert [site.name for site in plan.sites if site.group] == [f"l.recurrent.{t}" for t in range(T)]
+
+
+def test_full_lengths_are_no_lengths():
+    lengths = np.full(B, T, np.int32)
+    assert len(compiled(lstm(inputs="x, w, r, b, lengths", lengths=lengths)).plan.sites) == T + 1
+
+
+def test_one_step():
+    proto = lstm(length=1)
+    graph = compiled(proto, "ibm2020")
+    assert [site.name for site in graph.plan.sites] == ["l.input", "head"]
+    expected = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": data()[:1]})[0]
+    found = run(compiled(proto).evaluation, {**graph.state, **batch_of(graph, data()[:1], LABELS)})["logits"]
+    np.testing.assert_allclose(found, expected, atol=3e-5, rtol=0)
+
+
+def test_last_states_are_those_of_onnxruntime():
+    names = ["y", "y_h", "y_c"]
+    proto = lstm("bidirectional", outputs="y, y_h, y_c")
+    shapes = {"y": [T, 2, "N", H], "y_h": [2, "N", H], "y_c": [2, "N", H]}
+    proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, shapes[name]) for name in names)
+    graph, roles = prepare(proto)
+    expected = ort.InferenceSession(proto.SerializeToString()).run(names, {"x": data()})
+    found = run_graph(graph, {**roles.values, "x": data()}, names)
+    for name, numbers in zip(names, expected, strict=True):
+        np.testing.assert_allclose(found[name], numbers, atol=5e-6, rtol=0)
+
+
 LEFT_ALONE = {
     "unknown length": ({"length": "T"}, "the length of its sequence is not known"),
     "clip": ({"attributes": ", clip = 1.0"}, "clip or coupled gates"),
+    "lengths": (
+        {"inputs": "x, w, r, b, lengths", "lengths": np.array([5, 4, 5], np.int32)},
+        "differ in length",
+    ),
+    "peepholes": ({"inputs": "x, w, r, b, , , , p", "p": np.ones((1, 3 * H), np.float32)}, "peepholes"),
+    "layout": ({"attributes": ", layout = 1", "outputs": "y"}, "layout 1"),
     "activations": ({"attributes": ', activations = ["Tanh", "Tanh", "Tanh"]'}, "other activations"),
 }
 
@@ -105,5 +184,23 @@ def test_left_alone(options, reason):
     graph, _ = prepare(lstm(**options))
     node = next(node for node in graph.nodes if node.op == "LSTM")
     assert reason in lstm_obstacle(node)
-    assert list(lstm_inputs(node)) == ["X", "W", "R", "B"]
+    assert list(lstm_inputs(node))[:4] == ["X", "W", "R", "B"]
     assert lower_lstm(graph, Roles([], [])) == 0
+
+
+def test_an_lstm_that_is_left_alone_is_in_the_plan():
+    inputs = "x, w, r, b, , h, c"
+    plan = compiled(lstm(inputs=inputs, outputs="y, y_h, y_c", length="T"), "ibm2020", keep=["l"]).plan
+    site = plan.sites[-1]
+    assert (site.name, site.op, site.precision) == ("l", "LSTM", "fp32")
+    assert site.reason == "the length of its sequence is not known: export the model with a fixed length"
+    assert site.macs == 4 * H * (F + H)
+
+
+def test_an_lstm_without_a_gradient_is_refused():
+    """ONNX Runtime knows it only with all inputs and outputs."""
+    message = (
+        r"^LSTM 'l' cannot be trained: its steps cannot be written out, because the length of its sequence"
+    )
+    with pytest.raises(GraphError, match=message):
+        compiled(lstm(length="T"))

@@ -108,7 +108,7 @@ def _summary(compiled: "Compiled", folder: Path) -> dict[str, Any]:
         "inputs": compiled.manifest.inputs,
         "targets": compiled.manifest.targets,
         "not_four_bit": [
-            {"site": site.name, "precision": site.precision, "reason": site.reason}
+            {"site": site.name, "group": site.group, "precision": site.precision, "reason": site.reason}
             for site in plan.sites
             if site.precision != "4-bit"
         ],
@@ -130,7 +130,9 @@ def _print(summary: dict[str, Any]) -> None:
     )
     reasons: dict[str, list[str]] = {}
     for site in summary["not_four_bit"]:
-        reasons.setdefault(f"{site['precision']}, {site['reason']}", []).append(site["site"])
+        names = reasons.setdefault(f"{site['precision']}, {site['reason']}", [])
+        if (name := site["group"] or site["site"]) not in names:
+            names.append(name)
     for reason, names in reasons.items():
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
         click.echo(f"  not in 4 bits: {', '.join(names[:4])}{more} ({reason})")

@@ -144,19 +144,21 @@ def _state(result: dict[str, Any]) -> str:
 def _sites(plan: "Plan") -> None:
     total = sum(site.macs for site in plan.sites)
     formats = _formats(plan.sites)
-    rows = [
-        [
-            site.name,
-            site.op,
-            _shape(site, "x"),
-            _shape(site, "w"),
-            output.percent(site.macs / total) if total else "?",
-            f"4-bit {formats[tuple(site.points.values())]}"
-            if site.points
-            else f"{site.precision}  {site.reason}",
-        ]
-        for site in plan.sites
-    ]
+    rows = []
+    for alike in _folded(plan.sites):
+        site = alike[0]
+        rows.append(
+            [
+                f"{site.group} ({len(alike)} products)" if len(alike) > 1 else site.name,
+                site.op,
+                _shape(site, "x"),
+                _shape(site, "w"),
+                output.percent(sum(one.macs for one in alike) / total) if total else "?",
+                f"4-bit {formats[tuple(site.points.values())]}"
+                if site.points
+                else f"{site.precision}  {site.reason}",
+            ]
+        )
     click.echo()
     click.echo(output.table(["site", "op", "x", "w", "MACs", "runs in"], rows, right=(4,)))
     click.echo()
@@ -169,6 +171,15 @@ def _sites(plan: "Plan") -> None:
         f"backward products:\n{output.size(plan.stored_bytes)} a sample, "
         f"in float32 {output.size(plan.float_bytes)}"
     )
+
+
+def _folded(sites: Sequence["Site"]) -> list[list["Site"]]:
+    """The sites of a group that run alike together, every other one alone."""
+    rows: dict[tuple[object, ...], list[Site]] = {}
+    for site in sites:
+        key = (site.group or site.name, site.precision, site.reason, tuple(site.points.values()))
+        rows.setdefault(key, []).append(site)
+    return list(rows.values())
 
 
 def _formats(sites: Sequence["Site"]) -> dict[tuple[str, ...], str]:

@@ -8,6 +8,7 @@ from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops import sites
 from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
+from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.roles import Roles, is_standard
 
 # Operators for which ONNX Runtime 1.19.2 has a gradient and a CPU kernel for it.
@@ -42,12 +43,20 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     for node in reversed(downstream):
         if any(id(tensor) in needed and _has_gradient(tensor) for tensor in node.outputs):
             needed.update(id(tensor) for tensor in node.inputs)
-            known = node.domain == DOMAIN or is_standard(node, *TRAINABLE)
+            known = node.domain == DOMAIN or (is_standard(node, *TRAINABLE) and _whole(node))
             if not known and not (
                 node.domain == "com.microsoft" and node.op in ("Gelu", "FastGelu", "QuickGelu")
             ):
                 found.append(node)
     return found[::-1]
+
+
+def _whole(node: gs.Node) -> bool:
+    """Whether the builder knows this form: an LSTM only with all three outputs, bias and first states."""
+    if node.op != "LSTM":
+        return True
+    outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]
+    return {"B", "initial_h", "initial_c"} <= set(lstm_inputs(node)) and len(outputs) == 3
 
 
 def _has_gradient(tensor: gs.Tensor) -> bool:
@@ -63,6 +72,11 @@ def check_trainable(graph: gs.Graph, roles: Roles) -> None:
     """
     if bad := untrainable(graph, roles):
         ops = sorted({f"{node.domain}::{node.op}" if node.domain else node.op for node in bad})
+        if bad[0].op == "LSTM":
+            raise GraphError(
+                f"LSTM {bad[0].name!r} cannot be trained: its steps cannot be written out, because "
+                f"{lstm_obstacle(bad[0])}"
+            )
         raise GraphError(
             f"{', '.join(ops)} cannot be trained on the CPU "
             f"(first node: {bad[0].name!r}, {len(bad)} in all); "

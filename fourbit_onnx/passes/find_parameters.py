@@ -105,6 +105,8 @@ def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:
         place = next(i for i, other in enumerate(node.inputs) if other is tensor)
         if place >= _SETTINGS.get(node.op, 99):
             return False
+        if is_standard(node, "LSTM") and place in (5, 6) and not tensor.values.any():
+            return False  # a first state of 0: so exporters write that there is none
         reshaped = node.outputs[0].outputs if is_standard(node, "Reshape") else []  # PyTorch's slope of PRelu
         if is_standard(node, *_BY_PLACE) or any(is_standard(reader, "PRelu") for reader in reshaped):
             return True

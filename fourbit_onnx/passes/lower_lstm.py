@@ -7,6 +7,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.passes.sizes import merged
 
 # What hands zeros on.
 _SAME_VALUES = ("Expand", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Slice", "Transpose", "Gather")
@@ -79,19 +80,19 @@ class _Lowering:
     def run(self) -> None:
         name, outputs = self.node.name, list(self.node.outputs)
         self.node.outputs.clear()
-        rows = [f"{self.steps}*{self.batch}" if isinstance(self.batch, str) else self.steps * self.batch]
+        rows = merged([self.steps, self.batch], f"{name}.rows")
         x = self.given["X"]
         flat = self.integers(f"{name}.rows", [-1, self.features])
-        self.rows = self.one("Reshape", f"{name}.rows", [x, flat], [*rows, self.features])
+        self.rows = self.one("Reshape", f"{name}.rows", [x, flat], [rows, self.features])
         if self.directions == 2:
             for product in (f"{name}.forward.input", f"{name}.reverse.input"):  # of one tensor
                 self.roles.groups[product] = f"{name}.input"
             runs = [
-                self.direction(f"{name}.forward", 0, rows[0], turned=False),
-                self.direction(f"{name}.reverse", 1, rows[0], turned=True),
+                self.direction(f"{name}.forward", 0, rows, turned=False),
+                self.direction(f"{name}.reverse", 1, rows, turned=True),
             ]
         else:
-            runs = [self.direction(name, 0, rows[0], turned=self.node.attrs.get("direction") == "reverse")]
+            runs = [self.direction(name, 0, rows, turned=self.node.attrs.get("direction") == "reverse")]
         self.node.inputs.clear()
         state = [1, self.batch, self.hidden]
         for place, shape in enumerate(([self.steps, *state], state, state)):

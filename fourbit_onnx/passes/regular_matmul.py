@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.sizes import merged
 
 
 def regular_matmul(graph: gs.Graph) -> int:
@@ -89,8 +90,9 @@ class _Rewrite:
             )
         else:
             rows_shape = self.integers([-1, depth])
-        rows = self.new("Reshape", [x, rows_shape], ["rows", x.shape[-1]])
-        product = self.new("Gemm", [rows, w], ["rows", w.shape[1]])
+        count = merged(x.shape[:-1], f"{self.node.name}.rows")
+        rows = self.new("Reshape", [x, rows_shape], [count, x.shape[-1]])
+        product = self.new("Gemm", [rows, w], [count, w.shape[1]])
         batch = self._sizes(x, 0, len(x.shape) - 1)
         shape = self.new("Concat", [batch, self._sizes(w, 1, 2)], [len(x.shape)], np.int64, axis=0)
         return self.new("Reshape", [product, shape], [*x.shape[:-1], w.shape[1]])

@@ -8,8 +8,10 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.nonnegative import nonnegative
 from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.passes.sizes import per_sample
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.plan import POINTS, Plan, Site
 from fourbit_onnx.recipes.recipe import Recipe
@@ -26,6 +28,8 @@ def select_sites(
     settings: Sequence[tuple[str, str]] = (),
 ) -> Plan:
     """The plan for ``graph``: a site for every Conv, Gemm and MatMul of float32.
+
+    An LSTM whose steps could not be written out is listed behind them, with the reason.
 
     Args:
         graph: After ``standardize``, ``explicit_pads`` and ``regular_matmul``.
@@ -70,10 +74,28 @@ def select_sites(
             signs[place] = _of_all(places[place], roles)
         _decide(site, node, chosen, reason, signs[place])
         plan.sites.append(site)
+    for node in graph.nodes:
+        if is_standard(node, "LSTM"):
+            plan.sites.append(_whole(node))
+            unused -= {pattern for pattern in keep if _fits([node.name], pattern)}
     if unused:
         first = ", ".join(site.name for site in plan.sites[:8])
         raise RecipeError(f"pattern {sorted(unused)[0]!r} fits no site; the first sites are: {first}")
     return plan
+
+
+def _whole(node: gs.Node) -> Site:
+    """An LSTM that was not written out: it stays in float32."""
+    given = lstm_inputs(node)
+    site = Site(node.name, "LSTM", given["X"].name, given["W"].name, reason=lstm_obstacle(node))
+    site.shapes = {
+        name: None if tensor.shape is None else list(tensor.shape)
+        for name, tensor in (("x", given["X"]), ("w", given["W"]))
+    }
+    site.weights, site.activations = _count(given["W"].shape), _count(given["X"].shape)
+    steps = per_sample(given["X"].shape[0]) if given["X"].shape else 1
+    site.macs = steps * (site.weights + _count(given["R"].shape))
+    return site
 
 
 def _kept(recipe: Recipe, number: int, count: int, names: Iterable[str]) -> str:
@@ -195,6 +217,4 @@ def _known(shape: Sequence[int | str] | None) -> bool:
 
 def _count(shape: Sequence[int | str] | None) -> int:
     """Elements for one sample: sizes that are not known count as 1; 0 for an unknown rank."""
-    if shape is None:
-        return 0
-    return math.prod(size for size in shape if isinstance(size, int))
+    return 0 if shape is None else math.prod(map(per_sample, shape))

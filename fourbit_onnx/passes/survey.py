@@ -21,6 +21,7 @@ REMEDIES = {
     "GroupNormalization": "write it with Reshape, ReduceMean, Sub, Mul and Sqrt",
     "InstanceNormalization": "write it with ReduceMean, Sub, Mul and Sqrt",
     "GRU": "write out its steps with MatMul, Sigmoid and Tanh",
+    "LSTM": "export the model with a fixed length, and the LSTM without peepholes: its steps are written out",
     "RNN": "write out its steps with MatMul and Tanh",
     "If": "export the branch that is trained",
     "Loop": "unroll it: export with a fixed number of steps",

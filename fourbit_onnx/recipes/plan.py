@@ -17,7 +17,7 @@ class Site:
 
     Attributes:
         name: Name of its node.
-        op: ``Conv``, ``Gemm`` or ``MatMul``.
+        op: ``Conv``, ``Gemm`` or ``MatMul``; ``LSTM`` for one that was not written out.
         x: Tensor on the left (activation).
         w: Tensor on the right (weight, or an activation in attention).
         precision: ``4-bit``, ``fp16`` or ``fp32``.
