@@ -18,6 +18,7 @@ def convert(
     output: str | Path,
     *,
     recipe: str | Recipe = "ibm2020",
+    without: Sequence[str] = (),
     loss: str = "cross_entropy",
     loss_output: str = "",
     optimizer: str = "sgd",
@@ -37,7 +38,8 @@ def convert(
     Args:
         model: A file, or a model in memory.
         output: The folder; it must not exist, unless ``overwrite`` and it is an artifact folder.
-        recipe: A name of ``fourbit_onnx.recipes.table``, or a recipe of your own.
+        recipe: A name of ``fourbit_onnx.recipes.table``, the path of a TOML file, or a recipe of your own.
+        without: Techniques of the recipe to switch off: ``fourbit_onnx.recipes.techniques``.
         loss: ``cross_entropy`` (int64 labels), ``mse``, ``l1``, ``bce_with_logits``; or ``output``: the
             model has a scalar output that is its loss.
         loss_output: The output that the loss reads; "" for the first.
@@ -66,8 +68,11 @@ def convert(
     from fourbit_onnx.passes.pipeline import Options
     from fourbit_onnx.recipes import table
 
+    chosen = table.find(recipe) if isinstance(recipe, str) else recipe
+    for technique in without:
+        chosen = chosen.without(technique)
     options = Options(
-        recipe=table.find(recipe) if isinstance(recipe, str) else recipe,
+        recipe=chosen,
         loss=loss,
         loss_output=loss_output,
         optimizer=Optimizer(

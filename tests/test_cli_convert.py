@@ -152,7 +152,7 @@ def test_bad_model(tmp_path, kind):
 
 
 WRONG = {
-    "no such recipe": (2, ["--recipe", "ibm"], "Invalid value for '--recipe': 'ibm' is not one of 'fp32'"),
+    "no such recipe": (2, ["--recipe", "ibm"], "Invalid value for '--recipe': no recipe 'ibm'; there are: "),
     "no such recipe for a pattern": (
         2,
         ["--set", "fc=ibm"],

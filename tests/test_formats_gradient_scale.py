@@ -81,8 +81,8 @@ def test_learned_begins_with_the_dynamic_level():
         scale, after = gradient_scale.learned([m], 0)
         assert scale == gradient_scale.dynamic([m])
         assert after == scale * 4096
-    assert gradient_scale.learned([0.0], 0) == (1, 4096)
-    assert gradient_scale.learned(np.zeros((0, 2)), -0.0) == (1, 4096)
+    assert gradient_scale.learned([0.0], 0) == (1, 0)
+    assert gradient_scale.learned(np.zeros((0, 2)), -0.0) == (1, 0)
 
 
 def test_learned_stays_within_its_bounds():

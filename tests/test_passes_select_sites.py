@@ -223,7 +223,7 @@ def test_a_pattern_that_fits_nothing_is_refused(options):
 def test_a_recipe_that_does_not_exist_is_refused():
     with pytest.raises(RecipeError) as refusal:
         plan_of(CHAIN, settings=[("a", "ibm")])
-    assert str(refusal.value) == f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}"
+    assert str(refusal.value) == f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}; or a file.toml"
 
 
 def test_a_recipe_of_a_user():

@@ -56,7 +56,7 @@ def test_what_the_paper_does_not_say_is_called_reconstructed():
 def test_a_recipe_that_does_not_exist():
     with pytest.raises(RecipeError) as refusal:
         table.find("ibm")
-    assert str(refusal.value) == f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}"
+    assert str(refusal.value) == f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}; or a file.toml"
 
 
 def test_names_are_those_of_the_formats():

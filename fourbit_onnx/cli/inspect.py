@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fourbit_onnx.cli import options, output
+from fourbit_onnx.recipes.techniques import WITHOUT
+from fourbit_onnx.recipes.toml import write
 
 if TYPE_CHECKING:
     from fourbit_onnx.passes.survey import Untrainable
     from fourbit_onnx.recipes.plan import Plan, Site
+    from fourbit_onnx.recipes.recipe import Recipe
 
 _NAMES = "abcdefghijklmnopqrstuvwxyz"
 # Points that share a quantiser: the backward products re-use the codes of the forward one.
@@ -21,18 +24,21 @@ _PAIRS = (("fwd.x", "wgrad.x"), ("fwd.w", "dgrad.w"), ("dgrad.dy",), ("wgrad.dy"
 
 
 @click.command()
-@click.argument("path", metavar="FILE_OR_DIR", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", metavar="FILE_OR_DIR", required=False, type=click.Path(exists=True, path_type=Path))
 @options.recipe_options
 @click.option(
     "--freeze", multiple=True, metavar="PATTERN", help="FILE: weights that are not trained; may be repeated."
 )
+@click.option("--toml", is_flag=True, help="Only print the recipe, as a TOML file to change and to use.")
 @output.json_option
 def command(
-    path: Path,
+    path: Path | None,
     recipe: str,
+    without: tuple[str, ...],
     keep: tuple[str, ...],
     settings: list[tuple[str, str]],
     freeze: tuple[str, ...],
+    toml: bool,
     as_json: bool,
 ) -> None:
     """What runs in which precision, and why.
@@ -45,8 +51,17 @@ def command(
     Examples:
       fourbit inspect out
       fourbit inspect model.onnx --recipe minmax
+      fourbit inspect --toml --recipe luq > mine.toml
     """  # noqa: D301 -- click's own mark
-    result = _folder(path) if path.is_dir() else _file(path, recipe, keep, settings, freeze)
+    from fourbit_onnx.recipes import table
+
+    chosen = table.find(WITHOUT.join([recipe, *without]))
+    if toml:
+        click.echo(write(chosen), nl=False)
+        return
+    if path is None:
+        raise click.UsageError("Missing argument 'FILE_OR_DIR'.")
+    result = _folder(path) if path.is_dir() else _file(path, chosen, keep, settings, freeze)
     if as_json:
         output.print_json(
             result
@@ -84,7 +99,7 @@ def _folder(path: Path) -> dict[str, Any]:
 
 def _file(
     path: Path,
-    recipe: str,
+    recipe: "Recipe",
     keep: tuple[str, ...],
     settings: list[tuple[str, str]],
     freeze: tuple[str, ...],
@@ -92,9 +107,8 @@ def _file(
     from fourbit_onnx.passes.load import load
     from fourbit_onnx.passes.pipeline import Options
     from fourbit_onnx.passes.survey import survey
-    from fourbit_onnx.recipes import table
 
-    chosen = Options(recipe=table.find(recipe), keep=keep, settings=settings, freeze=freeze)
+    chosen = Options(recipe=recipe, keep=keep, settings=settings, freeze=freeze)
     found = survey(load(path), chosen)
     return {
         "path": str(path),

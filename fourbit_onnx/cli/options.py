@@ -1,18 +1,19 @@
 """Options that several commands have, and what their values must look like."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes.techniques import TECHNIQUES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-RECIPES = click.Choice(list(table.RECIPES))
 
 DATA_HELP = (
     "A .npz, .npy, .csv or .txt file, a folder of .npy, IDX, CIFAR, .txt or image files, or built-in: "
@@ -20,8 +21,19 @@ DATA_HELP = (
 )
 
 
-def pairs(left: str, right: str, choices: Sequence[str] = ()) -> Callable[..., list[tuple[str, str]]]:
-    """A callback that splits every ``LEFT=RIGHT`` of an option; with ``choices``, RIGHT is one of them."""
+def recipe_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A callback that lets nothing through but what `table.find` knows."""
+    try:
+        table.find(value)
+    except RecipeError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+def pairs(
+    left: str, right: str, check: Callable[[click.Context, click.Parameter, str], object] | None = None
+) -> Callable[..., list[tuple[str, str]]]:
+    """A callback that splits every ``LEFT=RIGHT`` of an option; ``check``: another one, for each RIGHT."""
 
     def split(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
         found = []
@@ -29,8 +41,8 @@ def pairs(left: str, right: str, choices: Sequence[str] = ()) -> Callable[..., l
             before, sign, after = value.rpartition("=")
             if not (before and sign and after):
                 raise click.BadParameter(f"{value!r} is not of the form {left}={right}")
-            if choices and after not in choices:
-                raise click.BadParameter(f"no {right.lower()} {after!r}; there are: {', '.join(choices)}")
+            if check is not None:
+                check(ctx, param, after)
             found.append((before, after))
         return found
 
@@ -38,14 +50,14 @@ def pairs(left: str, right: str, choices: Sequence[str] = ()) -> Callable[..., l
 
 
 def recipe_options(command: F) -> F:
-    """``--recipe``, ``--keep`` and ``--set``: which site gets which precision."""
+    """``--recipe``, ``--without``, ``--keep`` and ``--set``: which site gets which precision."""
     for option in (
         click.option(
             "--set",
             "settings",
             multiple=True,
             metavar="PATTERN=RECIPE",
-            callback=pairs("PATTERN", "RECIPE", list(table.RECIPES)),
+            callback=pairs("PATTERN", "RECIPE", recipe_name),
             help="Another recipe for the sites whose node or weight name fits; may be repeated.",
         ),
         click.option(
@@ -56,10 +68,17 @@ def recipe_options(command: F) -> F:
         ),
         click.option(
             "--recipe",
-            type=RECIPES,
+            callback=recipe_name,
             default=table.DEFAULT,
             show_default=True,
-            help="Formats and scale rules of every site.",
+            metavar="NAME",
+            help=f"Formats and scale rules of every site: {', '.join(table.RECIPES)}; or a file.toml.",
+        ),
+        click.option(
+            "--without",
+            multiple=True,
+            type=click.Choice(list(TECHNIQUES)),
+            help="Switch off one technique of the recipe; may be repeated.",
         ),
     ):
         command = option(command)

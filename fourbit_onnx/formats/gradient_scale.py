@@ -57,7 +57,8 @@ def learned(dy: ArrayLike, top: Scalar, threshold: Scalar = THRESHOLD) -> tuple[
 
     Args:
         dy: The gradient.
-        top: The top level T; 0 was never set, and takes the dynamic T of this tensor (4096 for zeros).
+        top: The top level T; 0 was never set, and takes the dynamic T of this tensor (of zeros: scale 1,
+            and it stays 0).
         threshold: See above.
 
     Raises:
@@ -69,7 +70,9 @@ def learned(dy: ArrayLike, top: Scalar, threshold: Scalar = THRESHOLD) -> tuple[
     if not 0 <= used < np.inf:
         raise FormatError(f"gradient_scale needs a finite top of at least 0, not {top}; 0 sets it anew")
     if used == 0:
-        used = _top_of(m, threshold) if m > 0 else TOP
+        if m == 0:
+            return np.float32(1), np.float32(0)
+        used = _top_of(m, threshold)
     limit = _limit(threshold, used)
     after = used
     if m > limit:

@@ -178,6 +178,8 @@ LearnedGradientScale <threshold : float = 2.5> (x, top) => (scale, new_top) {{
     next_top = Where (all_zero, used_top, moved)
     least_top = Constant <value = float {{{2.0**-87}}}> ()
     most_top = Constant <value = float {{{2.0**115}}}> ()
-    new_top = Clip (next_top, least_top, most_top)
+    set_top = Clip (next_top, least_top, most_top)
+    still_unset = And (all_zero, never_set)
+    new_top = Where (still_unset, nought, set_top)
 }}
 """)

@@ -52,6 +52,7 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
             if old is not None:
                 old.outputs.clear()
                 old.inputs.clear()
+    builder.close()
     if backward:
         raise GraphError(f"a gradient without its forward operator: {next(iter(backward))}")
     if forward:

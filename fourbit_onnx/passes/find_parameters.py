@@ -18,7 +18,7 @@ _BY_PLACE = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "P
 # Names of our own tensors, in the training or in the optimiser graph.
 _RESERVED = {
     "learning_rate", "step", "half", "norm", "max_norm", "loss_scale", "scaled_loss", "good_steps",
-    "gradients_finite", "no_clip", "no_zero_point", "random_state",
+    "gradients_finite", "no_clip", "no_zero_point", "random_state", "gradient_top",
 }  # fmt: skip
 
 # No weight is larger; what is, hides positions from a softmax.

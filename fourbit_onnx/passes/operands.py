@@ -65,6 +65,10 @@ class OperandBuilder:
         self.no_zero_point = gs.Constant("no_zero_point", np.array(0, np.int32))
         self.scales: dict[tuple[str, str, float], gs.Tensor] = {}
         self.names: dict[str, int] = {}
+        self.shapes: dict[str, gs.Tensor] = {}
+        self.shared_top: gs.Tensor | None = None
+        self.shared_rule: dict[str, float] = {}
+        self.largest: list[gs.Tensor] = []
         self.turned: dict[str, gs.Tensor] = {}  # tensor name to its transpose
         self.stream = _FIRST_STREAM
 
@@ -91,13 +95,17 @@ class OperandBuilder:
         return gs.Variable(name, dtype, [])
 
     def shape_of(self, tensor: gs.Tensor, name: str) -> gs.Tensor:
-        """The shape of ``tensor``: a constant where it is known."""
+        """The shape of ``tensor``, called ``name``: a constant where it is known."""
+        if name in self.shapes:
+            return self.shapes[name]
         shape = tensor.shape
         if shape is not None and all(isinstance(size, int) for size in shape):
-            return gs.Constant(name, np.array(shape, np.int64))
-        result = gs.Variable(name, np.int64, None if shape is None else [len(shape)])
-        self.graph.nodes.append(gs.Node("Shape", name, {}, [tensor], [result]))
-        return result
+            self.shapes[name] = gs.Constant(name, np.array(shape, np.int64))
+        else:
+            result = gs.Variable(name, np.int64, None if shape is None else [len(shape)])
+            self.graph.nodes.append(gs.Node("Shape", name, {}, [tensor], [result]))
+            self.shapes[name] = result
+        return self.shapes[name]
 
     def uniform(self, tensor: gs.Tensor, name: str) -> gs.Tensor:
         """Random numbers of the shape of ``tensor``, others than any that were given before."""
@@ -179,7 +187,9 @@ class OperandBuilder:
         elif quantizer.scale == "gradient":
             self.node("GradientScale", node_name, [dy], [scale], threshold)
         elif quantizer.scale == "shared":
-            raise _not_there(name, quantizer)
+            inputs = [dy, self._shared_top(dy, site)]
+            self.shared_rule = threshold  # the last site's, where they differ
+            self.node("LearnedGradientScale", node_name, inputs, [scale, gs.Variable.empty()], threshold)
         else:
             state = self.unique(f"{site}.gradient_top")
             top, new_top = self.scalar(state), self.scalar(f"{state}.new")
@@ -190,3 +200,41 @@ class OperandBuilder:
             self.node("LearnedGradientScale", node_name, [dy, top], [scale, new_top], threshold)
         self.scales[key] = scale
         return scale
+
+    def _shared_top(self, dy: gs.Tensor, site: str) -> gs.Tensor:
+        """The state of all sites whose scale rule is ``shared``; and the largest magnitude of this one."""
+        if self.shared_top is None:
+            self.shared_top = self.scalar("gradient_top")
+            self.graph.inputs.append(self.shared_top)
+            self.roles.values["gradient_top"] = np.array(0, np.float32)
+        magnitude = gs.Variable(f"{site}.dy.magnitude", np.float32, dy.shape)
+        largest = gs.Variable(f"{site}.dy.largest", np.float32, [1] * len(dy.shape or ()))
+        column = gs.Variable(f"{site}.dy.largest_column", np.float32, [1])
+        one = gs.Constant(f"{site}.dy.one", np.array([1], np.int64))
+        self.graph.nodes.append(gs.Node("Abs", f"{site}.dy/magnitude", {}, [dy], [magnitude]))
+        self.graph.nodes.append(gs.Node("ReduceMax", f"{site}.dy/largest", {}, [magnitude], [largest]))
+        self.graph.nodes.append(gs.Node("Reshape", f"{site}.dy/column", {}, [largest, one], [column]))
+        self.largest.append(column)
+        return self.shared_top
+
+    def close(self) -> None:
+        """Add what needs to know every site: the next state of ``shared``, by the largest gradient of all.
+
+        A layer whose gradient is all zero has no say, as it has none when the state is its own.
+        """
+        if self.shared_top is None:
+            return
+        largest = gs.Variable("gradient_top.largest", np.float32, [len(self.largest)])
+        after, scale = self.scalar("gradient_top.new"), gs.Variable.empty()
+        self.graph.nodes.append(
+            gs.Node("Concat", "gradient_top/largest", {"axis": 0}, self.largest, [largest])
+        )
+        self.node(
+            "LearnedGradientScale",
+            "gradient_top/next",
+            [largest, self.shared_top],
+            [scale, after],
+            self.shared_rule,
+        )
+        self.graph.outputs.append(after)
+        self.roles.quantizer_state["gradient_top"] = after.name

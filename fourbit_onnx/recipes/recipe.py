@@ -1,6 +1,7 @@
 """A recipe: which format, scale rule and rounding each of the six quantisation points gets."""
 
 import dataclasses
+import re
 from typing import Any
 
 from fourbit_onnx.errors import RecipeError
@@ -9,6 +10,8 @@ FORMATS = ("int4", "int4_full", "uint4", "log4", "log2", "e2m1")
 BLOCKS = ("nvfp4", "nvfp4_2d", "mxfp4", "block16")
 CLIPS = ("pact", "clip")
 SCALES = (*CLIPS, "sawb", "absmax", "minmax", "gradient", "learned", "shared", "underflow", *BLOCKS)
+# It names a folder of `fourbit check`, too.
+_NAME = re.compile(r"[A-Za-z0-9_~+-][A-Za-z0-9._~+-]{0,99}")
 PHASES = ("even", "odd")
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -34,6 +37,8 @@ _POINTS = {
 }
 # Rules that draw: what a saturating clip, a zero point or SAWB would bias is not among them.
 _STOCHASTIC = ("gradient", "learned", "shared", "underflow", "absmax", *BLOCKS)
+# The quantisers of a recipe by field, and the scale rules that each may have: those of _POINTS.
+QUANTIZERS = tuple(_POINTS)
 ARITHMETICS = ("4-bit", "fp16", "fp32")
 
 
@@ -188,6 +193,11 @@ class Recipe:
     source: str = "user"
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise RecipeError(
+                f"a recipe cannot be called {self.name!r}; up to 100 letters, digits and ._~+- will do, "
+                "no . first"
+            )
         if self.arithmetic not in ARITHMETICS:
             raise RecipeError(f"no arithmetic {self.arithmetic!r}; there are: {', '.join(ARITHMETICS)}")
         if not 0 <= self.keep_last < 1:
@@ -223,3 +233,13 @@ class Recipe:
                     f"recipe {self.name!r}: {left} ({a.text()}) and {right} ({b.text()}) meet in one "
                     "product; both or neither need a scale a block, and the same hadamard"
                 )
+
+    def without(self, technique: str) -> "Recipe":
+        """This recipe with one technique switched off: a key of ``techniques.TECHNIQUES``.
+
+        Raises:
+            RecipeError: There is no such technique, or the recipe does not have it.
+        """
+        from fourbit_onnx.recipes.techniques import without  # which needs recipes
+
+        return without(self, technique)

@@ -1,11 +1,15 @@
 """The recipes that come with the tool, one row each (NUMERICS, section 6)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.recipes import toml
 from fourbit_onnx.recipes.recipe import Quantizer, Recipe
+from fourbit_onnx.recipes.techniques import WITHOUT
 
 DEFAULT = "ibm2020"
+_TOML = ".toml"
 
 _LINEAR = Quantizer("int4", "absmax")
 _MIN_MAX = Quantizer("int4_full", "minmax")
@@ -72,11 +76,21 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def find(name: str) -> Recipe:
-    """The recipe called ``name``.
+    """The recipe called ``name``: a row of the table, or a TOML file (a path that ends in ``.toml``).
+
+    Either may be followed by ``~TECHNIQUE``, several times: without that technique.
 
     Raises:
         RecipeError: There is none.
     """
-    if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
-    return RECIPES[name]
+    end = name.rfind(_TOML) + len(_TOML) if _TOML in name else len(name.partition(WITHOUT)[0])
+    first, rest = name[:end], name[end:]
+    if first.endswith(_TOML) and rest[:1] in ("", WITHOUT):
+        recipe = toml.read(Path(first))
+    elif first in RECIPES:
+        recipe = RECIPES[first]
+    else:
+        raise RecipeError(f"no recipe {first!r}; there are: {', '.join(RECIPES)}; or a file.toml")
+    for technique in rest.split(WITHOUT)[1:]:
+        recipe = recipe.without(technique)
+    return recipe

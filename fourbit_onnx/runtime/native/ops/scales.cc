@@ -70,7 +70,12 @@ void LearnedGradientScale::compute(const Context& context) const {
   const float m = magnitude(context, context.input(0), "dy");
   float top = context.scalar(1, "top");
   if (!std::isfinite(top) || top < 0) throw Refused("top must be finite and not negative; it is " + text(top));
-  if (top == 0) top = m == 0 ? 4096.0f : gradient_top(m, threshold_);  // never set
+  if (top == 0 && m == 0) {  // never set, and nothing to set it by
+    give(context, 0, 1.0f);
+    give(context, 1, 0.0f);
+    return;
+  }
+  if (top == 0) top = gradient_top(m, threshold_);
   give(context, 0, top / 4096.0f);
   give(context, 1, next_top(m, top, threshold_));
 }

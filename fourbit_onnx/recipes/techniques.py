@@ -1,0 +1,71 @@
+"""The techniques of a recipe, each of which can be switched off alone: an ablation is one flag."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.recipes.recipe import QUANTIZERS, Quantizer, Recipe
+
+WITHOUT = "~"  # between recipe and technique in the name of what is left
+
+
+def _every(change: Callable[[Quantizer], Quantizer]) -> Callable[[Recipe], Recipe]:
+    """What changes each quantiser of a recipe by itself."""
+
+    def changed(recipe: Recipe) -> Recipe:
+        fields: dict[str, Any] = {name: change(q) for name in QUANTIZERS if (q := getattr(recipe, name))}
+        return dataclasses.replace(recipe, **fields)
+
+    return changed
+
+
+def _rule(old: tuple[str, ...], new: str) -> Callable[[Recipe], Recipe]:
+    """What gives the scale rule ``new`` to quantisers that have one of ``old``."""
+    return _every(lambda q: dataclasses.replace(q, scale=new) if q.scale in old else q)
+
+
+def _one_phase(recipe: Recipe) -> Recipe:
+    if "log4" not in (recipe.dgrad.format, recipe.wgrad.format):
+        return recipe
+    return dataclasses.replace(recipe, wgrad=dataclasses.replace(recipe.wgrad, phase=recipe.dgrad.phase))
+
+
+# Technique to what takes it away; a recipe that stays as it is has it not.
+TECHNIQUES: Mapping[str, Callable[[Recipe], Recipe]] = {
+    # Both gradients on the grid of dgrad.
+    "two-phase-rounding": _one_phase,
+    # One scale of the gradients, state of the whole model, as a loss scale would be.
+    "layer-gradient-scale": _rule(("gradient", "learned"), "shared"),
+    # The clips of activations are calibrated, then constant.
+    "pact-training": _rule(("pact",), "clip"),
+    # The largest magnitude is the top code.
+    "sawb": _rule(("sawb",), "absmax"),
+    "hadamard": _every(lambda q: dataclasses.replace(q, hadamard=0)),
+    # Rounded to nearest, and therefore once.
+    "stochastic-rounding": _every(lambda q: dataclasses.replace(q, rounding="nearest", samples=1)),
+}
+
+
+def without(recipe: Recipe, technique: str) -> Recipe:
+    """``recipe`` with one technique switched off, called ``RECIPE~TECHNIQUE``.
+
+    Raises:
+        RecipeError: There is no such technique, or the recipe does not have it.
+    """
+    if technique not in TECHNIQUES:
+        raise RecipeError(f"no technique {technique!r}; there are: {', '.join(TECHNIQUES)}")
+    changed = TECHNIQUES[technique](recipe)
+    if changed == recipe or recipe.arithmetic != "4-bit":
+        has = ", ".join(techniques(recipe)) or "none"
+        raise RecipeError(f"recipe {recipe.name!r} has no {technique} to leave out; it has: {has}")
+    return dataclasses.replace(
+        changed, name=f"{recipe.name}{WITHOUT}{technique}", source=f"{recipe.source}; without {technique}"
+    )
+
+
+def techniques(recipe: Recipe) -> list[str]:
+    """The techniques that ``recipe`` has."""
+    if recipe.arithmetic != "4-bit":
+        return []
+    return [name for name, change in TECHNIQUES.items() if change(recipe) != recipe]

@@ -1,0 +1,122 @@
+"""A recipe as a TOML file: the fields of `Recipe`, a table for each quantiser."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.recipes.recipe import PHASES, QUANTIZERS, Quantizer, Recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LARGEST = 2**16  # bytes; a recipe has hundreds
+
+_KINDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+_SETTINGS: Mapping[str, type] = {
+    "name": str,
+    "arithmetic": str,
+    "keep_ends": bool,
+    "keep": list,
+    "keep_last": float,
+    "source": str,
+}
+# A phase is written by name.
+_OF_QUANTIZER: Mapping[str, type] = {
+    "format": str,
+    "scale": str,
+    "phase": str,
+    "threshold": float,
+    "rounding": str,
+    "samples": int,
+    "hadamard": int,
+}
+
+
+def read(path: Path) -> Recipe:
+    """The recipe in a file. What it leaves out is as in `Recipe`; the name, that of the file.
+
+    Raises:
+        RecipeError: It cannot be read, or something in it is no recipe; the message says which key.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read ({error.strerror or error})") from error
+    if len(text) > LARGEST:
+        raise RecipeError(f"{path} is larger than {LARGEST:,} bytes; that is no recipe")
+    try:
+        given = tomllib.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} is no TOML: {str(error) or 'nested too deeply'}") from error
+    _known(str(path), given, [*_SETTINGS, *QUANTIZERS])
+    fields: dict[str, Any] = {"name": path.stem}
+    for key, value in given.items():
+        where = f"{path}: {key}"
+        fields[key] = _quantizer(where, value) if key in QUANTIZERS else _value(where, value, _SETTINGS[key])
+    if "keep" in fields:
+        fields["keep"] = tuple(_value(f"{path}: keep", one, str) for one in fields["keep"])
+    try:
+        return Recipe(**fields)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def _quantizer(where: str, given: Any) -> Quantizer:
+    if not isinstance(given, dict):
+        raise RecipeError(f"{where} is a table such as {{format = 'int4', scale = 'sawb'}}, not {given!r}")
+    _known(where, given, [*_OF_QUANTIZER])
+    for key in ("format", "scale"):
+        if key not in given:
+            raise RecipeError(f"{where} has no {key}")
+    fields = {key: _value(f"{where}.{key}", value, _OF_QUANTIZER[key]) for key, value in given.items()}
+    if "phase" in fields:
+        if fields["phase"] not in PHASES:
+            raise RecipeError(f"{where}.phase is one of {', '.join(PHASES)}, not {fields['phase']!r}")
+        fields["phase"] = PHASES.index(fields["phase"])
+    try:
+        return Quantizer(**fields)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _known(where: str, given: Mapping[str, Any], keys: list[str]) -> None:
+    for key in given:
+        if key not in keys:
+            raise RecipeError(f"{where} has no key {key!r}; there are: {', '.join(keys)}")
+
+
+def _value(where: str, value: Any, kind: type) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is list and type(value) is list:
+        return value
+    if type(value) is not kind:
+        raise RecipeError(f"{where} is {_KINDS.get(kind, 'a list of texts')}, not {value!r}")
+    return value
+
+
+def write(recipe: Recipe) -> str:
+    """``recipe`` as TOML text that `read` reads back to the same recipe."""
+    lines = [f"{key} = {_text(getattr(recipe, key))}" for key in _SETTINGS]
+    for name in QUANTIZERS:
+        quantizer: Quantizer | None = getattr(recipe, name)
+        if quantizer is None or recipe.arithmetic != "4-bit":
+            continue
+        lines += ["", f"[{name}]"]
+        for field in dataclasses.fields(Quantizer):
+            value = getattr(quantizer, field.name)
+            if field.default is dataclasses.MISSING or value != field.default or field.name == "rounding":
+                lines.append(f"{field.name} = {_text(PHASES[value] if field.name == 'phase' else value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: object) -> str:
+    # JSON's texts, lists, numbers and booleans are TOML's, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
