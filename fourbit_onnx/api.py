@@ -122,6 +122,8 @@ def check(
     data: str | Path | None = None,
     evaluation: str | Path | None = None,
     keys: Mapping[str, str] | None = None,
+    loss: str | None = None,
+    keep: Sequence[str] = (),
     model: str | None = None,
     budget: float | None = None,
     jobs: int | None = None,
@@ -145,6 +147,8 @@ def check(
         data: For a model file: what to train on.
         evaluation: For a model file: what to test on; None: the test part of ``data``, else a fifth of it.
         keys: For a model file: model input to array of the data.
+        loss: For a model file: as for `convert`; None: ``cross_entropy``.
+        keep: As for `convert`.
         model: For a task: another reference model.
         budget: Seconds; no seed is begun that would not end in time. None: no limit.
         jobs: Runs at a time; None: one a processor.
@@ -153,8 +157,8 @@ def check(
         progress: Whether to show the progress on stderr.
         command: How the check is called in the report.
         settings: Fields of `harness.tasks.Task` to change: ``epochs``, ``batch_size``, ``optimizer``,
-            ``learning_rate``, ``schedule``, ``warmup``, ``weight_decay``, ``margin``, ``metric``; None is
-            no change.
+            ``learning_rate``, ``schedule``, ``warmup``, ``weight_decay``, ``clip_decay``, ``max_norm``,
+            ``margin``, ``metric``; None is no change.
 
     Returns:
         What ``report.json`` holds.
@@ -174,6 +178,8 @@ def check(
         keys=keys or {},
         model=model,
         settings=settings,
+        loss=loss,
+        keep=keep,
     )
     with display.shown(experiment.task.metric, progress) as bars:
         return harness.Check(
@@ -186,6 +192,6 @@ def check(
             jobs=jobs,
             observe=observe,
             force=force,
-            command=command,
+            command=command or "fourbit_onnx.check",
             display=bars,
         ).run()

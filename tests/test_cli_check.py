@@ -94,7 +94,7 @@ def test_bad_data_is_refused_with_the_recipe(tmp_path):
         (("digits", "--recipes", "ibm"), "Invalid value for '--recipes': no recipe 'ibm'; there are: fp32, "),
         (("digits", "--recipes", ","), "Invalid value for '--recipes': name at least one recipe"),
         (("digits", "--budget", "10"), "Invalid value for '--budget': '10' is no time; write it as 90s, "),
-        (("digits", "--data", "x.npz"), "--data, --eval and --key are for a model file; a task has its own"),
+        (("digits", "--data", "x.npz"), "--data, --eval, --key and --loss are for a model file; a task has"),
         (("digits", "--seeds", "0"), "Invalid value for '--seeds': 0 is not in the range x>=1."),
     ],
 )

@@ -148,7 +148,9 @@ def test_a_killed_process_is_noticed_and_tried_again_next_time(tmp_path, monkeyp
     monkeypatch.setattr(InProcess, "deaths", frozenset({("ibm2020", 0)}))
     report = Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x").run()
     (failed,) = [run for run in report["runs"] if run["error"]]
-    assert failed["error"].startswith("the process of the run ended with signal 9 (see ")
+    assert failed["error"].startswith(
+        "the process of the run ended with signal 9, perhaps for lack of memory (see "
+    )
     assert failed["error"].endswith("; the same command tries it again")
     assert report["recipes"][1]["difference"]["n"] == 1
     monkeypatch.setattr(InProcess, "deaths", frozenset())

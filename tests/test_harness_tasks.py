@@ -66,7 +66,7 @@ def test_unknown_task():
 
 
 def test_data_of_a_task_is_its_own():
-    with pytest.raises(DataError, match="the task 'digits' has its own data"):
+    with pytest.raises(DataError, match="the task 'digits' has its own data and loss"):
         subjects.experiment("digits", data="x.npz", evaluation=None, keys={}, model=None, settings={})
 
 

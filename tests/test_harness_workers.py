@@ -118,5 +118,5 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     assert json.loads((tmp_path / "x" / "report.json").read_text())["seeds"] == {"asked": 1, "complete": 1}
     assert len(result(tmp_path / "x", "fp16", 0)["epochs"]) == 20
     assert {path.name for path in (tmp_path / "x").iterdir()} - {"report.html"} == {
-        "check.json", "report.json", "runs"
+        "check.json", "report.json", "runs", "trained"
     }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fourbit_onnx.cli import options, output
+from fourbit_onnx.cli.convert import LOSSES
 from fourbit_onnx.cli.main import INTERRUPTED
 from fourbit_onnx.errors import FourbitError, RecipeError
 
@@ -45,6 +46,16 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     help="For a model file: what to test on.  [default: the test part of the data, else a fifth of it]",
 )
 @options.key_option
+@click.option(
+    "--loss",
+    type=click.Choice(LOSSES),
+    help="For a model file: what is minimised.  [default: cross_entropy]",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["accuracy", "bits_per_character", "loss"]),
+    help="What is compared.  [default: the task's; accuracy if the loss is cross_entropy, else loss]",
+)
 @click.option("--model", help="For a task: another reference model.")
 @click.option(
     "--recipes",
@@ -88,6 +99,16 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     "--warmup", type=click.IntRange(min=0), help="Steps in which it rises.  [default: the task's; 0]"
 )
 @click.option("--weight-decay", type=float, help="[default: the task's; 0.0001]")
+@click.option("--clip-decay", type=float, help="For the trained clips (PACT).  [default: the task's; 0.001]")
+@click.option(
+    "--max-norm", type=float, help="Largest norm of all gradients.  [default: the task's; no limit]"
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep sites whose node or weight name fits (*, ?) in float32; may be repeated.",
+)
 @click.option(
     "--margin",
     type=float,
@@ -149,8 +170,8 @@ def command(
         raise click.UsageError("a model file needs --data")
     if yours and model is not None:
         raise click.UsageError("--model is for tasks; the model file is the model")
-    if not yours and (data is not None or evaluation is not None or keys):
-        raise click.UsageError("--data, --eval and --key are for a model file; a task has its own data")
+    if not yours and (data is not None or evaluation is not None or keys or settings["loss"]):
+        raise click.UsageError("--data, --eval, --key and --loss are for a model file; a task has its own")
     folder = folder or Path(f"check-{Path(subject).stem}")
     try:
         report = api.check(

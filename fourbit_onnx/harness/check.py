@@ -2,12 +2,13 @@
 
 import importlib
 import logging
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fourbit_onnx.errors import DataError, FourbitError
+from fourbit_onnx.errors import DataError
 from fourbit_onnx.harness import budget, results, statistics
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.folder import Folder, described, plain, write_json
@@ -176,10 +177,14 @@ class Check:
         self._took[job] = time.monotonic() - self._began[job]
         if self._display is not None:
             self._display.ended(job, run)
+        if self._waiting and all((name, job[1]) in self._runs for name in self._sources):
+            self._report()  # of the seeds so far
 
     def _died(self, job: Job, code: int | None) -> dict[str, Any]:
         log = self._folder.log(*job)
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        if code == -signal.SIGKILL:
+            how += ", perhaps for lack of memory"
         return {
             "recipe": job[0],
             "seed": job[1],
@@ -256,17 +261,3 @@ class Check:
             return report
         page.write(report, self._folder.path / "report.html")
         return report
-
-
-def load(path: Path | str) -> dict[str, Any]:
-    """The report of a finished check, from its folder.
-
-    Raises:
-        FourbitError: There is none.
-    """
-    from fourbit_onnx.harness.folder import read_json
-
-    try:
-        return read_json(Path(path) / "report.json")
-    except FourbitError as error:
-        raise FourbitError(f"{path} holds no report of a check; make one with fourbit check") from error

@@ -33,12 +33,14 @@ class Experiment:
         evaluation: The test data of a user's model; None: the test part of `task.data`, else a fifth of it.
         keys: Where the model's inputs are to be found in a user's data.
         loss: What is minimised, as for `api.convert`.
+        keep: Patterns of products that stay in float32, as for `api.convert`.
     """
 
     task: Task
     evaluation: str | None = None
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
     loss: str = "cross_entropy"
+    keep: Sequence[str] = ()
 
     @property
     def yours(self) -> bool:

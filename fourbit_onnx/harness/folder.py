@@ -5,6 +5,7 @@
 ``runs/RECIPE/SEED.json``               a finished run
 ``work/RECIPE/SEED/``                   a run under way: artifact folder with checkpoint, notes
 ``work/RECIPE/SEED.log``                what its process wrote to stderr
+``trained/RECIPE/``                     the artifact folder of seed 0, trained
 ``report.json``, ``report.html``        the result
 ======================================  ================================================================
 """
@@ -50,6 +51,10 @@ class Folder:
     def log(self, recipe: str, seed: int) -> Path:
         """What the process of a run wrote to stderr."""
         return self.path / "work" / recipe / f"{seed}.log"
+
+    def trained(self, recipe: str) -> Path:
+        """The artifact folder of the run with seed 0, when it is finished."""
+        return self.path / "trained" / recipe
 
     def tidy(self) -> None:
         """Remove logs that say nothing, and folders of runs that are finished."""
@@ -105,9 +110,9 @@ class Folder:
             "made_by": "fourbit check",
             "version": VERSION,
             "package": __version__,
-            "experiment": json.loads(json.dumps(experiment.to_json())),
+            "experiment": _json(experiment.to_json()),
             "digests": dict(digests),
-            "recipes": json.loads(json.dumps(recipes)),
+            "recipes": _json(recipes),
         }
         if self.path.exists() and not self.path.is_dir():
             raise ArtifactError(f"{self.path} is a file; choose a folder with --output")
@@ -137,7 +142,7 @@ class Folder:
         write_json(self.path / MARK, settings)
 
     def _clear(self) -> None:
-        for name in ("runs", "work"):
+        for name in ("runs", "work", "trained"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("report.json", "report.html"):
             (self.path / name).unlink(missing_ok=True)
@@ -151,7 +156,9 @@ class Folder:
                 raise ArtifactError(
                     f"{self.path} holds a check of {name} {old.get(name)}, this is {new[name]}; {remedy}"
                 )
-        before, now = ({**flat(s.get("experiment", {})), **s.get("digests", {})} for s in (old, new))
+        experiment = Experiment.from_json(old.get("experiment", {})).to_json()  # with what is newer
+        before = {**flat(_json(experiment)), **old.get("digests", {})}
+        now = {**flat(new["experiment"]), **new["digests"]}
         for name, value in now.items():
             if before.get(name) != value:
                 was = f"other {name}" if name in new["digests"] else f"{name} {before.get(name)}"
@@ -190,6 +197,11 @@ def _locked(path: Path) -> int:
             f"another check runs in {path}; wait for it, or choose another folder with --output"
         ) from error
     return lock
+
+
+def _json(value: Any) -> Any:
+    """The value as it comes back from a file: tuples are lists."""
+    return json.loads(json.dumps(value))
 
 
 def flat(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -187,6 +187,8 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """The commit of the checkout that runs, if it is one; with ``+`` if files differ from it."""
     root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
     try:
         found = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+"],
@@ -194,4 +196,4 @@ def commit() -> str | None:
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
-    return found if (root / ".git").exists() else None
+    return found

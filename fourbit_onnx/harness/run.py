@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from fourbit_onnx import api
@@ -50,6 +51,9 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
             loss=experiment.loss,
             optimizer=task.optimizer,
             weight_decay=task.weight_decay,
+            clip_decay=task.clip_decay,
+            max_norm=task.max_norm,
+            keep=experiment.keep,
         )
     trainer = Trainer(artifacts, threads=1)
     train, test = experiment.arrays(list(trainer.specs), trainer.specs)
@@ -98,6 +102,8 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
             }
         ),
     )
+    if seed == 0 and result["error"] is None:
+        _keep(artifacts, folder.trained(recipe))
     shutil.rmtree(work, ignore_errors=True)
     return True
 
@@ -109,6 +115,13 @@ def _metric(metric: str, record: Mapping[str, float]) -> float:
     if f"eval_{metric}" not in record:
         raise DataError(f"the model has no metric {metric!r}; there are: accuracy (class labels), loss")
     return record[f"eval_{metric}"]
+
+
+def _keep(artifacts: Path, place: Path) -> None:
+    """The trained model of the first seed stays: to be exported, and looked into."""
+    place.parent.mkdir(exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    artifacts.rename(place)
 
 
 def _count(arrays: Mapping[str, Any]) -> int:

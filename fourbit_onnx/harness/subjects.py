@@ -1,7 +1,7 @@
 """From what a user names to an `Experiment`: a built-in task, or a model file with data."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from fourbit_onnx.harness.tasks import MARGINS, TASKS, Task
 
 RATES = {"sgd": 0.1, "adamw": 0.001}
 CHANGEABLE = (
-    "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "margin",
-    "metric",
+    "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "clip_decay", "max_norm",
+    "margin", "metric",
 )  # fmt: skip
 
 
@@ -24,6 +24,8 @@ def experiment(
     keys: Mapping[str, str],
     model: str | None,
     settings: Mapping[str, Any],
+    loss: str | None = None,
+    keep: Sequence[str] = (),
 ) -> Experiment:
     """The experiment of `api.check`'s arguments; a value of None in ``settings`` is no change.
 
@@ -35,27 +37,32 @@ def experiment(
         raise FourbitError(f"no setting {unknown[0]!r}; there are: {', '.join(CHANGEABLE)}")
     changes = {name: value for name, value in settings.items() if value is not None}
     if subject in TASKS:
-        if data is not None or evaluation is not None or keys:
-            raise DataError(f"the task {subject!r} has its own data; data is for a model file")
+        if data is not None or evaluation is not None or keys or loss is not None:
+            raise DataError(f"the task {subject!r} has its own data and loss; these are for a model file")
         task = TASKS[subject]
         if model is not None and model != task.model:
             changes |= {"model": model, "model_options": {}}
         found = Experiment(_changed(task, changes))
     else:
-        found = _yours(subject, data, evaluation, keys, changes)
+        found = _yours(subject, data, evaluation, keys, loss or "cross_entropy", changes)
     _check(found.task)
-    return found
+    return dataclasses.replace(found, keep=tuple(keep))
 
 
 def _yours(
-    subject: str, data: str | None, evaluation: str | None, keys: Mapping[str, str], changes: dict[str, Any]
+    subject: str,
+    data: str | None,
+    evaluation: str | None,
+    keys: Mapping[str, str],
+    loss: str,
+    changes: dict[str, Any],
 ) -> Experiment:
     path = Path(subject)
     if not path.is_file():
         raise DataError(f"{subject!r} is neither a task ({', '.join(TASKS)}) nor a model file")
     if data is None:
         raise DataError(f"{subject} is a model file, and needs data to train on")
-    metric = changes.get("metric", "accuracy")
+    metric = changes.get("metric", "accuracy" if loss == "cross_entropy" else "loss")
     task = Task(
         path.stem,
         "yours",
@@ -71,6 +78,7 @@ def _yours(
         dataclasses.replace(task, **changes),
         None if evaluation is None else _absolute(evaluation),
         dict(keys),
+        loss,
     )
 
 

@@ -29,6 +29,8 @@ class Task:
         schedule: ``constant``, ``cosine`` or ``step``.
         warmup: Steps in which the learning rate rises.
         weight_decay: For tensors of two or more dimensions.
+        clip_decay: For the trained clips of activations (PACT).
+        max_norm: Largest norm of all gradients; 0: no limit.
         batch_size: Samples in a step; None: what the model insists on.
         epochs: Of every run.
     """
@@ -46,6 +48,8 @@ class Task:
     schedule: str = "cosine"
     warmup: int = 0
     weight_decay: float = 1e-4
+    clip_decay: float = 1e-3
+    max_norm: float = 0.0
     batch_size: int | None = 64
 
     @property

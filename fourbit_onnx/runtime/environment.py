@@ -10,13 +10,14 @@ from fourbit_onnx.runtime.selftest import Check
 from fourbit_onnx.runtime.session import available_processors
 
 _PACKAGES = ("onnx", "onnx-graphsurgeon", "numpy", "safetensors", "click", "rich")
+_OPTIONAL = ("matplotlib", "scipy", "jinja2")
 _TRAINING = ("onnxruntime-training-cpu", "onnxruntime-training")
 _VERSION = "1.19.2"
 
 
 def versions() -> dict[str, str]:
     """Package to version; "" if it is not installed."""
-    return {name: _version(name) for name in ("fourbit_onnx", *_TRAINING, *_PACKAGES, "matplotlib")}
+    return {name: _version(name) for name in ("fourbit_onnx", *_TRAINING, *_PACKAGES, *_OPTIONAL)}
 
 
 def checks() -> list[Check]:
