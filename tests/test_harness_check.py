@@ -91,6 +91,32 @@ def test_a_folder_of_other_settings_is_refused_and_untouched(tmp_path):
     assert len(jobs()) == 2
 
 
+def test_settings_that_are_new_in_a_later_version_are_their_defaults(tmp_path):
+    Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+    settings = json.loads((tmp_path / "x" / "check.json").read_text())
+    del settings["experiment"]["task"]["max_norm"], settings["experiment"]["keep"]
+    (tmp_path / "x" / "check.json").write_text(json.dumps(settings))
+    Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
+    assert jobs() == []
+    said = refused(ArtifactError, tiny(epochs=1, max_norm=1.0), ["ibm2020"], 1, tmp_path / "x")
+    assert said.startswith(f"{tmp_path / 'x'} holds a check with max_norm 0.0, this one has 1.0; choose")
+
+
+def test_there_is_a_report_of_the_seeds_so_far(tmp_path, monkeypatch):
+    seen = []
+    real = run.run
+
+    def look(*arguments, **options):
+        path = tmp_path / "x" / "report.json"
+        seen.append(json.loads(path.read_text())["seeds"]["complete"] if path.exists() else None)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(run, "run", look)
+    report = Check(tiny(epochs=1), ["ibm2020"], 3, tmp_path / "x", jobs=1).run()
+    assert seen == [None, None, 1, 1, 2, 2]
+    assert not report["partial"]
+
+
 def test_a_folder_of_other_data_is_refused(tmp_path):
     experiment = tiny(epochs=1)
     Check(experiment, ["ibm2020"], 1, tmp_path / "x").run()

@@ -17,6 +17,7 @@ from fourbit_onnx.harness.experiment import hold_out
 from fourbit_onnx.harness.observe import chosen
 from fourbit_onnx.models import registry
 from fourbit_onnx.runtime.engine import Engine
+from fourbit_onnx.runtime.trainer import Trainer
 
 
 def done(folder, recipe, seed):
@@ -58,6 +59,17 @@ def test_result_file(tmp_path):
     assert found["metric"] == found["epochs"][-1]["eval_accuracy"]
     assert found["samples"] == {"train": 1437, "test": 360}
     assert not (tmp_path / "x" / "work" / "ibm2020" / "1").exists()
+
+
+def test_the_trained_model_of_the_first_seed_stays(tmp_path):
+    folder = opened(tmp_path / "x", tiny())
+    done(folder, "ibm2020", 1)
+    assert not folder.trained("ibm2020").exists()
+    found = done(folder, "ibm2020", 0)
+    trainer = Trainer(folder.trained("ibm2020"))
+    assert trainer.evaluate(tiny().built_in().test, 64)["accuracy"] == pytest.approx(
+        found["metric"], abs=1e-7
+    )
 
 
 def test_recipes_share_weights_and_order_of_a_seed(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from fourbit_onnx.harness.tasks import MARGINS, TASKS, Task
 
 RATES = {"sgd": 0.1, "adamw": 0.001}
 CHANGEABLE = (
-    "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "clip_decay", "max_norm",
-    "margin", "metric",
+    "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay",
+    "clip_decay", "max_norm", "margin", "metric",
 )  # fmt: skip
 
 
