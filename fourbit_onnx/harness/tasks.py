@@ -110,7 +110,7 @@ TASKS: Mapping[str, Task] = {
             "speech",
             data="speech",
             model="bilstm",
-            model_options={"hidden": 48, "layers": 1},
+            model_options={"hidden": 48, "layers": 2},
             metric="accuracy",
             optimizer="adamw",
             learning_rate=0.003,
