@@ -81,6 +81,27 @@ def test_same_bits_as_the_evaluation_graph(trained, tmp_path, name, recipe, weig
         np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "weights"),
+    [("nvfp4", "int4"), ("nvfp4", "float"), ("mxfp4", "int8"), ("uint4-hadamard", "int4")],
+)
+def test_same_bits_with_scales_a_block(trained, tmp_path, recipe, weights):
+    """The definitions themselves are in the file, on codes that are floats."""
+    folder, compiled, data = trained("transformer", recipe)
+    model = export(folder, tmp_path / "model.onnx", weights=weights)
+    assert {node.domain for node in model.graph.node} == {""}
+    feeds = {key: value for key, value in data.items() if key in compiled.manifest.inputs}
+    (expected,) = evaluated(folder, compiled, data)
+    (got,) = plain(model, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, **feeds)
+    np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
+    assert np.isfinite(plain(model, **feeds)[0]).all()  # optimised, too, it loads and runs
+    four_bit = onnx.TensorProto.INT4 if recipe == "uint4-hadamard" else onnx.TensorProto.UINT4
+    kind = {"int4": four_bit, "int8": onnx.TensorProto.INT8, "float": onnx.TensorProto.FLOAT}[weights]
+    codes = [tensor for tensor in model.graph.initializer if tensor.name.endswith("fwd.w.codes")]
+    assert {tensor.data_type for tensor in codes} == {kind}
+
+
 def test_predictions_at_default_options(trained, tmp_path):
     """Optimised, the float parts may round differently; the classes are those of the evaluation graph."""
     folder, compiled, _ = trained("resnet8", "ibm2020")

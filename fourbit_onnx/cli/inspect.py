@@ -3,7 +3,7 @@
 import dataclasses
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fourbit_onnx.recipes.recipe import Recipe
 
 _NAMES = "abcdefghijklmnopqrstuvwxyz"
-# Points that share a quantiser: the backward products re-use the codes of the forward one.
+# Points that mostly share a quantiser: the backward products re-use the codes of the forward one.
 _PAIRS = (("fwd.x", "wgrad.x"), ("fwd.w", "dgrad.w"), ("dgrad.dy",), ("wgrad.dy",))
 
 
@@ -178,7 +178,7 @@ def _sites(plan: "Plan") -> None:
     click.echo()
     for points, name in formats.items():
         of = dict(zip(next(site.points for site in plan.sites if site.points), points, strict=True))
-        for number, pair in enumerate(_PAIRS):
+        for number, pair in enumerate(_alike(of)):
             click.echo(f"{' ' if number else name}  {', '.join(pair):14}  {of[pair[0]]}")
     click.echo(
         f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates; activations kept for the "
@@ -194,6 +194,15 @@ def _folded(sites: Sequence["Site"]) -> list[list["Site"]]:
         key = (site.group or site.name, site.precision, site.reason, tuple(site.points.values()))
         rows.setdefault(key, []).append(site)
     return list(rows.values())
+
+
+def _alike(of: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """The points in pairs, those apart that have quantisers of their own."""
+    rows: list[tuple[str, ...]] = []
+    for pair in _PAIRS:
+        same = len({of[point] for point in pair}) == 1
+        rows += [pair] if same else [(point,) for point in pair]
+    return rows
 
 
 def _formats(sites: Sequence["Site"]) -> dict[tuple[str, ...], str]:

@@ -91,8 +91,8 @@ class BlockProducts:
             tensor = self._transformed(tensor, name)
         op, size, rows = _RULES[quantizer.scale]
         attributes = {"size": size, "rows": rows}
-        if quantizer.stochastic and op == "Nvfp4Scale":
-            attributes["up"] = 1  # a scale that is rounded down would clip, and bias
+        if op == "Nvfp4Scale":
+            attributes["up"] = int(quantizer.stochastic)  # a scale that is rounded down would clip, and bias
         shape = tensor.shape
         block_scale = gs.Variable(f"{name}.block_scale", np.int32, _blocks(shape, size))
         scale = self.builder.scalar(f"{name}.scale")

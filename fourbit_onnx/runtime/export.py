@@ -75,15 +75,14 @@ def _finish(graph: gs.Graph, source: onnx.ModelProto, codes: list[str], weights:
     model = gs.export_onnx(graph, do_type_check=False)
     del model.functions[:]
     left = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    model.functions.extend(function for function in source.functions if function.name in left)
+    model.functions.extend(_on_floats(function) for function in source.functions if function.name in left)
     if left:
         model = onnx.inliner.inline_local_functions(model, True)
     for tensor in model.graph.initializer:
         if tensor.name in codes and weights == "int4":
             array = onnx.numpy_helper.to_array(tensor)
-            tensor.CopyFrom(
-                onnx.helper.make_tensor(tensor.name, onnx.TensorProto.INT4, array.shape, array.ravel())
-            )
+            kind = onnx.TensorProto.UINT4 if array.max(initial=0) > 7 else onnx.TensorProto.INT4
+            tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, kind, array.shape, array.ravel()))
         elif tensor.name in codes and weights == "float":
             array = onnx.numpy_helper.to_array(tensor)
             tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), tensor.name))
@@ -102,6 +101,17 @@ def _finish(graph: gs.Graph, source: onnx.ModelProto, codes: list[str], weights:
     model.producer_name = "fourbit_onnx"
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _on_floats(function: onnx.FunctionProto) -> onnx.FunctionProto:
+    """The definition with codes as floats, without what takes them to 4 bits and back (scale 1)."""
+    changed = onnx.FunctionProto()
+    changed.CopyFrom(function)
+    for node in changed.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.op_type = "Identity"
+            del node.input[1:], node.attribute[:]
+    return changed
 
 
 def _write(model: onnx.ModelProto, output: Path) -> None:

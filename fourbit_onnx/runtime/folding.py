@@ -12,7 +12,14 @@ import onnxruntime as ort
 
 from fourbit_onnx.ops.text import DOMAIN
 
-_QUANTIZERS = ("QuantizeInt4", "QuantizeAffine", "QuantizePact", "QuantizePactSigned")
+_QUANTIZERS = (
+    "QuantizeInt4",
+    "QuantizeAffine",
+    "QuantizePact",
+    "QuantizePactSigned",
+    "QuantizeE2M1Blocks",
+    "QuantizeInt4Blocks",
+)
 UNIT = "fourbit.unit"
 
 

@@ -13,7 +13,8 @@ def plain_products(graph: gs.Graph) -> int:
     ============  ============================================================================================
     before        ``c, s, mask = QuantizePact(x, clip);  y = QConv(c, s, z, w, t, u)``
     after         ``c = Clip(Round(Div(x, clip / 15)), 0, 15);  y = Mul(Conv(c, w), s * t)``
-    leaves alone  ``MinMaxScale`` (its definition is put in its place later), standard operators
+    leaves alone  ``MinMaxScale`` and what has scales a block (their definitions, on codes that are floats,
+                  are put in their place later); standard operators
     ============  ============================================================================================
 
     Codes stay below 2**24 in every sum, so float32 holds each sum exactly.
@@ -27,7 +28,9 @@ def plain_products(graph: gs.Graph) -> int:
             writer.linear(node)
         elif node.op in ("QConv", "QMatMul"):
             writer.product(node)
-        elif not node.op.endswith("Scale"):
+        elif node.op in ("QuantizeE2M1Blocks", "QuantizeInt4Blocks"):
+            node.outputs[0].dtype = np.dtype(np.float32)
+        elif not node.op.endswith("Scale") and node.op not in ("QBlockMatMul", "BlockHadamard"):
             raise ArtifactError(f"operator {node.op} of {node.name!r} has no plain form")
     if nodes:
         graph.toposort()
