@@ -128,6 +128,7 @@ def check(
     budget: float | None = None,
     jobs: int | None = None,
     observe: str = "first",
+    sensitivity: bool = False,
     force: bool = False,
     progress: bool = False,
     command: str = "",
@@ -153,6 +154,8 @@ def check(
         budget: Seconds; no seed is begun that would not end in time. None: no limit.
         jobs: Runs at a time; None: one a processor.
         observe: Whose quantisers are measured during training: ``first`` seed, ``all``, ``none``.
+        sensitivity: Whether to try the sites one by one at the end, with the first 4-bit recipe: which of
+            them lose by 4 bits.
         force: Replace a check of other settings.
         progress: Whether to show the progress on stderr.
         command: How the check is called in the report.
@@ -191,6 +194,7 @@ def check(
             budget=budget,
             jobs=jobs,
             observe=observe,
+            sensitivity=sensitivity,
             force=force,
             command=command or "fourbit_onnx.check",
             display=bars,

@@ -227,6 +227,36 @@ def test_without_scipy(tmp_path, monkeypatch):
     assert statistics.require()
 
 
+def test_sensitivity_is_measured_once_and_in_the_report(tmp_path, monkeypatch):
+    options = {"sensitivity": True}
+    report = Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x", **options).run()
+    found = report["sensitivity"]
+    assert found["recipe"] == "ibm2020"
+    assert [site["four_bit"] for site in found["sites"]] == [False, True, False]
+    assert (tmp_path / "x" / "report.html").read_text().startswith("<!")
+    monkeypatch.setattr("fourbit_onnx.harness.site_study.sensitivity", None)  # not called again
+    assert Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x", **options).run()["sensitivity"] == found
+    assert Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x").run()["sensitivity"] is None
+
+
+def test_recipe_of_a_file_and_without_a_technique(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('name = "mine"\n')
+    names = lineup(["mine.toml", "ibm2020"], ["two-phase-rounding"])
+    assert names == {
+        "fp16": "fp16",
+        "mine": str(tmp_path / "mine.toml"),
+        "ibm2020": "ibm2020",
+        "mine~two-phase-rounding": f"{tmp_path / 'mine.toml'}~two-phase-rounding",
+        "ibm2020~two-phase-rounding": "ibm2020~two-phase-rounding",
+    }
+    with pytest.raises(RecipeError):
+        lineup(["minmax"], ["hadamard"])
+    (tmp_path / "other.toml").write_text('name = "ibm2020"\nkeep_ends = false\n')
+    with pytest.raises(RecipeError, match="are both called 'ibm2020'; rename one of them"):
+        lineup(["ibm2020", "other.toml"])
+
+
 def test_lineup():
     assert lineup(["minmax", "fp16", "minmax"]) == {"fp16": "fp16", "minmax": "minmax"}
     with pytest.raises(RecipeError, match="no recipe 'ibm'"):

@@ -122,6 +122,11 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     help="Whose quantisers are measured during training: the first seed's, or all.",
 )
 @click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="At the end, try every site alone in 4 bits, and alone in float32, with the first 4-bit recipe.",
+)
+@click.option(
     "-o",
     "--output",
     "folder",

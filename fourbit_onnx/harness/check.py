@@ -1,6 +1,6 @@
 """``check``: recipes × seeds, in parallel processes, until all is done or time is up."""
 
-import importlib
+import importlib.util
 import logging
 import signal
 import time
@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fourbit_onnx.errors import DataError
-from fourbit_onnx.harness import budget, results, statistics
+from fourbit_onnx.errors import DataError, FourbitError
+from fourbit_onnx.harness import budget, results, site_study, statistics
+from fourbit_onnx.harness import report as page
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.folder import Folder, described, plain, write_json
 from fourbit_onnx.harness.lineup import lineup
@@ -39,6 +40,9 @@ class Display(Protocol):
     def ended(self, job: Job, run: Mapping[str, Any]) -> None:
         """A run ended; its result file."""
 
+    def studied(self, done: int, total: int) -> None:
+        """So many of the sites were tried one by one."""
+
     def remaining(self, seconds: float | None) -> None:
         """What is left."""
 
@@ -55,6 +59,7 @@ class Check:
         budget: Seconds of wall time; None: no limit.
         jobs: Processes; None: one for every processor that may be used.
         observe: Which seeds' quantisers are looked at: ``first``, ``all``, ``none``.
+        sensitivity: Whether to try the sites one by one at the end, with the first 4-bit recipe.
         force: Replace a check of other settings.
         command: What was asked for, for the report.
         display: Shows the progress.
@@ -71,13 +76,15 @@ class Check:
         budget: float | None = None,
         jobs: int | None = None,
         observe: str = "first",
+        sensitivity: bool = False,
         force: bool = False,
         command: str = "",
         display: Display | None = None,
     ) -> None:
-        statistics.require()
+        _require()
         self._experiment, self._seeds, self._budget = experiment, seeds, budget
         self._jobs = jobs or available_processors()
+        self._study = sensitivity
         self._observe, self._command, self._display = observe, command, display
         found = lineup(recipes, without)
         self._sources = {name: table.find(given).source for name, given in found.items()}
@@ -108,7 +115,24 @@ class Check:
         with self._folder.opened(self._experiment, self._digests, self._recipes, force=self._force):
             self._all_runs(begun)
             self._folder.tidy()
-            return self._report()
+            report = self._report()
+            found = self._sensitivity()
+            return report if found is None else self._report(found)
+
+    def _sensitivity(self) -> dict[str, Any] | None:
+        recipe = site_study.four_bit(self._folder, list(self._sources)) if self._study else None
+        if recipe is None:
+            return None
+
+        def progress(done: int, total: int) -> None:
+            if self._display is not None:
+                self._display.studied(done, total)
+
+        try:
+            return site_study.sensitivity_of(self._folder, recipe, progress)
+        except FourbitError as error:
+            _log.warning("no sensitivity: %s", error)
+            return None
 
     def _all_runs(self, begun: float) -> None:
         for job in [(name, seed) for seed in range(self._seeds) for name in self._sources]:
@@ -240,7 +264,7 @@ class Check:
                 pass
         self._workers.kill()
 
-    def _report(self) -> dict[str, Any]:
+    def _report(self, sensitivity: Mapping[str, Any] | None = None) -> dict[str, Any]:
         runs = sorted(
             self._runs.values(), key=lambda run: (run["seed"], list(self._sources).index(run["recipe"]))
         )
@@ -252,12 +276,16 @@ class Check:
                 seeds=self._seeds,
                 command=self._command,
                 digests=self._digests,
+                sensitivity=sensitivity,
             )
         )
         write_json(self._folder.path / "report.json", report)
-        try:
-            page = importlib.import_module("fourbit_onnx.harness.report")
-        except ModuleNotFoundError:
-            return report
         page.write(report, self._folder.path / "report.html")
         return report
+
+
+def _require() -> None:
+    """What would be missed at the end is refused before hours of training."""
+    statistics.require()
+    if importlib.util.find_spec("jinja2") is None:
+        raise FourbitError("jinja2 is not installed; add it with: pip install scipy jinja2")

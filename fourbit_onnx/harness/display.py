@@ -76,6 +76,11 @@ class Bars:
         self._line(f"{at}  {job[0]}, seed {job[1]}: {result}, {duration(run['seconds'])}")
         self._show()
 
+    def studied(self, done: int, total: int) -> None:
+        """So many of the sites were tried one by one."""
+        self._left = f"  sensitivity {done}/{total}"
+        self._show()
+
     def remaining(self, seconds: float | None) -> None:
         """What is left."""
         self._left = "" if seconds is None else f"  {duration(seconds)} left"

@@ -6,6 +6,7 @@
 ``work/RECIPE/SEED/``                   a run under way: artifact folder with checkpoint, notes
 ``work/RECIPE/SEED.log``                what its process wrote to stderr
 ``trained/RECIPE/``                     the artifact folder of seed 0, trained
+``sensitivity/RECIPE.json``             what its sites lose by 4 bits, if that was asked for
 ``report.json``, ``report.html``        the result
 ======================================  ================================================================
 """
@@ -142,7 +143,7 @@ class Folder:
         write_json(self.path / MARK, settings)
 
     def _clear(self) -> None:
-        for name in ("runs", "work", "trained"):
+        for name in ("runs", "work", "trained", "sensitivity"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("report.json", "report.html"):
             (self.path / name).unlink(missing_ok=True)

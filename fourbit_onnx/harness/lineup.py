@@ -7,6 +7,7 @@ from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import table
 
 BASELINE = "fp16"
+TOML = ".toml"
 WITHOUT = "~"  # RECIPE~TECHNIQUE, as `table.find` understands it
 
 
@@ -37,9 +38,9 @@ def lineup(recipes: Sequence[str], without: Sequence[str] = ()) -> dict[str, str
 
 
 def _add(found: dict[str, str], given: str) -> None:
-    file, sign, technique = given.partition(WITHOUT)
-    if file.endswith(".toml"):
-        given = f"{Path(file).absolute()}{sign}{technique}"
+    file, toml, technique = given.rpartition(TOML)
+    if toml:
+        given = f"{Path(file + toml).absolute()}{technique}"
     name = table.find(given).name
     if found.get(name, given) != given:
         raise RecipeError(f"{found[name]} and {given} are both called {name!r}; rename one of them")

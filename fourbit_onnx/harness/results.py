@@ -27,6 +27,7 @@ def report(
     seeds: int,
     command: str,
     digests: Mapping[str, str],
+    sensitivity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that was found, as JSON values.
 
@@ -37,6 +38,7 @@ def report(
         seeds: How many were asked for.
         command: What was asked for.
         digests: SHA-256 of the data.
+        sensitivity: What `sensitivity` found.
     """
     task = experiment.task
     values: dict[str, dict[int, float]] = {name: {} for name in recipes}
@@ -63,7 +65,7 @@ def report(
         "pairs_note": PAIRS_NOTE,
         "notes": _notes(experiment),
         "runs": list(runs),
-        "sensitivity": None,
+        "sensitivity": sensitivity,
         "partial": len(complete) < seeds,
     }
 
