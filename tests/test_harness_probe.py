@@ -45,10 +45,15 @@ def made(tmp_path, model, arrays, recipe="ibm2020", **options):
 
 def inner(model, feeds, names):
     """Inner float tensors of a graph by name; inputs are taken from the feeds."""
+    return typed(model, feeds, dict.fromkeys(names, onnx.TensorProto.FLOAT))
+
+
+def typed(model, feeds, types):
+    """Inner tensors of these types."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
-    wanted = [name for name in names if name not in feeds]
+    wanted = [name for name in types if name not in feeds]
     for name in wanted:
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, types[name], None))
     one = session(model, native=False, threads=1)
     found = one.run(wanted, {item.name: feeds[item.name] for item in one.get_inputs()})
     return {**feeds, **dict(zip(wanted, found, strict=True))}
@@ -159,6 +164,75 @@ def test_other_recipes(tmp_path, recipe):
             assert by_point[site, "dgrad.dy"]["codes"] == by_point[site, "wgrad.dy"]["codes"]
 
 
+BLOCK_CODES = {  # operator to reference
+    name: REFERENCES[name] for name in QUANTIZERS if "Blocks" in name
+}
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4", "mxfp4", "uint4-hadamard"])
+def test_scales_a_block(tmp_path, recipe):
+    """Each product quantises anew: six points; figures by the definition from the tensors in the graph."""
+    model = registry.build("mlp", input_shape=(20,), classes=3, hidden=(40, 24), seed=1)
+    arrays = RNG.normal(size=(9, 20)).astype(np.float32), RNG.integers(0, 3, 9)
+    folder, graph, state, batch = made(
+        tmp_path, model, arrays, "fp32", settings=[(site, recipe) for site in gemms(model)[1:]]
+    )
+    found = Probe(folder, batch).measure(state)["quantizers"]
+    names = {node.name: node for node in graph.training.graph.node}
+    site = gemms(model)[1]
+    points = {q["point"]: q for q in found if q["site"] == site}
+    assert set(points) == {"fwd.x", "fwd.w", "dgrad.dy", "dgrad.w", "wgrad.x", "wgrad.dy"}
+    padded = 16 if recipe == "uint4-hadamard" else 1
+    wgrad = 16 if recipe in ("nvfp4", "uint4-hadamard") else 1
+    sizes = {
+        "fwd.x": 9 * up(40, padded), "fwd.w": 24 * up(40, padded), "dgrad.dy": 9 * up(24, padded),
+        "dgrad.w": 40 * up(24, padded), "wgrad.x": 40 * up(9, wgrad), "wgrad.dy": 24 * up(9, wgrad),
+    }  # fmt: skip
+    assert {point: sum(q["codes"]) for point, q in points.items()} == sizes
+    for point, q in points.items():
+        node = names[f"{site}.{point}/quantize"]
+        inputs = {
+            item: (onnx.TensorProto.FLOAT, onnx.TensorProto.INT32)[i == 1]
+            for i, item in enumerate(node.input)
+        }
+        feeds = typed(graph.training, {**state, **batch}, inputs)
+        attributes = {item.name: item.i for item in node.attribute}
+        codes = (
+            BLOCK_CODES[node.op_type](*(feeds[item] for item in node.input), **attributes).astype(np.int64)
+            & 15
+        )
+        x, block_scale, scale = (feeds[item] for item in node.input[:3])
+        units = (
+            np.repeat(block_scale.astype(np.float64), attributes["size"], axis=-1)[..., : x.shape[-1]] * scale
+        )
+        values = np.array(FORMATS[q["format"]].values)[codes] * units
+        exact = x.astype(np.float64)
+        assert q["codes"] == np.bincount(codes.ravel(), minlength=16).tolist()
+        assert q["snr_db"] == pytest.approx(
+            10 * math.log10((exact**2).sum() / ((exact - values) ** 2).sum()), abs=1e-12
+        )
+        assert q["saturated"] == 0  # every scale covers its block
+
+
+def up(size, multiple):
+    return -(-size // multiple) * multiple
+
+
+def gemms(model):
+    return [node.name for node in model.graph.node if node.op_type == "Gemm"]
+
+
+@pytest.mark.parametrize("recipe", ["luq", "luq-smp2"])
+def test_stochastic_rounding(tmp_path, recipe):
+    folder, _, state, batch = made(tmp_path, mlp(), vectors(), recipe)
+    found = Probe(folder, batch).measure(state)["quantizers"]
+    assert [q["point"] for q in found] == list(NAMES) * 2
+    for q in found:
+        if q["format"] == "log2":
+            assert (q["codes"][8], q["saturated"]) == (0, 0)
+            assert 0 < q["snr_db"] < 20
+
+
 def test_float_recipes_have_nothing_to_see(tmp_path):
     folder, _, state, batch = made(tmp_path, mlp(), vectors(), "fp16")
     assert Probe(folder, batch).measure(state) == {"quantizers": [], "clips": {}}
@@ -190,28 +264,39 @@ def test_saturation_is_what_the_references_clip(numbers, scale, phase):
     """An element is saturated if a grid that went on would give it another code."""
     x, scale = np.array(numbers, np.float32), np.float32(scale)
     codes, phase_scale = REFERENCES["QuantizeLog4"](x, scale, phase=phase)
-    found = measure(x, codes, phase_scale, 0, "log4", {"phase": phase})
+    found = measure(x, codes, phase_scale, "log4")
     assert found["saturated"] * x.size == pytest.approx(np.sum(np.abs(x) / phase_scale > 2.5 * 4096))
     codes = REFERENCES["QuantizeInt4"](x, scale)
-    found = measure(x, codes, scale, 0, "int4", {})
+    found = measure(x, codes, scale, "int4")
     assert found["saturated"] * x.size == pytest.approx(np.sum(np.abs(np.rint(x / scale)) > 7))
     codes, pact_scale, _ = REFERENCES["QuantizePact"](np.abs(x), scale)
-    found = measure(np.abs(x), codes, pact_scale, 0, "uint4", {})
+    found = measure(np.abs(x), codes, pact_scale, "uint4")
     assert found["saturated"] * x.size == pytest.approx(np.sum(np.rint(np.abs(x) / pact_scale) > 15))
 
 
 def test_figures_that_can_be_counted_by_hand():
     x = np.array([0, 0.1, 1, -3, 20, -20], np.float32)
-    found = measure(x, REFERENCES["QuantizeInt4"](x, np.float32(1)), 1, 0, "int4", {})
+    found = measure(x, REFERENCES["QuantizeInt4"](x, np.float32(1)), np.float32(1), "int4")
     assert found["codes"] == [2, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0]
     assert (found["zeros"], found["underflow"], found["saturated"]) == (2 / 6, 1 / 5, 2 / 6)
     error = np.float64(np.float32(0.1)) ** 2 + 2 * 13**2
     assert found["snr_db"] == pytest.approx(
         10 * math.log10((810 + np.float64(np.float32(0.1)) ** 2) / error), abs=1e-12
     )
-    assert measure(x[:1], np.zeros(1), 1, 0, "int4", {})["snr_db"] is None
-    assert measure(x[:0], np.zeros(0), 1, 0, "int4", {})["zeros"] == 0
+    assert measure(x[:1], np.zeros(1), 1, "int4")["snr_db"] is None
+    assert measure(x[:0], np.zeros(0), 1, "int4")["zeros"] == 0
 
 
 def test_the_table_names_operators():
     assert set(QUANTIZERS) <= set(FUNCTIONS)
+
+
+def test_steps_of_an_lstm_carry_their_group(tmp_path):
+    model = registry.build("bilstm", input_shape=(3, 3), classes=4, hidden=5, seed=0)
+    batch = RNG.normal(size=(2, 3, 3)).astype(np.float32), RNG.integers(0, 4, 2)
+    folder, graph, state, batch = made(tmp_path, model, batch)
+    found = Probe(folder, batch).measure(state)["quantizers"]
+    groups = {site.name: site.group for site in graph.plan.sites}
+    assert any(groups.values())
+    assert {q["site"]: q["group"] for q in found}.items() <= groups.items()
+    assert {q["group"] for q in found} > {""}

@@ -1,81 +1,70 @@
 """What four bits do to one tensor: noise, zeros, saturation, the use of the codes."""
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fourbit_onnx.formats.table import FORMATS, Format
+from fourbit_onnx.formats.table import FORMATS
 
 Array = npt.NDArray[Any]
 
-# A magnitude in units of the scale (float32 division, as the quantisers have it) that no code reaches.
-# A linear grid rounds to nearest, the logarithmic one by its thresholds; see NUMERICS on both.
-_Beyond = Callable[[Array, int, Mapping[str, Any]], "npt.NDArray[np.bool_]"]
-
-
-def _beyond_grid(row: Format) -> _Beyond:
-    def beyond(ratio: Array, zero_point: int, attributes: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-        code = np.rint(ratio) + np.float32(zero_point)
-        return np.asarray((code < row.min) | (code > row.max))
-
-    return beyond
-
-
-def _beyond_log4(ratio: Array, zero_point: int, attributes: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-    return np.asarray(np.abs(ratio) > np.float32(attributes.get("threshold", 2.5)) * np.float32(4096))
-
-
-def _beyond_top(row: Format) -> _Beyond:
-    def beyond(ratio: Array, zero_point: int, attributes: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-        return np.asarray(np.abs(ratio) > row.max)
-
-    return beyond
-
-
-def _beyond(row: Format) -> _Beyond:
-    if row.name == "log4":
-        return _beyond_log4
-    return _beyond_grid(row) if row.max < 16 else _beyond_top(row)
+# The largest ratio to the scale that rounds to the top level, where levels are not evenly spaced: half way to
+# the level that would come next. log4 has an attribute for it.
+_NEXT = {"log2": 96.0, "e2m1": 14.0}
+_LOG4_TOP = 4096.0
+# A largest element that its scale is made from is the top level but for a few float32 roundings (2**-24).
+_ROUNDING = 2.0**-20
 
 
 def measure(
     x: Array,
     codes: Array,
-    scale: float | np.float32,
-    zero_point: int,
+    step: Array | float | np.float32,
     format: str,
-    attributes: Mapping[str, Any],
+    *,
+    zero_point: int = 0,
+    threshold: float = 2.5,
+    stochastic: bool = False,
 ) -> dict[str, Any]:
     """The figures of one quantised tensor; shares are of all its elements, but for ``underflow``.
 
     Args:
         x: What was quantised, float32, any shape.
         codes: Its codes as DequantizeLinear with scale 1 gives them: -8..7 or 0..15.
-        scale: Of the tensor.
-        zero_point: An integer; 0 but for ``int4_full``.
+        step: The scale, float32; for scales a block an array of what one unit is worth for each element.
         format: A row of the format table.
-        attributes: Of the quantiser's node.
+        zero_point: An integer; 0 but for ``int4_full``.
+        threshold: Of ``log4`` rounded to nearest.
+        stochastic: Whether it was rounded stochastically.
 
     Returns:
         ``snr_db``: 10 log10(sum x² / sum (x - q)²) in float64, None where that is no finite number;
         ``zeros``: share of elements that are 0 after quantisation;
-        ``saturated``: share that rounds to a level beyond the largest, or smallest, that there is;
+        ``saturated``: share that rounds to a level beyond the largest, or smallest, that there is; rounded
+        stochastically, share that lies beyond;
         ``underflow``: share of the elements that are not 0 before and are 0 after;
-        ``scale``; ``codes``: how often each of the 16 codes occurs, the code as an unsigned nibble.
+        ``codes``: how often each of the 16 codes occurs, the code as an unsigned nibble.
     """
     row = FORMATS[format]
     nibbles = codes.astype(np.int64) & 15
     integers = np.asarray(row.values, np.int64)[nibbles] - zero_point
-    exact = x.astype(np.float64)
-    with np.errstate(over="ignore"):  # a ratio beyond float32 is infinite, and saturates
-        ratio = x.astype(np.float32) / np.float32(scale)
+    step = np.asarray(step)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        ratio = x.astype(np.float32) / step  # a float32 scale: as the quantiser divides
+    if stochastic:
+        beyond = np.abs(ratio) > row.max * (1 + _ROUNDING)
+    elif format == "log4":
+        beyond = np.abs(ratio) > np.float32(threshold) * np.float32(_LOG4_TOP)
+    elif format in _NEXT:
+        beyond = np.abs(ratio) > _NEXT[format]
+    else:
+        code = np.rint(ratio) + np.float32(zero_point)
+        beyond = (code < row.min) | (code > row.max)
     return {
-        **noise(exact, integers * np.float64(scale)),
-        "saturated": _share(_beyond(row)(ratio, zero_point, attributes)),
-        "scale": float(scale),
+        **noise(x.astype(np.float64), integers * step.astype(np.float64)),
+        "saturated": _share(np.asarray(beyond)),
         "codes": np.bincount(nibbles.reshape(-1), minlength=16).tolist(),
     }
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import onnx
 from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.data import batches
 from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.formats import blocks
 from fourbit_onnx.harness.measures import measure
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.recipes import plan as plans
@@ -28,26 +29,38 @@ class Wiring:
     """Where a quantiser has what; its input 0 is the float tensor, its output 0 the codes.
 
     Attributes:
-        scale_input: Index of the input that is the scale; -1: it is output 1.
-        zero_point_input: Index of the input that is the zero point; -1 if it has none.
+        scale: Index of the input that is the scale; None: it is output 1.
+        zero_point: Index of the input that is the zero point; None if it has none.
+        blocks: Index of the input with the integer scale of each block; None if the tensor has one scale.
+        stochastic: Whether it rounds stochastically.
     """
 
-    scale_input: int = -1
-    zero_point_input: int = -1
+    scale: int | None = None
+    zero_point: int | None = None
+    blocks: int | None = None
+    stochastic: bool = False
 
 
 # Quantisers that can be looked into. One that is not here is passed over.
 QUANTIZERS: Mapping[str, Wiring] = {
-    "QuantizeInt4": Wiring(scale_input=1),
-    "QuantizeAffine": Wiring(scale_input=1, zero_point_input=2),
+    "QuantizeInt4": Wiring(scale=1),
+    "QuantizeInt4Stochastic": Wiring(scale=1, stochastic=True),
+    "QuantizeAffine": Wiring(scale=1, zero_point=2),
     "QuantizePact": Wiring(),
     "QuantizePactSigned": Wiring(),
     "QuantizeLog4": Wiring(),
+    "QuantizeLog2": Wiring(scale=1),
+    "QuantizeLogStochastic": Wiring(stochastic=True),
+    "QuantizeE2M1Blocks": Wiring(scale=2, blocks=1),
+    "QuantizeE2M1BlocksStochastic": Wiring(scale=2, blocks=1, stochastic=True),
+    "QuantizeInt4Blocks": Wiring(scale=2, blocks=1),
+    "QuantizeInt4BlocksStochastic": Wiring(scale=2, blocks=1, stochastic=True),
 }
-_PRODUCTS = {  # product of a site, as `expand` names it, to the points of (activation or gradient, other)
+_MOVES = ("Transpose", "BlockHadamard")  # what may stand between a tensor and its quantiser
+_PRODUCTS = {  # product of a site, as `expand` names it, to the points of its operands
     "forward": ("fwd.x", "fwd.w"),
     "input_grad": ("dgrad.dy", "dgrad.w"),
-    "weight_grad": ("wgrad.x", "wgrad.dy"),
+    "weight_grad": ("wgrad.dy", "wgrad.x"),
 }
 _REUSED = {"dgrad.w": "fwd.w", "wgrad.x": "fwd.x"}  # mostly the codes of the forward pass
 
@@ -95,9 +108,10 @@ class Probe:
             values: Name to array: ``Trainer.state.tensors``.
 
         Returns:
-            ``quantizers``: for every site and quantisation point ``site``, ``point``, ``format``,
-            ``scale_rule`` and the figures of `measures.measure`; a quantiser that several sites read is
-            there once for each. ``clips``: PACT clip to value.
+            ``quantizers``: for every site and quantisation point ``site``, ``group`` (of like sites, "" if
+            none), ``point``, ``format``, ``scale_rule``, ``scale`` (of the tensor; of scales a block, the
+            unit), and the figures of `measures.measure`; a quantiser that several sites read is there once
+            for each. ``clips``: PACT clip to value.
 
         Raises:
             TrainingError: An operator refuses a number, such as a clip that was never set.
@@ -108,26 +122,12 @@ class Probe:
         figures: dict[tuple[str, str], dict[str, Any]] = {}
         quantizers = []
         for point in self._points:
-            wiring, node = QUANTIZERS[point.node.op_type], point.node
-
-            def tensor(name: str) -> Array:
-                return array(found[name] if name in found else feeds[name])
-
-            key = (node.output[0], point.format)
+            key = (point.node.output[0], point.format)
             if key not in figures:
-                zero_point = 0
-                if wiring.zero_point_input >= 0:
-                    zero_point = int(tensor(node.input[wiring.zero_point_input]))
-                figures[key] = measure(
-                    tensor(node.input[0]),
-                    tensor(_integers(node)),
-                    np.float32(tensor(_scale(node))),
-                    zero_point,
-                    point.format,
-                    {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute},
-                )
-            about = {"site": point.site, "point": point.point, "format": point.format}
-            quantizers.append({**about, "scale_rule": point.scale_rule, **figures[key]})
+                figures[key] = _figures(point, lambda name: array(found.get(name) or feeds[name]))
+            about = {"site": point.site, "group": point.group, "point": point.point}
+            about |= {"format": point.format, "scale_rule": point.scale_rule}
+            quantizers.append({**about, **figures[key]})
         clips = {name: float(np.asarray(values[name]).reshape(())) for name in self._manifest.clips}
         return {"quantizers": quantizers, "clips": clips}
 
@@ -137,6 +137,7 @@ class _Point:
     """One quantisation point of a site, and the node that makes its codes."""
 
     site: str
+    group: str
     point: str
     format: str
     scale_rule: str
@@ -144,24 +145,44 @@ class _Point:
 
 
 def _points(graph: onnx.GraphProto, plan: Plan) -> Iterator[_Point]:
-    """Every point of every 4-bit site whose quantiser is known, by the codes that its products read."""
+    """Every point of every 4-bit site whose quantiser is known, by the codes that its products read.
+
+    Equal quantisers were merged, so names of quantisers tell nothing. The second and later products of a
+    gradient (samples of stochastic rounding) are left out.
+    """
     products = {node.name: node for node in graph.node if node.domain == DOMAIN}
-    makers = {node.output[0]: node for node in graph.node if node.domain == DOMAIN and node.output}
+    makers = {output: node for node in graph.node for output in node.output[:1]}
+
+    def base(quantizer: onnx.NodeProto) -> str:
+        name = quantizer.input[0]
+        while name in makers and makers[name].op_type in _MOVES:
+            name = makers[name].input[0]
+        return str(name)
+
     for site in plan.sites:
-        if site.precision != "4-bit" or f"{site.name}/forward" not in products:
+        forward = products.get(f"{site.name}/forward")
+        if site.precision != "4-bit" or forward is None:
             continue
-        seen: dict[str, onnx.NodeProto] = {}
-        for product, points in _PRODUCTS.items():
+        x, w = _operands(forward, makers) or (None, None)
+        if x is None or w is None:
+            continue
+        seen = {"fwd.x": x, "fwd.w": w}
+        for product, other in (("input_grad", w), ("weight_grad", x)):
             node = products.get(f"{site.name}/{product}")
-            if node is None:
-                continue
-            forward = products[f"{site.name}/forward"]
-            if _is_swapped(product, forward):
-                points = points[::-1]
-            operands = [makers[name] for name in node.input if name in makers]
-            operands = [maker for maker in operands if maker.op_type.startswith("Quantize")]
-            seen |= zip(points, operands, strict=False) if len(operands) == 2 else ()
+            pair = None if node is None else _operands(node, makers)
+            if pair is not None:  # the one that is not made from the operand of the forward pass is dy
+                dy, again = pair if base(pair[0]) != base(other) else pair[::-1]
+                seen |= dict(zip(_PRODUCTS[product], (dy, again), strict=True))
         yield from _known(site, seen)
+
+
+def _operands(
+    product: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]
+) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
+    """The two quantisers whose codes a product reads."""
+    found = [makers[name] for name in product.input if name in makers]
+    found = [maker for maker in found if maker.domain == DOMAIN and maker.op_type.startswith("Quantize")]
+    return (found[0], found[1]) if len(found) == 2 else None
 
 
 def _known(site: Site, seen: Mapping[str, onnx.NodeProto]) -> Iterator[_Point]:
@@ -170,15 +191,30 @@ def _known(site: Site, seen: Mapping[str, onnx.NodeProto]) -> Iterator[_Point]:
         if node is None or node.op_type not in QUANTIZERS or node is seen.get(_REUSED.get(point, "")):
             continue
         quantizer = Quantizer.parse(site.points[point])
-        yield _Point(site.name, point, quantizer.format, quantizer.scale, node)
+        yield _Point(site.name, site.group, point, quantizer.format, quantizer.scale, node)
 
 
-def _is_swapped(product: str, forward: onnx.NodeProto) -> bool:
-    """Whether the operands of a product stand the other way round, as `expand` writes transposed ones."""
-    trans = {item.name: item.i for item in forward.attribute}
-    if product == "input_grad":
-        return bool(trans.get("trans_a", 0))
-    return product == "weight_grad" and bool(trans.get("trans_b", 0))
+def _figures(point: _Point, tensor: Callable[[str], Array]) -> dict[str, Any]:
+    node, wiring = point.node, QUANTIZERS[point.node.op_type]
+    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    x = tensor(node.input[0])
+    scale = np.float32(tensor(_scale(node)))
+    step: Array | np.float32 = scale
+    if wiring.blocks is not None:
+        integers = blocks.for_elements(tensor(node.input[wiring.blocks]), attributes["size"], x.shape[-1])
+        step = integers * np.float64(scale)
+    zero_point = 0 if wiring.zero_point is None else int(tensor(node.input[wiring.zero_point]))
+    threshold = attributes.get("threshold", 2.5)
+    found = measure(
+        x,
+        tensor(_integers(node)),
+        step,
+        point.format,
+        zero_point=zero_point,
+        threshold=threshold,
+        stochastic=wiring.stochastic,
+    )
+    return {**found, "scale": float(scale)}
 
 
 def _integers(node: onnx.NodeProto) -> str:
@@ -186,8 +222,8 @@ def _integers(node: onnx.NodeProto) -> str:
 
 
 def _scale(node: onnx.NodeProto) -> str:
-    index = QUANTIZERS[node.op_type].scale_input
-    return str(node.output[1] if index < 0 else node.input[index])
+    index = QUANTIZERS[node.op_type].scale
+    return str(node.output[1] if index is None else node.input[index])
 
 
 def _expose(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> list[str]:
@@ -199,23 +235,23 @@ def _expose(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> list[str
     given = {item.name for item in graph.input}  # read from what is fed
     outputs = {item.name for item in graph.output}
     one = "probe/one"
-    added: list[str] = []
+    added: dict[str, None] = {}
 
     def expose(name: str, kind: int) -> None:
         if name in given or name in added:
             return
-        added.append(name)
+        added[name] = None
         if name not in outputs:
             graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
 
     for node in nodes:
+        wiring = QUANTIZERS[node.op_type]
         graph.node.append(onnx.helper.make_node("DequantizeLinear", [node.output[0], one], [_integers(node)]))
-        expose(node.input[0], onnx.TensorProto.FLOAT)
-        expose(_integers(node), onnx.TensorProto.FLOAT)
-        expose(_scale(node), onnx.TensorProto.FLOAT)
-        index = QUANTIZERS[node.op_type].zero_point_input
-        if index >= 0:
-            expose(node.input[index], onnx.TensorProto.INT32)
+        for name in (node.input[0], _integers(node), _scale(node)):
+            expose(name, onnx.TensorProto.FLOAT)
+        for index in (wiring.zero_point, wiring.blocks):
+            if index is not None:
+                expose(node.input[index], onnx.TensorProto.INT32)
     if added:
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float32), one))
-    return added
+    return list(added)
