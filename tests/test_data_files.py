@@ -1,9 +1,12 @@
+import gzip
+
 import numpy as np
 import pytest
 from test_data_cifar import cifar10
 from test_data_idx import mnist
 
-from fourbit_onnx.data.files import open_data
+from fourbit_onnx.data import named
+from fourbit_onnx.data.files import has_parts, open_data
 from fourbit_onnx.errors import DataError
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -88,3 +91,29 @@ def test_refuses_arrays_that_do_not_go_together(tmp_path):
         DataError, match=r"^'labels' in .* is a single number; give an array with a sample a row$"
     ):
         open_data(path)
+
+
+def test_folders_with_parts(tmp_path):
+    for name, make in (("mnist", mnist), ("cifar", cifar10), ("npy", _npy)):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+    assert has_parts(tmp_path / "mnist")
+    assert has_parts(tmp_path / "cifar")
+    assert not has_parts(tmp_path / "npy")
+    assert not has_parts(_npz(tmp_path))
+    assert named.has_parts("digits")
+    assert not named.has_parts(str(tmp_path / "digits"))
+
+
+def test_gzipped_fashion_mnist_and_cifar_100(tmp_path):
+    """The files as they are published: IDX in gzip, and CIFAR-100 with coarse and fine labels."""
+    for name in ("fashion", "cifar-100-binary"):
+        (tmp_path / name).mkdir()
+    mnist(tmp_path / "fashion", pack=gzip.compress, suffix=".gz")
+    mnist(tmp_path / "fashion", prefix="t10k", pack=gzip.compress, suffix=".gz")
+    assert open_data(tmp_path / "fashion")["image"].shape == (2, 1, 3, 4)
+    assert open_data(tmp_path / "fashion", split="test")["labels"].tolist() == [7, 2]
+    for part, fine in (("train", b"\x63"), ("test", b"\x07")):
+        (tmp_path / "cifar-100-binary" / f"{part}.bin").write_bytes(b"\x04" + fine + bytes(3072))
+    for part, fine in (("train", 99), ("test", 7)):
+        assert open_data(tmp_path / "cifar-100-binary", split=part)["labels"].tolist() == [fine]
