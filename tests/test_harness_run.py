@@ -91,15 +91,43 @@ def test_recipes_share_weights_and_order_of_a_seed(tmp_path, monkeypatch):
     assert not np.array_equal(runs["fp16", 0][1][0]["labels"], runs["fp16", 1][1][0]["labels"])
 
 
-@pytest.mark.parametrize("steps", [1, 30])  # an epoch has 23
-def test_interrupted_run_gives_the_same_bits(tmp_path, monkeypatch, steps):
-    whole = done(opened(tmp_path / "whole", tiny()), "ibm2020", 3)
-    folder = opened(tmp_path / "cut", tiny())
-    begun(folder, "ibm2020", 3, monkeypatch, steps=steps)
-    assert not folder.run("ibm2020", 3).exists()
-    state = checkpoint.read(folder.work("ibm2020", 3) / "artifacts")
+@pytest.mark.parametrize(
+    ("recipe", "steps"),
+    [("ibm2020", 1), ("ibm2020", 30), ("luq", 30), ("nvfp4", 30)],  # an epoch has 23
+)
+def test_interrupted_run_gives_the_same_bits(tmp_path, monkeypatch, recipe, steps):
+    whole = done(opened(tmp_path / "whole", tiny(), [recipe]), recipe, 3)
+    folder = opened(tmp_path / "cut", tiny(), [recipe])
+    begun(folder, recipe, 3, monkeypatch, steps=steps)
+    assert not folder.run(recipe, 3).exists()
+    state = checkpoint.read(folder.work(recipe, 3) / "artifacts")
     assert state.progress.step == steps + 1
-    assert done(folder, "ibm2020", 3) == whole
+    assert done(folder, recipe, 3) == whole
+
+
+def test_observations_outlive_an_interruption(tmp_path, monkeypatch):
+    """The first epoch is observed before it, the last one after it."""
+    results = []
+    for place, steps in (("whole", None), ("cut", 30)):
+        folder = opened(tmp_path / place, tiny())
+        if steps:
+            advance, seen = Engine.advance, []
+
+            def stop(self, batch, rate, advance=advance, seen=seen, steps=steps):
+                seen.append(rate)
+                if len(seen) == steps:
+                    os.kill(os.getpid(), signal.SIGINT)
+                return advance(self, batch, rate)
+
+            monkeypatch.setattr(Engine, "advance", stop)
+            assert not run.run(folder, "ibm2020", 0, observe=True, display=quiet)
+            monkeypatch.undo()
+        assert run.run(folder, "ibm2020", 0, observe=True, display=quiet)
+        results.append(json.loads(folder.run("ibm2020", 0).read_text())["observations"])
+    assert results[0] == results[1]
+    assert [one["epoch"] for one in results[0]] == [0, 1]
+    assert results[0][0]["quantizers"]
+    assert results[0][0]["clips"]
 
 
 def test_seconds_of_all_parts_count(tmp_path, monkeypatch):

@@ -153,14 +153,16 @@ def command(
 ) -> None:
     """Compare recipes with fp16, with confidence intervals.
 
-    TASK is a built-in task (digits); MODEL an ONNX file, with --data. For every seed each recipe starts from
-    the same weights and sees the data in the same order. The result is a table, report.json and report.html.
-    Ctrl-C saves, and the same command goes on; more seeds or recipes may be added so.
+    TASK is a built-in task (digits, glyphs, speech, text); MODEL an ONNX file, with --data. For every seed
+    each recipe starts from the same weights and sees the data in the same order. The result is a table,
+    report.json and report.html. Ctrl-C saves, and the same command goes on; more seeds or recipes may be
+    added so.
 
     \b
     Examples:
       fourbit check digits
-      fourbit check digits --recipes ibm2020,int4-linear --seeds 10 --budget 10m
+      fourbit check glyphs --recipes ibm2020,int4-linear --seeds 10 --budget 2h
+      fourbit check text --model lstm_lm --without two-phase-rounding --sensitivity
       fourbit check model.onnx --data train.npz --eval test.npz --epochs 20 --lr 0.05
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx import api
