@@ -113,3 +113,12 @@ def test_recurrent_products_are_sites(name, groups):
         sites = [site for site in graph.plan.sites if site.group == group]
         assert [site.precision for site in sites] == ["4-bit"] * count
         assert f"{group}.clip" in graph.manifest.clips
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_the_large_ones_convert(name):
+    """As for ImageNet."""
+    graph = compiled(build(name, input_shape=(3, 224, 224), classes=1000), "ibm2020")
+    assert graph.plan.share > 0.9
+    assert {site.reason for site in graph.plan.sites} == {"", "first site", "last site"}

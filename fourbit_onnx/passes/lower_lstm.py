@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
+from fourbit_onnx.passes.lstm_form import lstm_features, lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.sizes import merged
 
@@ -41,9 +41,19 @@ class _Lowering:
     def __init__(self, graph: gs.Graph, roles: Roles, node: gs.Node) -> None:
         self.graph, self.roles, self.node = graph, roles, node
         self.given = lstm_inputs(node)
-        self.directions, gates, self.features = self.given["W"].shape
-        self.hidden = gates // 4
-        self.steps, self.batch = self.given["X"].shape[:2]
+        # Exporters compute weights from parameters, with shapes that need not be known.
+        self.directions = 2 if node.attrs.get("direction") == "bidirectional" else 1
+        self.hidden = node.attrs["hidden_size"]
+        self.steps, self.batch, _ = self.given["X"].shape
+        self.features = lstm_features(node) or 0  # the obstacle has seen to it
+        gates, state = 4 * self.hidden, [self.batch, self.hidden]
+        self.shapes: dict[str, list[int | str | None]] = {
+            "W": [gates, self.features],
+            "R": [gates, self.hidden],
+            "B": [2 * gates],
+            "initial_h": state,
+            "initial_c": state,
+        }
         self.parts: dict[str, list[gs.Tensor]] = {}
 
     def node_of(
@@ -121,7 +131,7 @@ class _Lowering:
         if name not in self.parts:
             tensor, of = self.given[name], f"{self.node.name}.{name}"
             halves: list[gs.Tensor] = [tensor]
-            shape = list(tensor.shape)[1:]
+            shape = self.shapes[name]
             if self.directions == 2:
                 halves = [
                     *self.node_of("Split", of, [tensor], [1, *shape], [1, *shape], axis=0, num_outputs=2)

@@ -1,9 +1,14 @@
 """Which ``LSTM`` nodes can be written out step by step, and why another cannot."""
 
+import math
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.passes.roles import is_standard
+
 _ACTIVATIONS = ("Sigmoid", "Tanh", "Tanh")
+_REARRANGED = ("Slice", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 
@@ -12,14 +17,43 @@ def lstm_inputs(node: gs.Node) -> dict[str, gs.Tensor]:
     return {name: x for name, x in zip(_INPUTS, node.inputs, strict=False) if not x.is_empty()}
 
 
+def lstm_features(node: gs.Node) -> int | None:
+    """The size of an input of one step; None if it cannot be known.
+
+    Exporters slice the weights, with numbers that they compute, and shape inference is lost. But slicing and
+    joining keep the number of elements, so the parameters tell.
+    """
+    given = lstm_inputs(node)
+    for shape in (given["X"].shape, given["W"].shape):
+        if shape is not None and isinstance(shape[2], int):
+            return shape[2]
+    directions = 2 if node.attrs.get("direction") == "bidirectional" else 1
+    sizes: dict[int, int] = {}
+    waiting = [given["W"]]
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.inputs and is_standard(tensor.inputs[0], *_REARRANGED):
+            waiting += tensor.inputs[0].inputs[:1]
+        elif tensor.inputs and is_standard(tensor.inputs[0], "Concat"):
+            waiting += tensor.inputs[0].inputs
+        elif tensor.inputs or tensor.shape is None or any(not isinstance(size, int) for size in tensor.shape):
+            return None
+        else:
+            sizes[id(tensor)] = math.prod(tensor.shape)
+    rows = directions * 4 * node.attrs["hidden_size"]
+    return sum(sizes.values()) // rows if sum(sizes.values()) % rows == 0 else None
+
+
 def lstm_obstacle(node: gs.Node) -> str:
     """Why the steps of this LSTM cannot be written out, with the remedy; "" if they can."""
     given = lstm_inputs(node)
-    x, w, r = (given[name].shape for name in ("X", "W", "R"))
+    x = given["X"].shape
     if x is None or not isinstance(x[0], int):
         return "the length of its sequence is not known: export the model with a fixed length"
-    if w is None or r is None or not all(isinstance(size, int) for size in [*w, *r]):
-        return "the shapes of its weights are not known: export the model with its weights"
+    if "hidden_size" not in node.attrs:
+        return "it does not say its hidden_size, which ONNX wants: export it again"
+    if lstm_features(node) is None:
+        return "the number of its features is not known: export the model with a fixed number"
     if "P" in given:
         return "it has peepholes: write out its steps with MatMul, Sigmoid and Tanh"
     if node.attrs.get("layout", 0):
