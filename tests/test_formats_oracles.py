@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from fourbit_onnx.formats import gradient_scale, integer, log4, sawb
+from fourbit_onnx.formats import gradient_scale, integer, log2, log4, sawb, stochastic
 from fourbit_onnx.formats.table import FORMATS, decode
 
 COUNT = 1_000_000
@@ -78,6 +78,49 @@ def test_log4_with_its_dynamic_scale():
     assert codes.min() > 0
     error = log4.decode(codes, scale).astype(np.float64) / dy - 1
     assert abs(error.mean() + 0.1344) <= 5 * error.std() / math.sqrt(COUNT) + 0.00005
+
+
+# radix, root mean square relative error of stochastic rounding, which has no bias
+STOCHASTIC = {"log4": (4, 0.594), "log2": (2, 0.286)}
+
+
+@pytest.mark.parametrize(("name", "radix", "rms"), [(n, *row) for n, row in STOCHASTIC.items()])
+def test_relative_error_of_stochastic_rounding(name, radix, rms):
+    """With r = Q / x:  E r = 1,  E r**2 = (b**2 - 1) / (2 b ln b), by integration over a period [1, b]."""
+    rng = np.random.default_rng(7)
+    row, scale = FORMATS[name], np.float32(2.0**-7)
+    magnitude = np.exp2(rng.uniform(0, math.log2(row.max), COUNT))
+    x = (magnitude * scale * rng.choice([-1, 1], COUNT)).astype(np.float32)
+    u = rng.integers(0, 2**24, COUNT).astype(np.float32) * np.float32(2.0**-24)
+    error = decode(stochastic.encode(x, scale, u, row), scale, row).astype(np.float64) / x - 1
+    exact = (radix**2 - 1) / (2 * radix * math.log(radix)) - 1
+    assert abs(math.sqrt(exact) - rms) <= RADIX_4_ROUNDED
+    assert abs(error.mean()) <= 5 * error.std() / math.sqrt(COUNT)
+    assert abs((error**2).mean() - exact) <= 5 * (error**2).std() / math.sqrt(COUNT)
+
+
+def test_relative_error_of_radix_2_to_nearest():
+    """E r = 1 / (t ln 2), E r**2 = 3 / (2 t**2 ln 2) with t = 1.5."""
+    rng = np.random.default_rng(8)
+    x = (np.exp2(rng.uniform(math.log2(0.75), math.log2(0.75 * 2**7), COUNT)) * 2.0**-7).astype(np.float32)
+    error = decode(log2.encode(x, 2.0**-7), 2.0**-7, FORMATS["log2"]).astype(np.float64) / x - 1
+    bias = 1 / (1.5 * math.log(2)) - 1
+    square = 3 / (2 * 1.5**2 * math.log(2)) - 2 * bias - 1
+    assert abs(bias + 0.038) <= RADIX_4_ROUNDED
+    assert abs(math.sqrt(square) - 0.195) <= RADIX_4_ROUNDED
+    assert abs(error.mean() - bias) <= 5 * error.std() / math.sqrt(COUNT)
+    assert abs((error**2).mean() - square) <= 5 * (error**2).std() / math.sqrt(COUNT)
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_stochastic_underflow_is_unbiased(name):
+    """Below the lowest level: E Q = x, with the deviation sqrt(x (1 - x)) of a coin."""
+    rng, row, count = np.random.default_rng(9), FORMATS[name], COUNT // 10
+    for x in (0.001, 0.1, 0.5, 0.9):
+        u = rng.integers(0, 2**24, count).astype(np.float32) * np.float32(2.0**-24)
+        drawn = decode(stochastic.encode(np.full(count, -x, np.float32), 1, u, row), 1, row)
+        assert set(np.unique(drawn)) == {0, -1}
+        assert abs(-drawn.mean() - x) <= 5 * math.sqrt(x * (1 - x) / count) + 2.0**-24
 
 
 # Normalised mean square error of SAWB with fifteen levels: E (Q - w)**2 / E w**2.
