@@ -42,6 +42,22 @@ def test_bytes_between_forward_and_backward():
     assert PLAN.float_bytes == (8 + 16 + 4 + 2) * 4
 
 
+@pytest.mark.parametrize(
+    ("forward", "backward", "bits"),
+    {
+        "the codes": ("int4 sawb", "int4 sawb", 4),
+        "float32 instead of the codes": ("int4 sawb", "int4 absmax stochastic", 32),
+        "float32, and codes and mask for the clip": ("uint4 clip", "int4 absmax", 32 + 5),
+        "blocks lie along another axis": ("e2m1 nvfp4", "e2m1 nvfp4", 32),
+    }.values(),
+)
+def test_bytes_of_an_activation_that_is_quantised_again(forward, backward, bits):
+    points = {"fwd.x": forward, "wgrad.x": backward}
+    assert (
+        Plan("r", [Site("a", "Gemm", "x", "w", "4-bit", points=points, activations=8)]).stored_bytes == bits
+    )
+
+
 def test_file(tmp_path):
     path = tmp_path / "plan.json"
     path.write_text(PLAN.to_json(), encoding="utf-8")

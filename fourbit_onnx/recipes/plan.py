@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
 
 # The six quantisation points, in the order of the three products.
@@ -76,11 +76,19 @@ class Plan:
     def _stored(self, bits: dict[str, int]) -> float:
         kept: dict[tuple[str, int], int] = {}  # what two sites read in the same form is kept once
         for site in self.sites:
-            masked = bool(bits) and site.points.get("fwd.x", "").endswith(CLIPS)
-            blocked = "wgrad.x" in site.points and Quantizer.parse(site.points["wgrad.x"]).blocked
-            width = 32 if blocked else bits.get(site.precision, 32) + masked
+            width = bits.get(site.precision, 32)
+            if bits and (x := site.points.get("fwd.x")):
+                masked = x.endswith(CLIPS)
+                width += masked
+                if self._again(x, site.points.get("wgrad.x", x)):
+                    width = 32 + width * masked
             kept[site.x, width] = site.activations
         return sum(size * count for (_, size), count in kept.items()) / 8
+
+    @staticmethod
+    def _again(forward: str, backward: str) -> bool:
+        """Whether the backward pass quantises x once more, from float32, and so has no use for the codes."""
+        return forward != backward or Quantizer.parse(backward).blocked
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -104,6 +112,6 @@ def read(path: Path) -> Plan:
         _ = plan.share, plan.stored_bytes  # a field of a wrong type shows here
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror or error}); {remedy}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RecipeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged: it is no precision plan; {remedy}") from error
     return plan
