@@ -16,6 +16,7 @@ from fourbit_onnx.recipes.recipe import ARITHMETICS, FORMATS, SCALES, Quantizer,
 EVEN, ODD = Quantizer("log4", "gradient"), Quantizer("log4", "gradient", phase=1)
 LINEAR, FULL = Quantizer("int4", "absmax"), Quantizer("int4_full", "minmax")
 PACT, SAWB = Quantizer("uint4", "pact"), Quantizer("int4", "sawb")
+CLIP, DRAWN_LOG2 = Quantizer("uint4", "clip"), Quantizer("log2", "underflow", rounding="stochastic")
 
 # NUMERICS, section 6: recipe, fwd.x, fwd.w, dgrad.dy, wgrad.dy
 ROWS_OF_THE_PAGE = {
@@ -23,6 +24,8 @@ ROWS_OF_THE_PAGE = {
     "ibm2020": (PACT, SAWB, EVEN, ODD),
     "ibm2020-notpr": (PACT, SAWB, EVEN, EVEN),
     "int4-linear": (PACT, SAWB, LINEAR, LINEAR),
+    "luq": (CLIP, SAWB, DRAWN_LOG2, DRAWN_LOG2),
+    "luq-smp2": (CLIP, SAWB, DRAWN_LOG2, dataclasses.replace(DRAWN_LOG2, samples=2)),
 }
 
 

@@ -73,7 +73,8 @@ def test_the_gradient_is_unbiased():
     layer's weights differs by the rounding of its dy alone.
     """
     exact = onnx.parser.parse_model(WITHOUT_DROPOUT)
-    luq = dataclasses.replace(table.find("luq"), name="mine", keep_ends=False)
+    sawb = Quantizer("int4", "sawb")
+    luq = dataclasses.replace(table.find("luq"), name="mine", activation=sawb, keep_ends=False)
     graphs = compiled_with(exact, luq)
     rng = np.random.default_rng(1)
     batch = batch_of(graphs, rng.normal(0, 1, (16, 8)).astype(np.float32), rng.integers(0, 4, 16))
