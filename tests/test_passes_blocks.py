@@ -1,17 +1,24 @@
 """Sites with scales a block: every product in its own orientation, random numbers, why a site stays high."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from graphs import graph, run
-from training_graph import compiled
+from graphs import exact, graph, run
+from native import found
+from training_graph import batch_of, compiled
+from training_graph import run as train
 
 from fourbit_onnx.models import registry
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.passes.block_operands import BlockProducts
 from fourbit_onnx.passes.expand import expand
+from fourbit_onnx.passes.explicit_pads import explicit_pads
 from fourbit_onnx.passes.operands import OperandBuilder
 from fourbit_onnx.passes.random_state import STATE, random_state
 from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.select_sites import select_sites
+from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
 from fourbit_onnx.recipes.plan import POINTS, Plan, Site
 from fourbit_onnx.recipes.recipe import Quantizer
 from fourbit_onnx.recipes.table import find
@@ -88,8 +95,8 @@ def test_products_of_recipes_are_near_those_of_float32(name):
     x, w, dy = (rng.standard_normal(shape).astype(F) for shape in ((33, 50), (50, 60), (33, 60)))
     texts = {point: quantizer.text() for point, quantizer in points.items()}
     got, g, roles = expanded(x, w, dy, "Gemm", texts)
-    for output, exact in (("y", x @ w), ("dx", dy @ w.T), ("dw", x.T @ dy)):
-        assert np.linalg.norm(got[output] - exact) < 0.3 * np.linalg.norm(exact)
+    for output, expected in (("y", x @ w), ("dx", dy @ w.T), ("dw", x.T @ dy)):
+        assert np.linalg.norm(got[output] - expected) < 0.3 * np.linalg.norm(expected)
     transforms = [node for node in g.nodes if node.op == "BlockHadamard"]
     assert len(transforms) == 2 * sum(
         points[point].hadamard > 0 for point in ("fwd.x", "dgrad.dy", "wgrad.dy")
@@ -129,11 +136,77 @@ def test_random_state_is_made_once():
     assert roles.values[STATE] == 0
 
 
-def test_convolutions_stay_high_and_say_why():
-    plan = compiled(registry.build("resnet8", input_shape=(1, 8, 8), width=8), "mxfp4").plan
-    inner = [site for site in plan.sites if site.op == "Conv"][1:]
-    assert {site.precision for site in plan.sites} == {"fp32"}
-    assert {site.reason for site in inner} == {"convolutions have no product with scales a block"}
+def test_convolutions_that_stay_high_say_why():
+    body = "a = Relu (x) b = Conv <group = 2> (a, w) c = Conv (b, v) y = Relu (c)"
+    g = graph("(float[N,4,H,8] x, float[4,2,3,3] w, float[4,4,1,1] v) => (float[] y)", body, infer=True)
+    for number, node in enumerate(g.nodes):
+        node.name = f"n{number}"
+    explicit_pads(g)
+    recipe = dataclasses.replace(find("mxfp4"), keep_ends=False)
+    plan = select_sites(g, Roles(["x"], []), recipe)
+    assert [site.reason for site in plan.sites] == [
+        "a grouped convolution has no product with scales a block",
+        "the size of its image is unknown, which its product with scales a block needs",
+    ]
+
+
+GEOMETRIES = {
+    "plain": ((2, 3, 6, 7), (5, 3, 3, 2), {}),
+    "strided": ((2, 3, 9, 8), (5, 3, 3, 3), {"strides": [2, 3], "pads": [1, 0, 2, 1]}),
+    "dilated": ((1, 2, 9, 9), (4, 2, 2, 3), {"dilations": [3, 2], "pads": [0, 1, 2, 0]}),
+    "a line": ((3, 2, 11), (4, 2, 3), {"strides": [2], "pads": [1, 1]}),
+    "a volume": ((1, 2, 4, 5, 4), (3, 2, 2, 2, 2), {"pads": [0, 0, 1, 1, 0, 0]}),
+    "one element": ((2, 3, 4, 4), (5, 3, 1, 1), {"strides": [2, 2]}),
+}
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("x_shape", "w_shape", "attributes"), GEOMETRIES.values(), ids=GEOMETRIES)
+def test_unfolded_convolutions_are_convolutions(x_shape, w_shape, attributes, with_bias):
+    """Of integers, so that every sum is exact."""
+    rng = np.random.default_rng(6)
+    x, w = (rng.integers(-9, 10, shape).astype(F) for shape in (x_shape, w_shape))
+    bias = rng.integers(-9, 10, w_shape[0]).astype(F)
+    written = ", ".join(f"{key} = {value}" for key, value in attributes.items())
+    inputs = "x, w, b" if with_bias else "x, w"
+    g = graph(
+        f"({dtype_of(x)} x, {dtype_of(w)} w, {dtype_of(bias)} b) => (float[] y)",
+        f"[s] c = Conv {f'<{written}>' if written else ''} ({inputs}) y = Relu (c)",
+        infer=True,
+    )
+    explicit_pads(g)
+    feeds = {"x": x, "w": w, "b": bias}
+    before = run(g, feeds)["y"]
+    untouched = exact(g)
+    tensor_wide = Plan(
+        "r", [Site("s", "Conv", "x", "w", "4-bit", points=dict.fromkeys(POINTS, "int4 absmax"))]
+    )
+    assert unfold_convolutions(g, tensor_wide) == 0
+    assert exact(g) == untouched
+    plan = Plan("r", [Site("s", "Conv", "x", "w", "4-bit", points=NEAREST)])
+    assert unfold_convolutions(g, plan) == 1
+    assert {node.op for node in g.nodes} >= {"Gemm", "Slice", "Concat"}
+    np.testing.assert_array_equal(run(g, feeds)["y"], before)
+    once = exact(g)
+    assert unfold_convolutions(g, plan) == 0
+    assert exact(g) == once
+
+
+@pytest.mark.parametrize("recipe", ["nvfp4", "mxfp4", "uint4-hadamard"])
+def test_a_step_of_a_residual_network(recipe):
+    """Gradients of weights point where those of float32 do; of a wrong image they would be at right angles."""
+    model = registry.build("resnet8", input_shape=(1, 8, 8), width=16)
+    float32, blocks = compiled(model), compiled(model, recipe)
+    rng = np.random.default_rng(7)
+    batch = batch_of(blocks, rng.normal(0, 1, (16, 1, 8, 8)).astype(F), rng.integers(0, 10, 16))
+    expected, outputs = (
+        train(g.training, {**g.state, **batch}, native=not found()) for g in (float32, blocks)
+    )
+    convolutions = [site for site in blocks.plan.sites if site.op == "Conv" and site.precision == "4-bit"]
+    assert len(convolutions) >= 7
+    for site in convolutions:
+        a, b = (o[g.manifest.gradients[site.w]] for o, g in ((expected, float32), (outputs, blocks)))
+        assert (a * b).sum() > 0.3 * np.linalg.norm(a) * np.linalg.norm(b)
 
 
 def test_the_last_sites_of_nvfp4_stay_high():

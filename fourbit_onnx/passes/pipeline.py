@@ -35,6 +35,7 @@ from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.passes.share_quantizers import share_quantizers
 from fourbit_onnx.passes.standardize import standardize
 from fourbit_onnx.passes.training_form import training_form
+from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
 
@@ -106,6 +107,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     check_trainable(graph, roles)  # before the products are hidden in our own operators
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
 
+    unfold_convolutions(graph, plan)
     plain = _copy(graph)
     quantize(graph, roles, plan)
     flat_convolutions(graph)  # what is still a float Conv

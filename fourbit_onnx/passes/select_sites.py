@@ -172,10 +172,6 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: tuple[
 
 def _obstacle(node: gs.Node, recipe: Recipe) -> str:
     """Why this node cannot be a 4-bit product; "" if it can."""
-    if is_standard(node, "Conv") and any(
-        quantizer.blocked for quantizer in (recipe.activation, recipe.dgrad, recipe.wgrad)
-    ):
-        return "convolutions have no product with scales a block"
     x, w = node.inputs[:2]
     if x.shape is None or w.shape is None:
         return "the rank of an operand is unknown"
@@ -184,11 +180,23 @@ def _obstacle(node: gs.Node, recipe: Recipe) -> str:
             return "the shape of its weight is unknown"
         if "pads" not in node.attrs or "auto_pad" in node.attrs:
             return "its padding depends on the size of the input"
+        if any(quantizer.blocked for quantizer in (recipe.activation, recipe.dgrad, recipe.wgrad)):
+            return _unfoldable(node)
         terms = w.shape[0] // node.attrs["group"] * math.prod(w.shape[2:])
         if terms >= _LONGEST_INPUT_GRAD:
             return f"its input gradient sums {terms} terms, {_LONGEST_INPUT_GRAD - 1} are exact"
     elif is_standard(node, "MatMul") and (len(x.shape) < 3 or len(x.shape) != len(w.shape)):
         return "its operands broadcast"
+    return ""
+
+
+def _unfoldable(node: gs.Node) -> str:
+    """Why ``unfold_convolutions`` cannot give its operands scales a block; "" if it can."""
+    y = node.outputs[0].shape
+    if node.attrs["group"] != 1:
+        return "a grouped convolution has no product with scales a block"
+    if y is None or not _known(y[2:]) or not _known(node.inputs[0].shape[1:]):
+        return "the size of its image is unknown, which its product with scales a block needs"
     return ""
 
 
