@@ -194,7 +194,7 @@ def test_unfolded_convolutions_are_convolutions(x_shape, w_shape, attributes, wi
 
 @pytest.mark.parametrize("recipe", ["nvfp4", "mxfp4", "uint4-hadamard"])
 def test_a_step_of_a_residual_network(recipe):
-    """Gradients of weights point where those of float32 do; of a wrong image they would be at right angles."""
+    """Gradients of weights point where those of float32 do; a wrong image would turn them by 90 degrees."""
     model = registry.build("resnet8", input_shape=(1, 8, 8), width=16)
     float32, blocks = compiled(model), compiled(model, recipe)
     rng = np.random.default_rng(7)
