@@ -149,6 +149,14 @@ def test_a_run_that_cannot_go_on_is_kept_with_its_sentence(tmp_path):
     assert "\n" not in found["error"]
 
 
+def test_the_metric_is_that_of_the_last_epoch_not_of_the_best(tmp_path, monkeypatch):
+    evaluate, accuracies = Engine.evaluate, iter([0.9, 0.7])
+    monkeypatch.setattr(Engine, "evaluate", lambda *given: {**evaluate(*given), "accuracy": next(accuracies)})
+    found = done(opened(tmp_path / "x", tiny()), "fp16", 0)
+    assert [record["eval_accuracy"] for record in found["epochs"]] == [0.9, 0.7]
+    assert found["metric"] == 0.7
+
+
 def test_bits_per_character_is_the_loss_in_bits():
     assert run._metric("bits_per_character", {"eval_loss": 2 * np.log(2)}) == pytest.approx(2, abs=1e-15)
     assert run._metric("loss", {"eval_loss": 0.25}) == 0.25
