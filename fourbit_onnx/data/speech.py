@@ -17,8 +17,14 @@ from fourbit_onnx.data.dataset import Dataset
 from fourbit_onnx.data.draws import Draws
 from fourbit_onnx.errors import DataError
 
+# Whispers and effects: a classifier trained on other voices (two bidirectional LSTMs of 64 cells, five folds)
+# finds fewer than seven of ten of their words. What hardly anyone understands would only blur comparisons.
+LEFT_OUT = (
+    *("Alicia", "Demonic", "Jacky", "Lee", "kaukovalta", "shelby", "steph", "whisper", "whisperf", "zac"),
+)
 
-def load(seed: int = 0, test: int = 15) -> Dataset:
+
+def load(seed: int = 0, test: int = 14) -> Dataset:
     """Speech: ``features`` (N, 40, 40) float32, frames by mel bands; ``labels`` (N,) int64.
 
     Every speaker says every word three times. ``test`` speakers are held out; which ones depends on ``seed``
@@ -29,15 +35,18 @@ def load(seed: int = 0, test: int = 15) -> Dataset:
         DataError: ``test`` leaves no speaker in some part.
     """
     with np.load(str(resources.files("fourbit_onnx.data") / "speech.npz"), allow_pickle=False) as held:
-        codes, labels, speakers, words = (held[key] for key in ("features", "labels", "speakers", "words"))
-    count = int(speakers.max()) + 1
+        codes, labels, speakers = held["features"], held["labels"], held["speakers"]
+        names, words = held["names"], held["words"]
+    known = np.flatnonzero(~np.isin(names, LEFT_OUT))
+    count = len(known)
     if not 1 <= test < count:
         raise DataError(f"the speech has {count} speakers: test takes 1 to {count - 1}, got {test}")
-    out = np.isin(speakers, Draws(seed).order(count)[:test])
-    mean, deviation = _moments(codes[~out])
+    order = known[Draws(seed).order(count)]
+    rows = [np.isin(speakers, chosen) for chosen in (order[test:], order[:test])]
+    mean, deviation = _moments(codes[rows[0]])
     parts = [
-        {"features": (codes[rows] - mean) / deviation, "labels": labels[rows].astype(np.int64)}
-        for rows in (~out, out)
+        {"features": (codes[part] - mean) / deviation, "labels": labels[part].astype(np.int64)}
+        for part in rows
     ]
     return Dataset("speech", parts[0], parts[1], tuple(str(word) for word in words))
 
