@@ -233,7 +233,7 @@ def test_foreign_text_is_escaped():
     report["sensitivity"]["sites"][0]["site"] = HOSTILE
     for key in ("name", "model", "data"):
         report["task"][key] = HOSTILE
-    report["command"] = report["date"] = report["commit"] = HOSTILE
+    report["command"] = report["date"] = report["commit"] = report["baseline"] = HOSTILE
     report["versions"][HOSTILE] = HOSTILE
     report["recipes"][1]["source"] = HOSTILE
     report["runs"][4]["error"] = HOSTILE
@@ -396,6 +396,7 @@ def test_levels_in_order_of_their_value():
     assert [inside.level_name(v, "log4") for v in (-4096, 0, 1, 16)] == ["−4⁶", "0", "4⁰", "4²"]
     assert [inside.level_name(v, "log2") for v in (-64, 2)] == ["−2⁶", "2¹"]
     assert [inside.level_name(v, "int4") for v in (-7, 3)] == ["−7", "3"]
+    assert [inside.level_name(v, "e2m1") for v in (-12, 3, 0)] == ["−6", "1.5", "0"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.7, 12), (97.3, 97.4), (1e-9, 3e-9), (5, 5)])

@@ -26,7 +26,12 @@ def given(model, recipe="ibm2020"):
     graph = compiled(model, recipe)
     batch = batch_of(graph, RNG.normal(size=(9, 6)).astype(np.float32), RNG.integers(0, 3, 9))
     evaluation = [{name: array[:size] for name, array in batch.items()} for size in (9, 2)]
-    return calibrated(graph, batch, native=False), batch, evaluation
+    state = calibrated(graph, batch, native=False)
+    state = {  # as if trained
+        name: array + RNG.normal(0, 0.05, array.shape).astype(np.float32) if array.ndim == 2 else array
+        for name, array in state.items()
+    }
+    return state, batch, evaluation
 
 
 def independent(model, state, batch, evaluation, reference=None, recipe="fp32", **options):

@@ -206,6 +206,8 @@ def level_name(value: int, format: str) -> str:
     """``−4²`` for -16 of ``log4``; the number itself for grids."""
     base = {"log4": 4, "log2": 2}.get(format)
     sign = wording.MINUS if value < 0 else ""
+    if format == "e2m1":  # its table is in halves
+        return f"{sign}{abs(value) / 2:g}"
     if base is None or value == 0:
         return f"{sign}{abs(value)}"
     exponent = (abs(value).bit_length() - 1) // (base // 2)
