@@ -37,8 +37,9 @@ def given(model, recipe="ibm2020"):
 def independent(model, state, batch, evaluation, reference=None, recipe="fp32", **options):
     """Loss, and whole gradient as one vector in order of ``reference``."""
     graph = compiled(model, recipe, **options)
-    own = calibrated(graph, batch, native=False)
-    own |= {name: state[name] for name in own if name in state}
+    own = {**graph.state, **{name: state[name] for name in graph.state if name in state}}
+    for clip in graph.manifest.clips.keys() - state.keys():
+        own[clip] = np.float32(run(graph.calibration, {**own, **batch})[graph.manifest.clips[clip]])
     losses = [run(graph.evaluation, {**own, **part})[graph.manifest.loss_output] for part in evaluation]
     found = gradients(graph, step(graph, own, batch))
     names = sorted(name for name in found if name not in graph.manifest.clips)
