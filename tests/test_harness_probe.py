@@ -148,6 +148,8 @@ def test_attention(tmp_path):
     found = Probe(tmp_path / "out", batch).measure(calibrated(graph, batch))["quantizers"]
     four = [site.name for site in graph.plan.sites if site.precision == "4-bit"]
     assert sorted((q["site"], q["point"]) for q in found) == sorted((s, p) for s in four for p in NAMES)
+    assert min(q["snr_db"] for q in found) > 4  # codes read in another format, or another tensor's: about 0
+    assert {q["format"] for q in found if q["point"].endswith("dy")} == {"log4"}
 
 
 @pytest.mark.parametrize("recipe", ["minmax", "int4-linear", "ibm2020-notpr"])

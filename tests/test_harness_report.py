@@ -16,7 +16,7 @@ from fourbit_onnx.harness.wording import Units
 
 RNG = np.random.default_rng(11)
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}</title></svg>"
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "wbr"}
 POINTS = {"fwd.x": "uint4", "fwd.w": "int4", "dgrad.dy": "log4", "wgrad.dy": "log4"}
 
 
@@ -45,7 +45,8 @@ class Reader(html.parser.HTMLParser):
 
     def handle_data(self, data):
         if "style" not in self.open:
-            self.words.append(data)
+            glued = self.words and self.tags[-1] == "wbr"
+            self.words[-1:] = [self.words[-1] + data] if glued else [*self.words[-1:], data]
 
     @property
     def text(self):

@@ -37,9 +37,9 @@ def given(model, recipe="ibm2020"):
 def independent(model, state, batch, evaluation, reference=None, recipe="fp32", **options):
     """Loss, and whole gradient as one vector in order of ``reference``."""
     graph = compiled(model, recipe, **options)
-    own = {**graph.state, **{name: state[name] for name in graph.state if name in state}}
+    own = {name: np.asarray(state.get(name, first)) for name, first in graph.state.items()}
     for clip in graph.manifest.clips.keys() - state.keys():
-        own[clip] = np.float32(run(graph.calibration, {**own, **batch})[graph.manifest.clips[clip]])
+        own[clip] = np.asarray(run(graph.calibration, {**own, **batch})[graph.manifest.clips[clip]])
     losses = [run(graph.evaluation, {**own, **part})[graph.manifest.loss_output] for part in evaluation]
     found = gradients(graph, step(graph, own, batch))
     names = sorted(name for name in found if name not in graph.manifest.clips)

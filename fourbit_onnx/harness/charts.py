@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 WIDTH = 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 98, 22, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 112, 22, 34
 _LINE = 12.0  # units between two labels
-_LONGEST = 14  # letters of a label beside a line
+_LONGEST = 16  # letters of a label beside a line
 
 Point = tuple[float, float]
 Text = Callable[[float], str]

@@ -86,6 +86,11 @@ class Inside:
     clips: Picture
     clip_rows: Sequence[tuple[str, float, float, Picture]]
 
+    @property
+    def epochs(self) -> str:
+        """``epochs 1 to 10``, or ``epoch 1``."""
+        return f"epoch {self.first}" if self.first == self.last else f"epochs {self.first} to {self.last}"
+
 
 def inside(runs: Sequence[Mapping[str, Any]], recipe: str) -> Inside | None:
     """The observations of the first seed of ``recipe`` that has any of 4-bit quantisers."""
@@ -152,19 +157,29 @@ def _snr_chart(series: Mapping[str, Sequence[tuple[int, float | None]]], name: s
     lines = [line for line in lines if line.points]
     if not lines:
         return Picture("")
+    common = _common([line.title for line in lines])
     epochs = sorted({x for line in lines for x, _ in line.points})
     middle = [(x, statistics.median(y for line in lines for at, y in line.points if at == x)) for x in epochs]
     worst = min(lines, key=lambda line: line.points[-1][1])
     if len(lines) > 2:
         lines.append(Line(middle, "c0", "median"))
-    lines.append(dataclasses.replace(worst, kind="c1", label=worst.title, thin=False))
+    lines.append(dataclasses.replace(worst, kind="c1", label=worst.title[common:], thin=False))
     return charts.lines(
         lines,
         title=f"Signal-to-noise ratio of {POINTS[name]} over training, every layer",
         x_title="epoch",
         y_title="SNR, dB",
-        y_text=lambda y: wording.plain(y, 0) if y == round(y) else wording.plain(y, 1),
+        y_text=lambda y: wording.significant(y, 4),
     )
+
+
+def _common(names: Sequence[str]) -> int:
+    """Length of the start, up to a dot or slash, that all ``names`` share."""
+    if len(names) < 2:
+        return 0
+    low, high = min(names), max(names)  # what these two share, all between them share
+    same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return max(low.rfind(mark, 0, same) for mark in "./") + 1
 
 
 def levels(quantizers: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
@@ -229,11 +244,12 @@ def _clips(seen: Sequence[Mapping[str, Any]]) -> Picture:
     few = len(series) <= 8
     ordered = sorted(series.items(), key=lambda item: item[1][-1][1])
     named = {name for name, _ in ordered} if few else {ordered[0][0], ordered[-1][0]}
+    common = _common(list(series))
     lines = [
         Line(
             points,
             "c0" if name in named else "quiet",
-            name.removesuffix(".clip") if name in named else "",
+            name[common:].removesuffix(".clip") if name in named else "",
             thin=not few,
             title=name,
         )

@@ -1,7 +1,9 @@
 """``report.html``: what a check found, as one page that needs nothing else."""
 
 import contextlib
+import html
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,6 +66,7 @@ def page(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["breakable"] = breakable
     task = report["task"]
     units = Units(task["metric"], _is_relative(report), float(task["margin"]))
     runs: Sequence[Mapping[str, Any]] = report.get("runs") or []
@@ -88,6 +91,11 @@ def page(report: Mapping[str, Any]) -> str:
         sensitivity=report.get("sensitivity"),
         fold=FOLD,
     )
+
+
+def breakable(name: str) -> Picture:
+    """A layer's name that may be broken into lines behind dots and slashes."""
+    return Picture(re.sub(r"(?<=[./])(?=[^./])", "<wbr>", html.escape(name)))
 
 
 def summary(report: Mapping[str, Any], units: Units) -> list[tuple[str, str, str]]:
