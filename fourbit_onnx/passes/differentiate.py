@@ -1,6 +1,5 @@
 """The backward pass, by ONNX Runtime's gradient builder."""
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -9,6 +8,7 @@ from fourbit_onnx.ops import sites
 from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
+from fourbit_onnx.passes.reached import STOPS, has_gradient, reached
 from fourbit_onnx.passes.roles import Roles, is_standard
 
 # Operators for which ONNX Runtime 1.19.2 has a gradient and a CPU kernel for it.
@@ -21,13 +21,6 @@ TRAINABLE = frozenset(
     Tanh Tile TopK Transpose Trilu Unsqueeze Where
     """.split()  # noqa: SIM905
 )
-# Results without a gradient by nature: they stop it, as in every framework.
-_STOPS = frozenset(
-    """
-    Shape Size ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual Not And Or IsNaN IsInf NonZero
-    ConstantOfShape Range
-    """.split()  # noqa: SIM905
-)
 
 
 def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
@@ -35,13 +28,13 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     leads = {id(tensor) for tensor in graph.inputs if tensor.name in roles.parameters}
     downstream = []
     for node in graph.nodes:  # in topological order
-        if any(id(tensor) in leads for tensor in node.inputs) and not is_standard(node, *_STOPS):
+        if any(id(tensor) in leads for tensor in node.inputs) and not is_standard(node, *STOPS):
             downstream.append(node)
             leads.update(id(tensor) for tensor in node.outputs)
     needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
     found = []
     for node in reversed(downstream):
-        if any(id(tensor) in needed and _has_gradient(tensor) for tensor in node.outputs):
+        if any(id(tensor) in needed and has_gradient(tensor) for tensor in node.outputs):
             needed.update(id(tensor) for tensor in node.inputs)
             known = node.domain == DOMAIN or (is_standard(node, *TRAINABLE) and _whole(node))
             if not known and not (
@@ -57,11 +50,6 @@ def _whole(node: gs.Node) -> bool:
         return True
     outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]
     return {"B", "initial_h", "initial_c"} <= set(lstm_inputs(node)) and len(outputs) == 3
-
-
-def _has_gradient(tensor: gs.Tensor) -> bool:
-    """Integers and booleans (indices, masks) have none, whatever they were made of."""
-    return tensor.dtype is None or isinstance(tensor.dtype, int) or np.dtype(tensor.dtype).kind == "f"
 
 
 def check_trainable(graph: gs.Graph, roles: Roles) -> None:
@@ -162,11 +150,7 @@ def _read_once(graph: gs.Graph, roles: Roles) -> None:
 
 def _freeze_unreached(graph: gs.Graph, roles: Roles) -> None:
     """The builder fails on a parameter without a path to the loss: such ones are not trained."""
-    needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
-    for node in reversed(graph.nodes):
-        leads = any(id(tensor) in needed and _has_gradient(tensor) for tensor in node.outputs)
-        if leads and not is_standard(node, *_STOPS):
-            needed.update(id(tensor) for tensor in node.inputs)
+    needed = reached(graph, roles.root)
     for tensor in graph.inputs:
         if tensor.name in roles.parameters and id(tensor) not in needed:
             roles.parameters.remove(tensor.name)

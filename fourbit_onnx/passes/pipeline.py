@@ -33,6 +33,7 @@ from fourbit_onnx.passes.regular_matmul import regular_matmul
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.passes.share_quantizers import share_quantizers
+from fourbit_onnx.passes.sliced_splits import sliced_splits
 from fourbit_onnx.passes.standardize import standardize
 from fourbit_onnx.passes.training_form import training_form
 from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
@@ -124,6 +125,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     counted_dropout(graph, roles)  # the evaluation graph has none
     if any(site.precision == "fp16" for site in plan.sites):
         scale_loss(graph, roles)
+    sliced_splits(graph, roles)
     training_graph, gradients = differentiate(graph, roles)
     if roles.root != roles.loss:
         unscale_gradients(training_graph, roles, gradients)
