@@ -181,7 +181,7 @@ def forest(
     low, high = min(numbers), max(numbers)
     pad = 0.06 * (high - low) or 1.0
     low, high = low - pad, high + pad
-    left, right, step, top = 10, WIDTH - 10, 40, 24
+    left, right, step, top = 10, WIDTH - 10, 40, 36
     bottom = top + step * len(rows)
 
     def px(x: float) -> float:
@@ -299,17 +299,12 @@ def _apart(labels: list[tuple[float, Line]], bottom: float) -> list[tuple[float,
 
 
 def _pair_of_labels(one: tuple[float, str], two: tuple[float, str], y: float) -> list[str]:
+    """Two labels of upright lines, turned inwards at the edges; one above the other where they are close."""
     left, right = sorted((one, two))
+    raised = 12 if right[0] - left[0] < 160 else 0
     return [
-        _text(max(left[0], 70), y, left[1], anchor="end")
-        if right[0] - left[0] < 130 and left[0] > 90
-        else _text(left[0], y, left[1]),
-        _text(
-            right[0],
-            y,
-            right[1],
-            anchor="end" if right[0] > WIDTH - 90 and right[0] - left[0] > 150 else "start",
-        ),
+        _text(x, y - up, text, anchor="end" if x > WIDTH / 2 else "start")
+        for (x, text), up in ((left, raised), (right, 0))
     ]
 
 
