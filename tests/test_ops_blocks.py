@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import INT4, ISAS, assert_same_bits, codes, feeds, reference, run, session, using
+from native import INT4, ISAS, assert_same_bits, codes, feeds, needs_library, reference, run, session, using
 from one_node import Codes, model
 
 from fourbit_onnx.errors import FormatError, GraphError
@@ -208,3 +208,53 @@ def test_a_quantised_product_is_near_the_float_one():
     (y,) = run("QBlockMatMul", inputs, (), {"a_values": E2M1, "b_values": E2M1}, native=False)
     exact = a @ b.T
     assert np.linalg.norm(y - exact) < 0.2 * np.linalg.norm(exact)
+
+
+REFUSED = {
+    "a scale a block short": (
+        "QuantizeE2M1Blocks",
+        {"x": np.ones((2, 20), F), "block_scale": np.ones((2, 1), np.int32), "scale": F(1)},
+        r"block_scale must be \[2, 2\] for x \[2, 20\]; it is \[2, 1\]",
+    ),
+    "a block scale of 0": (
+        "QuantizeInt4Blocks",
+        {"x": np.ones((1, 3), F), "block_scale": np.zeros((1, 1), np.int32), "scale": F(1)},
+        "block_scale times scale must be finite and positive; it is 0",
+    ),
+    "draws of another shape": (
+        "QuantizeInt4BlocksStochastic",
+        {
+            "x": np.ones((1, 3), F),
+            "block_scale": np.ones((1, 1), np.int32),
+            "scale": F(1),
+            "u": np.ones((3, 1), F),
+        },
+        r"u must have the shape of x, \[1, 3\]; it is \[3, 1\]",
+    ),
+    "one dimension": ("Nvfp4Scale", {"x": np.ones(3, F)}, "x must have at least two dimensions"),
+    "depths that differ": (
+        "QBlockMatMul",
+        operands((2, 20), (3, 21), 16, (E2M1, E2M1))[0],
+        r"a times the transpose of b is no product: a is \[2, 20\], b is \[3, 21\]",
+    ),
+    "scales of a product": (
+        "QBlockMatMul",
+        operands((2, 20), (3, 20), 16, (E2M1, E2M1))[0] | {"b_block_scale": np.ones((3, 1), np.int32)},
+        r"b_block_scale must be \[3, 2\]; it is \[3, 1\]",
+    ),
+}
+
+
+@needs_library
+@pytest.mark.parametrize(("op", "inputs", "said"), REFUSED.values(), ids=REFUSED)
+def test_kernels_refuse_shapes(op, inputs, said):
+    attributes = {"a_values": E2M1, "b_values": E2M1} if op == "QBlockMatMul" else {}
+    with pytest.raises(Exception, match=said):
+        run(op, inputs, ["codes"] if op.startswith("Quantize") else (), attributes, native=True)
+
+
+@needs_library
+def test_kernels_refuse_values_that_are_not_exact():
+    inputs, _, _ = operands((2, 20), (3, 20), 16, (E2M1, E2M1))
+    with pytest.raises(Exception, match="must be within ±12"):
+        run("QBlockMatMul", inputs, (), {"a_values": [13] * 16, "b_values": E2M1}, native=True)

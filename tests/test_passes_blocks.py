@@ -101,6 +101,8 @@ def test_products_of_recipes_are_near_those_of_float32(name):
     assert len(transforms) == 2 * sum(
         points[point].hadamard > 0 for point in ("fwd.x", "dgrad.dy", "wgrad.dy")
     )
+    ups = [node.attrs["up"] for node in g.nodes if node.op == "Nvfp4Scale"]
+    assert sorted(ups) == ([0, 0, 0, 0, 1, 1] if name == "nvfp4" else [])  # what is drawn must not saturate
     streams = [node.attrs["stream"] for node in g.nodes if node.op == "RandomUniform"]
     drawn = sum(quantizer.stochastic for quantizer in points.values())
     assert sorted(streams) == [2**16 + i for i in range(drawn)]
