@@ -25,8 +25,9 @@ def test_doctor_json():
     found = json.loads(fourbit("doctor", "--json").stdout)
     assert found["ok"] is True
     names = [check["name"] for check in found["checks"]]
-    assert names[-7:] == [
-        "int4", "int4 with zero point", "uint4 PACT", "int4 PACT", "log4 even", "log4 odd", "FP16 casts",
+    assert names[-10:] == [
+        "int4", "int4 with zero point", "uint4 PACT", "int4 PACT", "log4 even", "log4 odd",
+        "log2", "log2 stochastic", "int4 stochastic", "FP16 casts",
     ]  # fmt: skip
     assert found["versions"]["onnxruntime-training-cpu"] == "1.19.2"
 
@@ -49,7 +50,7 @@ def test_a_broken_library_is_wrong(monkeypatch, tmp_path):
         f"BAD  native library        FOURBIT_LIBRARY is '{tmp_path / 'nothing.so'}', not a file"
         in result.stdout
     )
-    assert result.stderr == "Error: 7 of 12 checks failed\n"
+    assert result.stderr == "Error: 10 of 15 checks failed\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from fourbit_onnx.formats import fp16
-from fourbit_onnx.ops.reference import REFERENCES
+from fourbit_onnx.formats.stochastic import levels
+from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.ops.reference import REFERENCES, random_uniform
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 from fourbit_onnx.runtime import library
@@ -41,18 +43,21 @@ class _Case:
     name: str
     op: str
     scale: float
-    attributes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     zero_point: int | None = None
+    draws: bool = False
 
     def inputs(self) -> dict[str, Array]:
         names = FUNCTIONS[self.op].input
         values: list[Array] = [_numbers(self.scale), np.array(self.scale, np.float32)]
         if self.zero_point is not None:
             values.append(np.array(self.zero_point, np.int32))
+        if self.draws:
+            values.append(random_uniform(values[0].shape, 1))
         return dict(zip(names, values, strict=True))
 
 
-# The six quantisers; scales are awkward on purpose (0.3 / 15 is no float32).
+# The quantisers; scales are awkward on purpose (0.3 / 15 is no float32).
 _CASES = (
     _Case("int4", "QuantizeInt4", 0.1),
     _Case("int4 with zero point", "QuantizeAffine", 0.3, zero_point=-3),
@@ -60,6 +65,9 @@ _CASES = (
     _Case("int4 PACT", "QuantizePactSigned", 0.9),
     _Case("log4 even", "QuantizeLog4", 2.0**-9, {"phase": 0}),
     _Case("log4 odd", "QuantizeLog4", 2.0**-9, {"phase": 1}),
+    _Case("log2", "QuantizeLog2", 0.1),
+    _Case("log2 stochastic", "QuantizeLogStochastic", 0.1, {"levels": levels(FORMATS["log2"])}, draws=True),
+    _Case("int4 stochastic", "QuantizeInt4Stochastic", 0.1, draws=True),
 )
 
 
