@@ -169,6 +169,9 @@ def test_square_blocks_serve_both_orientations(x, rule):
     np.testing.assert_array_equal(
         blocks.for_elements(scales, 16, x.shape[1]), blocks.for_elements(turned, 16, x.shape[0]).T
     )
+    encode = e2m1.encode if rule == "nvfp4" else block_int4.encode
+    codes = encode(x, blocks.steps(scales, unit, 16, x.shape[1]))
+    np.testing.assert_array_equal(codes, encode(x.T, blocks.steps(turned, unit, 16, x.shape[0])).T)
 
 
 @EXAMPLES
