@@ -329,7 +329,7 @@ def test_steps_of_a_group_are_one_row():
             for quantizer in entry["quantizers"] for step in range(7)
         ]  # fmt: skip
     text = Reader(page(report)).text
-    assert "lstm.recurrent 7 steps" in text
+    assert "lstm.recurrent 7 sites" in text
     assert "lstm.3" not in text
 
 
