@@ -82,8 +82,8 @@ def losses(tmp_path_factory):
 def test_learns_as_float32_does(recipe, losses):
     """1.63 falls to 0.15 with fp32; to 0.14 with nvfp4, 0.22 with mxfp4, 0.16 with uint4-hadamard.
 
-    Measured at one seed, 2026-11-25. The bounds are loose: they tell learning from not learning, no more; that
-    every product is right is held to the bit by the other tests.
+    Measured at one seed, 2026-11-25. The bounds are loose: they tell learning from not learning, no more;
+    that every product is right is held to the bit by the other tests.
     """
     reference, found_losses = losses("fp32"), losses(recipe)
     assert reference[-1] < 0.2 * reference[0]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fourbit_onnx.cli import options, output
-from fourbit_onnx.recipes.techniques import WITHOUT
 from fourbit_onnx.recipes.toml import write
 
 if TYPE_CHECKING:
@@ -55,13 +54,18 @@ def command(
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx.recipes import table
 
-    chosen = table.find(WITHOUT.join([recipe, *without]))
+    if recipe == table.AUTO and (path is None or path.is_dir()):
+        raise click.UsageError("--recipe auto needs a model file to look at.")
     if toml:
+        chosen = _recipe(path, recipe, without)
         click.echo(write(chosen), nl=False)
         return
     if path is None:
         raise click.UsageError("Missing argument 'FILE_OR_DIR'.")
-    result = _folder(path) if path.is_dir() else _file(path, chosen, keep, settings, freeze)
+    if path.is_dir():
+        result = _folder(path)
+    else:
+        result = _file(path, _recipe(path, recipe, without), keep, settings, freeze)
     if as_json:
         output.print_json(
             result
@@ -72,6 +76,18 @@ def command(
         )
     else:
         _print(result)
+
+
+def _recipe(path: Path | None, name: str, without: tuple[str, ...]) -> "Recipe":
+    """The recipe called ``name``; of ``auto``, the one for the model in ``path``."""
+    from fourbit_onnx.passes.choose_recipe import choose_recipe
+    from fourbit_onnx.passes.load import load
+    from fourbit_onnx.recipes import table
+
+    chosen = choose_recipe(load(path)) if path and name == table.AUTO else table.find(name)
+    for technique in without:
+        chosen = chosen.without(technique)
+    return chosen
 
 
 def _folder(path: Path) -> dict[str, Any]:

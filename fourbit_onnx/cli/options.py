@@ -30,6 +30,11 @@ def recipe_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def recipe_name_or_auto(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The same, and ``auto``."""
+    return value if value == table.AUTO else recipe_name(ctx, param, value)
+
+
 def pairs(
     left: str, right: str, check: Callable[[click.Context, click.Parameter, str], object] | None = None
 ) -> Callable[..., list[tuple[str, str]]]:
@@ -68,11 +73,12 @@ def recipe_options(command: F) -> F:
         ),
         click.option(
             "--recipe",
-            callback=recipe_name,
+            callback=recipe_name_or_auto,
             default=table.DEFAULT,
             show_default=True,
             metavar="NAME",
-            help=f"Formats and scale rules of every site: {', '.join(table.RECIPES)}; or a file.toml.",
+            help=f"Formats and scale rules of every site: {', '.join(table.RECIPES)}; a file.toml; "
+            "or auto, the best one for such a model.",
         ),
         click.option(
             "--without",
