@@ -110,7 +110,7 @@ def place_of(key):
     site, point = key
     if point in ("even", "odd"):
         return f"{site}.dy.{point}/quantize"
-    return f"{site}.{'dy' if point == 'int4' else point}/quantize"
+    return f"{site}.{'dy.int4' if point == 'int4' else point}/quantize"
 
 
 def first_state(graph, clips):
