@@ -1,8 +1,10 @@
 """Checks as a whole: order, what goes on, what is refused, time, failures, the report."""
 
+import dataclasses
 import json
 import time
 
+import onnx
 import pytest
 from harness_runs import InProcess, tiny
 
@@ -10,6 +12,7 @@ from fourbit_onnx.errors import ArtifactError, FourbitError, RecipeError
 from fourbit_onnx.harness import budget, check, folder, results, run, statistics
 from fourbit_onnx.harness.check import Check
 from fourbit_onnx.harness.lineup import lineup
+from fourbit_onnx.models import registry
 from fourbit_onnx.recipes import table
 
 
@@ -151,6 +154,27 @@ def test_what_is_not_a_check_is_never_touched(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_anothers_check_json_is_no_licence_to_delete(tmp_path):
+    (tmp_path / "check.json").write_text('{"hello": 1}')
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("years of work")
+    said = refused(ArtifactError, tiny(), ["ibm2020"], 1, tmp_path, force=True)
+    assert said == f"{tmp_path} is not a check's; choose another folder with --output"
+    assert (tmp_path / "work" / "thesis.txt").exists()
+
+
+def test_weights_beside_the_model_are_part_of_the_experiment(tmp_path):
+    model = registry.build("mlp", seed=0)
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    task = dataclasses.replace(tiny().task, field="yours", model=str(tmp_path / "m.onnx"))
+    before = dataclasses.replace(tiny(), task=task).digests()
+    held = bytearray((tmp_path / "m.data").read_bytes())
+    held[0] ^= 1
+    (tmp_path / "m.data").write_bytes(held)
+    after = dataclasses.replace(tiny(), task=task).digests()
+    assert {name for name in after if before[name] != after[name]} == {"weights beside the model"}
+
+
 def test_two_checks_at_once_are_refused(tmp_path):
     with folder.Folder(tmp_path / "x").opened(tiny(epochs=1), tiny().digests(), {}, force=False):
         said = refused(ArtifactError, tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x", force=True)
@@ -161,13 +185,32 @@ def test_two_checks_at_once_are_refused(tmp_path):
 def test_a_failed_run_does_not_stop_the_others(tmp_path):
     report = Check(tiny(epochs=1, learning_rate=1e30), ["ibm2020"], 2, tmp_path / "x").run()
     assert {(run["recipe"], run["seed"]) for run in report["runs"] if run["error"]} == {
-        ("ibm2020", 0), ("ibm2020", 1)
+        ("fp16", 0), ("fp16", 1), ("ibm2020", 0), ("ibm2020", 1)
     }  # fmt: skip
     base, row = report["recipes"]
     assert (row["runs"], row["failed"], row["mean"], row["verdict"]) == (0, 2, None, "not decided")
-    assert (base["runs"], base["failed"], report["partial"]) == (2, 0, False)
+    assert (base["runs"], base["failed"], report["partial"]) == (0, 2, False)
     Check(tiny(epochs=1, learning_rate=1e30), ["ibm2020"], 2, tmp_path / "x").run()
     assert jobs() == []  # it would fail in the same way again
+
+
+def test_survivors_are_never_within_the_margin(tmp_path):
+    """Of five seeds that are equal to fp16, three failed: no verdict, and not the best."""
+    experiment = tiny()
+    runs = [
+        {"recipe": name, "seed": seed, "metric": 0.9, "error": None, "seconds": 1.0, "four_bit_share": share}
+        for name, share in (("fp16", 0.0), ("ibm2020", 0.9))
+        for seed in range(5)
+    ]
+    values = {name: {seed: 0.9 + seed / 1e6 for seed in range(5)} for name in ("fp16", "ibm2020")}
+    assert results._row(experiment, "ibm2020", "", runs, values)["verdict"] == "within margin"
+    for run_ in runs[7:]:
+        run_["metric"], run_["error"] = None, "step 2: the loss is nan"
+    values["ibm2020"] = {seed: values["ibm2020"][seed] for seed in (0, 1)}
+    row = results._row(experiment, "ibm2020", "", runs, values)
+    assert (row["verdict"], row["failed"], row["runs"]) == ("not decided", 3, 2)
+    results._mark_best([row], higher_is_better=True)
+    assert not row["best"]
 
 
 def test_a_killed_process_is_noticed_and_tried_again_next_time(tmp_path, monkeypatch):

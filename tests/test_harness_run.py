@@ -11,7 +11,7 @@ from cli import write
 from harness_runs import opened, quiet, tiny
 
 from fourbit_onnx.artifacts import checkpoint
-from fourbit_onnx.errors import ArtifactError, DataError, FourbitError
+from fourbit_onnx.errors import ArtifactError, DataError, FourbitError, RecipeError
 from fourbit_onnx.harness import run, subjects
 from fourbit_onnx.harness.experiment import hold_out
 from fourbit_onnx.harness.observe import chosen
@@ -149,6 +149,21 @@ def test_a_run_that_cannot_go_on_is_kept_with_its_sentence(tmp_path):
     assert "\n" not in found["error"]
 
 
+def test_fp16_that_skips_every_step_has_diverged(tmp_path):
+    found = done(opened(tmp_path / "x", tiny(learning_rate=1e30)), "fp16", 0)
+    assert found["metric"] is None
+    assert found["error"].startswith("training diverged: the loss on the test data is nan after the last epoch")
+
+
+def test_a_recipe_file_that_was_edited_is_refused(tmp_path):
+    folder = opened(tmp_path / "x", tiny())
+    settings = json.loads((tmp_path / "x" / "check.json").read_text())
+    settings["recipes"]["ibm2020"]["content"]["keep_last"] = 0.5
+    (tmp_path / "x" / "check.json").write_text(json.dumps(settings))
+    with pytest.raises(RecipeError, match=r"^ibm2020 was changed since the check began; put it back"):
+        run.run(folder, "ibm2020", 0, observe=False, display=quiet)
+
+
 def test_the_metric_is_that_of_the_last_epoch_not_of_the_best(tmp_path, monkeypatch):
     evaluate, accuracies = Engine.evaluate, iter([0.9, 0.7])
     monkeypatch.setattr(Engine, "evaluate", lambda *given: {**evaluate(*given), "accuracy": next(accuracies)})
@@ -212,6 +227,9 @@ def test_damaged_files_are_refused(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text('{"recipe": "fp16", ')
     with pytest.raises(ArtifactError, match=r"0\.json is damaged \(.*\); delete it and run the check again"):
+        folder.finished("fp16", 0)
+    path.write_text("{}")
+    with pytest.raises(ArtifactError, match=r"0\.json is damaged: it is no run of 'fp16'; delete it"):
         folder.finished("fp16", 0)
     (tmp_path / "x" / "check.json").write_text("[]")
     with pytest.raises(ArtifactError, match="no object"):

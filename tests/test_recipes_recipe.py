@@ -214,12 +214,17 @@ REFUSED = {
     "blocks meet a tensor": (
         lambda: Recipe("mine", **BLOCKED | {"wgrad": EVEN}),
         "recipe 'mine': wgrad (log4 even gradient) and activation (e2m1 nvfp4) meet in one product; "
-        "both or neither need a scale a block, and the same hadamard",
+        "both or neither need a scale a block, of one size, and the same hadamard",
+    ),
+    "blocks of two sizes": (
+        lambda: Recipe("mine", **BLOCKED | {"weight": Quantizer("e2m1", "mxfp4")}),
+        "recipe 'mine': activation (e2m1 nvfp4) and weight (e2m1 mxfp4) meet in one product; "
+        "both or neither need a scale a block, of one size, and the same hadamard",
     ),
     "hadamard on one side": (
         lambda: Recipe("mine", **BLOCKED | {"dgrad": Quantizer("e2m1", "nvfp4", hadamard=16)}),
         "recipe 'mine': dgrad (e2m1 nvfp4 hadamard=16) and weight (e2m1 nvfp4) meet in one product; "
-        "both or neither need a scale a block, and the same hadamard",
+        "both or neither need a scale a block, of one size, and the same hadamard",
     ),
 }
 

@@ -80,6 +80,8 @@ class Experiment:
                     total.update(np.ascontiguousarray(array).tobytes())
             return {"data": total.hexdigest()}
         found = {"data": _digest(self.task.data), "model": _digest(self.task.model)}
+        if beside := _external(Path(self.task.model)):
+            found["weights beside the model"] = " ".join(_digest(str(file)) for file in beside)
         return found | ({"evaluation": _digest(self.evaluation)} if self.evaluation else {})
 
     def built_in(self) -> "Dataset":
@@ -174,6 +176,19 @@ def _built_in(name: str) -> "Dataset":
 
 def _list(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
+
+
+def _external(path: Path) -> list[Path]:
+    """The files that hold a model's external data."""
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    from fourbit_onnx.passes.load import load
+
+    load(path)  # refuses a damaged file, and places outside its folder
+    tensors = onnx.load_model(path, load_external_data=False).graph.initializer
+    entries = [entry for tensor in tensors if uses_external_data(tensor) for entry in tensor.external_data]
+    return [path.parent / name for name in sorted({e.value for e in entries if e.key == "location"})]
 
 
 def _digest(path: str) -> str:

@@ -27,6 +27,7 @@ from fourbit_onnx.harness.experiment import Experiment
 
 VERSION = 1
 MARK = "check.json"
+MADE_BY = "fourbit check"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~+-]*")
 
 
@@ -108,7 +109,7 @@ class Folder:
                     f"the recipe's name {name!r} is no folder name; use letters, digits, '.', '-' and '_'"
                 )
         settings = {
-            "made_by": "fourbit check",
+            "made_by": MADE_BY,
             "version": VERSION,
             "package": __version__,
             "experiment": _json(experiment.to_json()),
@@ -136,6 +137,8 @@ class Folder:
 
     def _settle(self, settings: dict[str, Any], force: bool) -> None:
         if (self.path / MARK).is_file():
+            if self.settings().get("made_by") != MADE_BY:
+                raise ArtifactError(f"{self.path} is not a check's; choose another folder with --output")
             if force:
                 self._clear()
             else:
@@ -180,7 +183,13 @@ class Folder:
             ArtifactError: Its file is damaged.
         """
         path = self.run(recipe, seed)
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        found = read_json(path)
+        whole = {"metric", "error", "epochs"} <= set(found)
+        if not whole or (found.get("recipe"), found.get("seed")) != (recipe, seed):
+            raise ArtifactError(f"{path} is damaged: it is no run of {recipe!r}; delete it and run again")
+        return found
 
 
 def _locked(path: Path) -> int:

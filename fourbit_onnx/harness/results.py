@@ -88,6 +88,8 @@ def _row(
     if name != BASELINE:
         difference = statistics.paired(values[name], values[BASELINE], relative=task.relative)
         verdict = statistics.verdict(difference, task.margin, higher_is_better=task.higher_is_better)
+        if verdict == statistics.WITHIN and any(run["error"] is not None for run in own):
+            verdict = statistics.OPEN  # the runs that are left are no fair sample
     return {
         "name": name,
         "source": source,
@@ -105,8 +107,8 @@ def _row(
 
 
 def _mark_best(rows: Sequence[dict[str, Any]], *, higher_is_better: bool) -> None:
-    """The recipe with 4-bit products and the best mean; ties: the first."""
-    known = [row for row in rows if row["mean"] is not None and row["four_bit_share"]]
+    """The recipe with 4-bit products and the best mean, none of whose runs failed; ties: the first."""
+    known = [row for row in rows if row["mean"] is not None and row["four_bit_share"] and not row["failed"]]
     if known:
         sign = 1 if higher_is_better else -1
         max(known, key=lambda row: sign * row["mean"])["best"] = True

@@ -9,10 +9,11 @@ from typing import Any
 
 from fourbit_onnx import api
 from fourbit_onnx.artifacts.manifest import PLAN
-from fourbit_onnx.errors import DataError, TrainingError
-from fourbit_onnx.harness.folder import Folder, plain, read_json, write_json
+from fourbit_onnx.errors import DataError, RecipeError, TrainingError
+from fourbit_onnx.harness.folder import Folder, described, plain, read_json, write_json
 from fourbit_onnx.harness.observe import Observer
 from fourbit_onnx.recipes import plan, table
+from fourbit_onnx.recipes.recipe import Recipe
 from fourbit_onnx.runtime import schedules
 from fourbit_onnx.runtime.data_specs import fixed_batch
 from fourbit_onnx.runtime.progress import Display
@@ -47,7 +48,7 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
         api.convert(
             experiment.model(seed),
             artifacts,
-            recipe=table.find(folder.settings()["recipes"][recipe]["find"]),
+            recipe=_settled(folder, recipe),
             loss=experiment.loss,
             optimizer=task.optimizer,
             weight_decay=task.weight_decay,
@@ -85,6 +86,11 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
         notes.write()
         if history.interrupted:
             return False
+        if not math.isfinite(loss := history.epochs[-1]["eval_loss"]):  # fp16 only skipped its steps
+            raise TrainingError(
+                f"training diverged: the loss on the test data is {loss} after the last epoch; "
+                "lower the learning rate or warm it up"
+            )
         result |= {"metric": _metric(task.metric, history.epochs[-1]), "epochs": history.epochs}
     except TrainingError as error:
         result |= {"error": str(error), "epochs": trainer.state.progress.history}
@@ -106,6 +112,21 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
         _keep(artifacts, folder.trained(recipe))
     shutil.rmtree(work, ignore_errors=True)
     return True
+
+
+def _settled(folder: Folder, name: str) -> Recipe:
+    """The recipe as it was when the check began; a TOML file may have been edited since.
+
+    Raises:
+        RecipeError: It was.
+    """
+    settled = folder.settings()["recipes"][name]
+    found = table.find(settled["find"])
+    if plain(described(found)) != settled["content"]:
+        raise RecipeError(
+            f"{settled['find']} was changed since the check began; put it back, or rename the changed one"
+        )
+    return found
 
 
 def _metric(metric: str, record: Mapping[str, float]) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 from fourbit_onnx.errors import RecipeError
 
 FORMATS = ("int4", "int4_full", "uint4", "log4", "log2", "e2m1")
-BLOCKS = ("nvfp4", "nvfp4_2d", "mxfp4", "block16")
+# Scale rule to the elements of a block along the axis that a product sums.
+BLOCKS = {"nvfp4": 16, "nvfp4_2d": 16, "mxfp4": 32, "block16": 16}
 CLIPS = ("pact", "clip")
 SCALES = (*CLIPS, "sawb", "absmax", "minmax", "gradient", "learned", "shared", "underflow", *BLOCKS)
 # It names a folder of `fourbit check`, too.
@@ -228,10 +229,10 @@ class Recipe:
             ("wgrad", "wgrad_activation" if self.wgrad_activation else "activation"),
         ):
             a, b = getattr(self, left), getattr(self, right)
-            if a.blocked != b.blocked or a.hadamard != b.hadamard:
+            if BLOCKS.get(a.scale) != BLOCKS.get(b.scale) or a.hadamard != b.hadamard:
                 raise RecipeError(
                     f"recipe {self.name!r}: {left} ({a.text()}) and {right} ({b.text()}) meet in one "
-                    "product; both or neither need a scale a block, and the same hadamard"
+                    "product; both or neither need a scale a block, of one size, and the same hadamard"
                 )
 
     def without(self, technique: str) -> "Recipe":

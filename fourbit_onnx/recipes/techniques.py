@@ -26,7 +26,7 @@ def _rule(old: tuple[str, ...], new: str) -> Callable[[Recipe], Recipe]:
 
 
 def _one_phase(recipe: Recipe) -> Recipe:
-    if "log4" not in (recipe.dgrad.format, recipe.wgrad.format):
+    if {recipe.dgrad.format, recipe.wgrad.format} != {"log4"}:
         return recipe
     return dataclasses.replace(recipe, wgrad=dataclasses.replace(recipe.wgrad, phase=recipe.dgrad.phase))
 
