@@ -88,6 +88,19 @@ def test_a_killed_worker_is_noticed(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_runs_the_package_of_its_parent(tmp_path, monkeypatch):
+    """Not what lies in the current folder under the same name."""
+    (tmp_path / "here" / "fourbit_onnx").mkdir(parents=True)
+    (tmp_path / "here" / "fourbit_onnx" / "__init__.py").write_text("raise SystemExit(7)")
+    (tmp_path / "here" / "random.py").write_text("raise SystemExit(8)")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
+    workers = Workers(opened(tmp_path / "x", tiny(epochs=1)))
+    workers.start(("fp16", 0), False)
+    assert heard(workers)[-1].kind == "done"
+
+
+@pytest.mark.slow
 def test_a_refusal_and_a_traceback(tmp_path):
     folder = opened(tmp_path / "x", tiny(model="transformer", model_options={}))
     workers = Workers(folder)

@@ -30,6 +30,18 @@ class Event:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+def _start() -> str:
+    """Python that runs the worker from where this process has its modules.
+
+    ``python -m`` would look into the current folder first: a checkout there is another package, without the
+    native library.
+    """
+    return (
+        f"import sys; sys.path[:] = {sys.path!r}; import runpy; "
+        "runpy.run_module('fourbit_onnx.harness.worker', run_name='__main__', alter_sys=True)"
+    )
+
+
 class Workers:
     """Starts processes, hears them, and stops them.
 
@@ -50,14 +62,7 @@ class Workers:
         recipe, seed = job
         log = self._folder.log(recipe, seed)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "fourbit_onnx.harness.worker",
-            str(self._folder.path),
-            recipe,
-            str(seed),
-        ]
+        command = [sys.executable, "-c", _start(), str(self._folder.path), recipe, str(seed)]
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 [*command, *(["observe"] if observe else [])],

@@ -19,7 +19,7 @@ from fourbit_onnx.errors import LibraryError
 
 _NAMES = ("libfourbit_onnx.so", "libfourbit_onnx.dylib", "libfourbit_onnx.dll", "fourbit_onnx.dll")
 _TABLE_VERSION = 1
-_REMEDY = "build it with: pip install -e . --no-build-isolation"
+_REMEDY = "build it with: pip install -e ."
 
 
 class _SessionOptions(Protocol):
