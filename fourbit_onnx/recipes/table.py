@@ -11,7 +11,7 @@ from fourbit_onnx.recipes.techniques import WITHOUT
 DEFAULT = "ibm2020"
 AUTO = "auto"  # what `choose_recipe` of the passes resolves
 # The best 4-bit recipe of each field, as docs/accuracy.md measured it.
-BEST: Mapping[str, str] = {"vision": "ibm2020", "speech": "ibm2020", "language": "nvfp4"}
+BEST: Mapping[str, str] = {"vision": "luq", "speech": "ibm2020", "language": "nvfp4"}
 _TOML = ".toml"
 
 _LINEAR = Quantizer("int4", "absmax")
