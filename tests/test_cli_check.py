@@ -128,7 +128,7 @@ def test_a_folder_of_something_else_is_untouched(tmp_path):
 
 
 def test_strict(tmp_path):
-    """A learning rate at which 4 bits fail and FP16 skips every step."""
+    """A learning rate at which 4 bits fail and FP16 skips every step, which is a failure too."""
     arguments = ("check", "digits", *TINY, "--lr", 1e30, "-o", tmp_path / "x")
     result = fourbit(*arguments)
     assert result.exit_code == 0
@@ -136,7 +136,7 @@ def test_strict(tmp_path):
     assert "\nfailed: ibm2020, seed 0: step 2: " in result.stdout
     result = fourbit(*arguments, "--strict")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "Error: worse than the margin, or failed: ibm2020"
+    assert result.stderr.splitlines()[-1] == "Error: worse than the margin, or failed: fp16, ibm2020"
 
 
 def test_bars_on_a_terminal():
