@@ -6,7 +6,7 @@ from graphs import exact, graph
 
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.passes.roles import Roles
-from fourbit_onnx.passes.select_sites import select_sites
+from fourbit_onnx.passes.select_sites import _kept, select_sites
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import Quantizer, Recipe
 
@@ -254,6 +254,15 @@ def test_what_a_recipe_keeps_itself():
     assert [site.reason for site in some.sites] == ["", "kept by pattern 'b*' of recipe 'all'", "", ""]
     named = plan_of(CHAIN, dataclasses.replace(ALL, keep=("b*",)), settings=[("b", "int4-linear")])
     assert precisions(named)["b"] == "4-bit"
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "kept"), [(0.07, 100, 7), (0.07, 101, 8), (0.15, 20, 3), (0.15, 21, 4), (1 / 3, 9, 3)]
+)
+def test_the_share_kept_is_rounded_up_from_what_was_written(share, count, kept):
+    """In floats 0.07 * 100 is above 7."""
+    recipe = Recipe("mine", keep_ends=False, keep_last=share)
+    assert sum(bool(_kept(recipe, number, count, ["x"])) for number in range(count)) == kept
 
 
 def test_points_of_the_backward_pass_with_quantisers_of_their_own():

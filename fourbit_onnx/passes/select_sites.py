@@ -3,6 +3,7 @@
 import fnmatch
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -102,7 +103,7 @@ def _kept(recipe: Recipe, number: int, count: int, names: Iterable[str]) -> str:
     """Why the recipe itself keeps place ``number`` of ``count`` in float32; "" if it does not."""
     if recipe.keep_ends and number in (0, count - 1):
         return "last site" if number else "first site"
-    if number >= count - math.ceil(recipe.keep_last * count):
+    if number >= count - math.ceil(Fraction(str(recipe.keep_last)) * count):  # 0.07 of 100 is 7, in floats 8
         return f"among the last {recipe.keep_last:.0%} of the sites"
     pattern = next((pattern for pattern in recipe.keep if _fits(names, pattern)), "")
     return f"kept by pattern {pattern!r} of recipe {recipe.name!r}" if pattern else ""
