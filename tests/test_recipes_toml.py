@@ -27,7 +27,7 @@ def test_every_recipe_is_read_back(tmp_path, name):
 
 def test_what_a_file_leaves_out_is_the_default(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text("")
+    file.write_text('arithmetic = "4-bit"')
     assert toml.read(file) == Recipe("mine")
     file.write_text("""
         keep = ["head*", "embed*"]
@@ -52,7 +52,7 @@ def test_what_a_file_leaves_out_is_the_default(tmp_path):
 
 def test_techniques_of_a_file(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text("")
+    file.write_text("keep_ends = true")
     found = table.find(f"{file}~sawb")
     assert (found.name, found.weight.scale) == ("mine~sawb", "absmax")
 
@@ -72,6 +72,7 @@ KEYS = (
     "name, arithmetic, keep_ends, keep, keep_last, source, "
     "activation, weight, dgrad, wgrad, dgrad_weight, wgrad_activation"
 )
+SETTING = KEYS.replace("name, ", "").replace("source, ", "")
 OWN = "format, scale, phase, threshold, rounding, samples, hadamard"
 GOOD = "format = 'log4', scale = 'gradient'"
 REFUSED = {
@@ -105,12 +106,15 @@ REFUSED = {
         ": recipe 'mine': weight cannot have the scale rule 'pact'; there are: sawb, absmax",
     ),
     "name": (
-        "name = '../mine'",
+        "keep_ends = true\nname = '../mine'",
         ": a recipe cannot be called '../mine'; up to 100 letters, digits and ._~+-",
     ),
     "no TOML": ("weight = ", " is no TOML: Invalid value (at end of document)"),
     "nested": ("keep = " + "[" * 9999 + "]" * 9999, " is no TOML: "),
     "not a number": ("keep_last = nan", ": recipe 'mine': keep_last is from 0 to less than 1, not nan"),
+    "empty": ("", f" is no recipe: it sets none of {SETTING}; print one to begin with: fourbit inspect --to"),
+    "a comment": ("# ibm2020", " is no recipe: "),
+    "a name": ('name = "ibm2020"\nsource = "me"', " is no recipe: "),
     "large": ("#" * 2**16 + "#", " is larger than 65,536 bytes; that is no recipe"),
 }
 

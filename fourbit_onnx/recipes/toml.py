@@ -17,6 +17,9 @@ else:
 
 LARGEST = 2**16  # bytes; a recipe has hundreds
 
+_BEGIN = "fourbit inspect --toml --recipe ibm2020"  # prints a file to begin with
+_LABELS = ("name", "source")  # say nothing about how to train
+
 _KINDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 _SETTINGS: Mapping[str, type] = {
     "name": str,
@@ -42,7 +45,8 @@ def read(path: Path) -> Recipe:
     """The recipe in a file. What it leaves out is as in `Recipe`; the name, that of the file.
 
     Raises:
-        RecipeError: It cannot be read, or something in it is no recipe; the message says which key.
+        RecipeError: It cannot be read, something in it is no recipe (the message says which key), or it sets
+            nothing: an empty file is no ``ibm2020``.
     """
     try:
         with path.open("rb") as file:
@@ -55,7 +59,11 @@ def read(path: Path) -> Recipe:
         given = tomllib.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path} is no TOML: {str(error) or 'nested too deeply'}") from error
-    _known(str(path), given, [*_SETTINGS, *QUANTIZERS])
+    keys = [*_SETTINGS, *QUANTIZERS]
+    _known(str(path), given, keys)
+    if set(given) <= set(_LABELS):
+        wanted = ", ".join(key for key in keys if key not in _LABELS)
+        raise RecipeError(f"{path} is no recipe: it sets none of {wanted}; print one to begin with: {_BEGIN}")
     fields: dict[str, Any] = {"name": path.stem}
     for key, value in given.items():
         where = f"{path}: {key}"
