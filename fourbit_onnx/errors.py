@@ -43,3 +43,8 @@ class TrainingError(FourbitError):
 
 class LibraryError(FourbitError):
     """The native library is absent, broken, or of another version."""
+
+
+def not_installed(package: str, extra: str) -> str:
+    """The sentence for a package that is missing, and the extra of ours that brings it."""
+    return f'{package} is not installed; add it with: pip install "fourbit_onnx[{extra}]"'

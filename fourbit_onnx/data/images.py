@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fourbit_onnx.data import paths
-from fourbit_onnx.errors import DataError
+from fourbit_onnx.errors import DataError, not_installed
 
 Array = NDArray[Any]
 
@@ -112,9 +112,7 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(
-            "Pillow, which reads images, is not installed; add it with: pip install pillow"
-        ) from error
+        raise DataError(not_installed("Pillow, which reads images,", "images")) from error
     return Image
 
 

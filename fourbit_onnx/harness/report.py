@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourbit_onnx.errors import ArtifactError, FourbitError
+from fourbit_onnx.errors import ArtifactError, FourbitError, not_installed
 from fourbit_onnx.harness import charts, wording
 from fourbit_onnx.harness.charts import Picture
 from fourbit_onnx.harness.curves import curves
@@ -58,7 +58,7 @@ def page(report: Mapping[str, Any]) -> str:
     try:
         import jinja2
     except ImportError as error:
-        raise FourbitError("jinja2 is not installed; add it with: pip install jinja2") from error
+        raise FourbitError(not_installed("jinja2", "check")) from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fourbit_onnx.harness", "page"),
         autoescape=True,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fourbit_onnx.errors import FourbitError
+from fourbit_onnx.errors import FourbitError, not_installed
 
 CONFIDENCE = 0.95
 BASELINE, WITHIN, WORSE, OPEN = "baseline", "within margin", "worse than margin", "not decided"
@@ -47,7 +47,7 @@ def require() -> Any:
     try:
         import scipy.stats
     except ImportError as error:
-        raise FourbitError("scipy is not installed; add it with: pip install scipy jinja2") from error
+        raise FourbitError(not_installed("scipy", "check")) from error
     return scipy.stats
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fourbit_onnx.errors import FourbitError
+from fourbit_onnx.errors import FourbitError, not_installed
 
 Records = Sequence[Mapping[str, float]]
 
@@ -27,7 +27,7 @@ def learning_curves(runs: Mapping[str, Records], path: Path, *, title: str = "")
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator, PercentFormatter
     except ImportError as error:
-        raise FourbitError("matplotlib is not installed; add it with: pip install matplotlib") from error
+        raise FourbitError(not_installed("matplotlib", "plot")) from error
 
     figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
