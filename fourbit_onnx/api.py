@@ -74,7 +74,7 @@ def convert(
     source = Path(model) if isinstance(model, (str, Path)) else model
     if recipe == table.AUTO:
         source = load(source) if isinstance(source, Path) else source
-        chosen = choose_recipe(source)
+        chosen = choose_recipe(source).recipe
     else:
         chosen = table.find(recipe) if isinstance(recipe, str) else recipe
     for technique in without:
@@ -149,7 +149,7 @@ def check(
     Args:
         subject: A task of ``fourbit_onnx.harness.tasks``, or an ONNX file (then ``data`` is needed).
         output: The folder for all files; ``report.json`` and ``report.html`` are the result.
-        recipes: Names, or paths of TOML files; ``fp16`` joins them.
+        recipes: Names, paths of TOML files, or ``auto``, as for `convert`; ``fp16`` joins them.
         without: Techniques; every recipe that has one is tried without it, too, as ``RECIPE~TECHNIQUE``.
         seeds: Seeds 0, 1, ... of every recipe.
         data: For a model file: what to train on.

@@ -127,16 +127,52 @@ def test_a_folder_of_something_else_is_untouched(tmp_path):
     assert listing(tmp_path) == before
 
 
-def test_strict(tmp_path):
+def test_nothing_to_compare(tmp_path):
     """A learning rate at which 4 bits fail and FP16 skips every step, which is a failure too."""
     arguments = ("check", "digits", *TINY, "--lr", 1e30, "-o", tmp_path / "x")
     result = fourbit(*arguments)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "not decided, 2 failed" in result.stdout
     assert "\nfailed: ibm2020, seed 0: step 2: " in result.stdout
+    sentence = (
+        "Error: no recipe can be compared: every run of fp16, the baseline, failed; the failures above say "
+        "why, and report.json"
+    )
+    assert result.stderr.splitlines()[-1] == sentence
+    result = fourbit(*arguments, "--json", "--quiet")
+    assert (result.exit_code, result.stderr) == (1, sentence + "\n")
+    assert json.loads(result.stdout)["recipes"][0]["runs"] == 0
+    assert fourbit(*arguments, "--recipes", "fp16", "--quiet").stderr == sentence + "\n"
+
+
+@pytest.mark.parametrize(
+    ("deaths", "why"),
+    [
+        ([("ibm2020", 0), ("ibm2020", 1)], "every run but those of fp16 failed"),
+        ([("fp16", 0), ("ibm2020", 1)], "none has a seed that fp16 finished, too"),
+    ],
+)
+def test_no_recipe_to_compare(tmp_path, monkeypatch, deaths, why):
+    monkeypatch.setattr(InProcess, "deaths", frozenset(deaths))
+    result = fourbit("check", "digits", *TINY, "-o", tmp_path / "x", "--quiet")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: no recipe can be compared: {why}; the failures above say why, and report.json\n"
+    )
+    monkeypatch.setattr(InProcess, "deaths", frozenset())
+    assert fourbit("check", "digits", *TINY, "-o", tmp_path / "x", "--quiet").exit_code == 0
+    assert fourbit("check", "digits", *TINY, "-o", tmp_path / "x", "--recipes", "fp16").exit_code == 0
+
+
+@pytest.mark.parametrize("recipe", ["fp16", "ibm2020"])
+def test_strict(tmp_path, monkeypatch, recipe):
+    """A seed that failed, be it of the baseline."""
+    monkeypatch.setattr(InProcess, "deaths", frozenset({(recipe, 1)}))
+    arguments = ("check", "digits", *TINY, "-o", tmp_path / "x")
+    assert fourbit(*arguments).exit_code == 0
     result = fourbit(*arguments, "--strict")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "Error: worse than the margin, or failed: fp16, ibm2020"
+    assert result.stderr.splitlines()[-1] == f"Error: worse than the margin, or failed: {recipe}"
 
 
 def test_bars_on_a_terminal():

@@ -264,7 +264,7 @@ def test_without_scipy(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy", None)
     monkeypatch.delitem(__import__("sys").modules, "scipy.stats", raising=False)
     said = refused(FourbitError, tiny(), ["ibm2020"], 1, tmp_path / "x")
-    assert said == "scipy is not installed; add it with: pip install scipy jinja2"
+    assert said == 'scipy is not installed; add it with: pip install "fourbit_onnx[check]"'
     assert not (tmp_path / "x").exists()
     monkeypatch.undo()
     assert statistics.require()
@@ -284,7 +284,7 @@ def test_sensitivity_is_measured_once_and_in_the_report(tmp_path, monkeypatch):
 
 def test_recipe_of_a_file_and_without_a_technique(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.toml").write_text('name = "mine"\n')
+    (tmp_path / "mine.toml").write_text('name = "mine"\nkeep_ends = true\n')
     names = lineup(["mine.toml", "ibm2020"], ["two-phase-rounding"])
     assert names == {
         "fp16": "fp16",

@@ -1,12 +1,14 @@
-"""``--recipe auto``: which model is of which field, and the two commands that take it."""
+"""``--recipe auto``: which model is of which field, and the commands that take it."""
 
 import json
 
 import onnx
 import pytest
-from cli import fourbit
+from cli import fourbit, mlp, refusal
+from harness_runs import InProcess
 
 from fourbit_onnx import api
+from fourbit_onnx.harness import check
 from fourbit_onnx.models import registry
 from fourbit_onnx.passes.choose_recipe import choose_recipe
 from fourbit_onnx.recipes import table
@@ -29,11 +31,12 @@ def told_apart(monkeypatch):
 
 @pytest.mark.parametrize(("name", "field"), FIELDS.items())
 def test_field(name, field):
-    assert choose_recipe(registry.build(name)).name == table.BEST[field]
+    choice = choose_recipe(registry.build(name))
+    assert (choice.recipe.name, choice.field) == (table.BEST[field], field)
 
 
 def test_no_field_is_the_default():
-    assert choose_recipe(registry.build("mlp")).name == table.DEFAULT
+    assert choose_recipe(registry.build("mlp")).recipe.name == table.DEFAULT
 
 
 def test_a_1d_convolution_is_speech():
@@ -42,7 +45,12 @@ def test_a_1d_convolution_is_speech():
         "g (float[N,4,9] x) => (float[N,2,7] y) <float[2,4,3] w = {" + ", ".join(["1"] * 24) + "}>"
         "{ y = Conv (x, w) }"
     )
-    assert choose_recipe(model).name == "luq"
+    assert choose_recipe(model).recipe.name == "luq"
+    assert choose_recipe(model).sign == "a 1-D convolution"
+
+
+VISION = "auto: minmax, the best recipe for vision; the model has a 2-D or 3-D convolution"
+DEFAULT = "auto: ibm2020, the default; the model has no tokens, LSTM or convolution to tell its field by"
 
 
 def test_convert_and_inspect(tmp_path):
@@ -51,7 +59,49 @@ def test_convert_and_inspect(tmp_path):
     assert api.convert(file, tmp_path / "a", recipe="auto").plan.recipe == "minmax"
     found = fourbit("inspect", str(file), "--recipe", "auto", "--json")
     assert json.loads(found.stdout)["plan"]["recipe"] == "minmax"
+    assert found.stderr == VISION + "\n"
     assert fourbit("inspect", str(file), "--recipe", "auto", "--toml").stdout.startswith('name = "minmax"')
+    found = fourbit("convert", str(file), "-o", tmp_path / "b", "--recipe", "auto")
+    assert found.stdout.startswith(f"{tmp_path / 'b'}: recipe minmax\n")
+    assert found.stderr == VISION + "\n"
+    found = fourbit("convert", mlp(), "-o", tmp_path / "c", "--recipe", "auto", "--json")
+    assert json.loads(found.stdout)["recipe"] == "ibm2020"
+    assert found.stderr.splitlines()[0] == DEFAULT
+
+
+def test_check(tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "Workers", InProcess)
+    arguments = ("check", "digits", "--model", "mlp", "--epochs", 1, "--seeds", 1, "-o", tmp_path / "x")
+    found = fourbit(*arguments, "--recipes", "auto,minmax,auto~sawb")
+    report = json.loads((tmp_path / "x" / "report.json").read_text())
+    assert [row["name"] for row in report["recipes"]] == ["fp16", "ibm2020", "minmax", "ibm2020~sawb"]
+    assert report["auto"] == DEFAULT
+    assert f"{DEFAULT}." in report["notes"]
+    assert DEFAULT in found.stdout.splitlines()
+    found = fourbit(*arguments)
+    assert found.exit_code == 0
+    assert "auto" not in found.stdout
+    assert json.loads((tmp_path / "x" / "report.json").read_text())["auto"] is None
+
+
+def test_check_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "Workers", InProcess)
+    arguments = ("check", mlp(), "--data", "digits", "--epochs", 1, "--seeds", 1, "-o", tmp_path / "x")
+    found = fourbit(*arguments, "--recipes", "auto", "--json")
+    assert [row["name"] for row in json.loads(found.stdout)["recipes"]] == ["fp16", "ibm2020"]
+
+
+def test_a_technique_that_the_chosen_one_lacks(tmp_path):
+    said = refusal("check", "digits", "--recipes", "auto~hadamard", "-o", tmp_path / "x")
+    assert said.startswith("recipe 'minmax' ")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_demo(tmp_path):
+    found = fourbit("demo", "-o", tmp_path / "x", "--epochs", 1, "--recipes", "auto")
+    assert VISION in found.stdout.splitlines()
+    assert (tmp_path / "x" / "minmax.onnx").exists()
 
 
 def test_auto_needs_a_model():

@@ -11,21 +11,7 @@ import click
 from fourbit_onnx.cli import options, output
 from fourbit_onnx.cli.convert import LOSSES
 from fourbit_onnx.cli.main import INTERRUPTED
-from fourbit_onnx.errors import FourbitError, RecipeError
-
-
-def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
-    from fourbit_onnx.recipes import table
-
-    names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
-    try:
-        for name in names:
-            table.find(name)
-    except RecipeError as error:
-        raise click.BadParameter(str(error)) from error
-    if not names:
-        raise click.BadParameter("name at least one recipe")
-    return names
+from fourbit_onnx.errors import FourbitError
 
 
 def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -57,14 +43,7 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     help="What is compared.  [default: the task's; accuracy if the loss is cross_entropy, else loss]",
 )
 @click.option("--model", help="For a task: another reference model.")
-@click.option(
-    "--recipes",
-    default="fp16,ibm2020",
-    show_default=True,
-    callback=_recipes,
-    metavar="NAMES",
-    help="Recipes to compare, separated by commas; fp16 is always among them.",
-)
+@options.recipes_option("fp16 is always among them.")
 @click.option(
     "--without",
     multiple=True,
@@ -199,9 +178,25 @@ def command(
         output.print_json(report)
     else:
         click.echo(_text(report, folder))
+    if missing := _incomparable(report):
+        raise click.ClickException(missing)
     bad = [row["name"] for row in report["recipes"] if row["verdict"] == "worse than margin" or row["failed"]]
     if strict and bad:
         raise click.ClickException(f"worse than the margin, or failed: {', '.join(bad)}")
+
+
+def _incomparable(report: Mapping[str, Any]) -> str:
+    """Why no recipe at all can be compared with the baseline; "" if one can, or none was to be."""
+    base, *others = report["recipes"]
+    if not base["runs"]:
+        why = f"every run of {base['name']}, the baseline, failed"
+    elif not others or any(row["difference"] is not None for row in others):
+        return ""
+    elif any(row["runs"] for row in others):
+        why = f"none has a seed that {base['name']} finished, too"
+    else:
+        why = f"every run but those of {base['name']} failed"
+    return f"no recipe can be compared: {why}; the failures above say why, and report.json"
 
 
 def _text(report: Mapping[str, Any], folder: Path) -> str:
@@ -240,6 +235,7 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
             "",
             f"{complete}; {how}",
             f"margin {100 * task['margin']:g} {unit}. MACs: multiply-accumulates.",
+            *([report["auto"]] if report["auto"] else []),
             *failed,
             f"Written: {folder / 'report.json'}"
             + (f", {folder / 'report.html'}" if (folder / "report.html").exists() else ""),

@@ -72,7 +72,7 @@ LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
 )
 @click.option("--force", "overwrite", is_flag=True, help="Replace the folder if it is an artifact folder.")
 @output.json_option
-def command(model: Path, folder: Path, as_json: bool, **settings: Any) -> None:
+def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: Any) -> None:
     """Make the ONNX file MODEL ready for training in 4 bits.
 
     Writes the training, evaluation and optimiser graphs, the precision plan and the first checkpoint.
@@ -83,8 +83,14 @@ def command(model: Path, folder: Path, as_json: bool, **settings: Any) -> None:
       fourbit convert model.onnx -o out --keep 'head*' --set 'layer4*=minmax' --optimizer adamw
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx import api
+    from fourbit_onnx.passes.load import load
+    from fourbit_onnx.recipes import table
 
-    compiled = api.convert(model, folder, **settings)
+    if recipe == table.AUTO:
+        loaded = load(model)
+        compiled = api.convert(loaded, folder, recipe=options.choose(loaded), **settings)
+    else:
+        compiled = api.convert(model, folder, recipe=recipe, **settings)
     summary = _summary(compiled, folder)
     if as_json:
         output.print_json(summary)

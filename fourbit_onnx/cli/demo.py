@@ -10,25 +10,11 @@ from typing import Any
 import click
 
 from fourbit_onnx.cli import options, output
-from fourbit_onnx.errors import ArtifactError, FourbitError, RecipeError
+from fourbit_onnx.errors import ArtifactError, FourbitError
 
 MARK = "demo.json"  # what makes a folder one of ours, from the start
 MODEL = "resnet8"
 BATCH_SIZE, RATE, WARMUP = 64, 0.1, 20
-
-
-def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
-    from fourbit_onnx.recipes import table
-
-    names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
-    try:
-        for name in names:
-            table.find(name)
-    except RecipeError as error:
-        raise click.BadParameter(str(error)) from error
-    if not names:
-        raise click.BadParameter("name at least one recipe")
-    return names
 
 
 @click.command()
@@ -41,14 +27,7 @@ def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> list[str
     show_default=True,
     help="Where to put everything.",
 )
-@click.option(
-    "--recipes",
-    default="fp16,ibm2020",
-    show_default=True,
-    callback=_recipes,
-    metavar="NAMES",
-    help="Recipes to compare, separated by commas; the last one is exported.",
-)
+@options.recipes_option("the last one is exported.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option(
     "--seed",
@@ -74,12 +53,14 @@ def command(
     import onnx
 
     from fourbit_onnx.data import digits
+    from fourbit_onnx.harness.lineup import resolved
     from fourbit_onnx.models import registry
 
     began = time.perf_counter()
     _make(folder, force)
     data = digits.load()
     model = registry.build(MODEL, input_shape=(1, 8, 8), classes=10, width=16, seed=seed)
+    recipes, auto = resolved(recipes, lambda: model)
     file = folder / f"{MODEL}.onnx"
     onnx.save(model, file)
     samples = len(data.test["labels"])
@@ -88,7 +69,7 @@ def command(
         f"with the same data, first weights and settings.\n\n"
         f"model    {file}, {_weights(model):,} weights\n"
         f"data     {len(data.train['labels']):,} images of 8x8 pixels to train on, {samples} to test on\n"
-        f"kernels  {_kernels()}\n"
+        f"kernels  {_kernels()}\n" + (f"{auto}\n" if auto else "")
     )
     runs = _train(recipes, file, folder, data, epochs=epochs, seed=seed, threads=threads)
     click.echo(_table(runs, samples))

@@ -80,11 +80,10 @@ def command(
 
 def _recipe(path: Path | None, name: str, without: tuple[str, ...]) -> "Recipe":
     """The recipe called ``name``; of ``auto``, the one for the model in ``path``."""
-    from fourbit_onnx.passes.choose_recipe import choose_recipe
     from fourbit_onnx.passes.load import load
     from fourbit_onnx.recipes import table
 
-    chosen = choose_recipe(load(path)) if path and name == table.AUTO else table.find(name)
+    chosen = options.choose(load(path)) if path and name == table.AUTO else table.find(name)
     for technique in without:
         chosen = chosen.without(technique)
     return chosen

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import table
-from fourbit_onnx.recipes.techniques import TECHNIQUES
+from fourbit_onnx.recipes.techniques import TECHNIQUES, WITHOUT
+
+if TYPE_CHECKING:
+    import onnx
+
+    from fourbit_onnx.recipes.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,6 +38,41 @@ def recipe_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 def recipe_name_or_auto(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """The same, and ``auto``."""
     return value if value == table.AUTO else recipe_name(ctx, param, value)
+
+
+def choose(model: "onnx.ModelProto") -> "Recipe":
+    """What ``auto`` takes for this model; what and why is said on stderr."""
+    from fourbit_onnx.passes.choose_recipe import choose_recipe
+
+    choice = choose_recipe(model)
+    click.echo(choice.sentence(), err=True)
+    return choice.recipe
+
+
+def _recipe_names(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    for name in names:
+        if name.partition(WITHOUT)[0] != table.AUTO:
+            recipe_name(ctx, param, name)
+    if not names:
+        raise click.BadParameter("name at least one recipe")
+    return names
+
+
+def recipes_option(remark: str) -> Callable[[F], F]:
+    """``--recipes``: names separated by commas, each once; ``auto`` among them is for `lineup.resolved`.
+
+    Args:
+        remark: What the command does with them, for its help.
+    """
+    return click.option(
+        "--recipes",
+        default=f"fp16,{table.DEFAULT}",
+        show_default=True,
+        callback=_recipe_names,
+        metavar="NAMES",
+        help=f"Recipes to compare, separated by commas, auto for the best one for such a model; {remark}",
+    )
 
 
 def pairs(

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fourbit_onnx.errors import DataError, FourbitError
+from fourbit_onnx.errors import DataError, FourbitError, not_installed
 from fourbit_onnx.harness import budget, results, site_study, statistics
 from fourbit_onnx.harness import report as page
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.folder import Folder, described, plain, write_json
-from fourbit_onnx.harness.lineup import lineup
+from fourbit_onnx.harness.lineup import lineup, resolved
 from fourbit_onnx.harness.workers import Event, Job, Workers
 from fourbit_onnx.recipes import table
 from fourbit_onnx.runtime.interrupt import Interrupt
@@ -52,7 +52,7 @@ class Check:
 
     Args:
         experiment: Task, data, model, settings.
-        recipes: What `table.find` takes; the baseline joins them if it is not there.
+        recipes: What `table.find` takes, or ``auto``; the baseline joins them if it is not there.
         without: Techniques that the recipes are tried without, too.
         seeds: Seeds 0, 1, ...
         folder: Where all goes, and where an earlier call of the same settings is continued.
@@ -86,7 +86,8 @@ class Check:
         self._jobs = jobs or available_processors()
         self._study = sensitivity
         self._observe, self._command, self._display = observe, command, display
-        found = lineup(recipes, without)
+        named, self._auto = resolved(recipes, lambda: experiment.model(0))
+        found = lineup(named, without)
         self._sources = {name: table.find(given).source for name, given in found.items()}
         self._recipes = {
             name: {"find": given, "content": described(table.find(given))} for name, given in found.items()
@@ -276,6 +277,7 @@ class Check:
                 seeds=self._seeds,
                 command=self._command,
                 digests=self._digests,
+                auto=self._auto,
                 sensitivity=sensitivity,
             )
         )
@@ -288,4 +290,4 @@ def _require() -> None:
     """What would be missed at the end is refused before hours of training."""
     statistics.require()
     if importlib.util.find_spec("jinja2") is None:
-        raise FourbitError("jinja2 is not installed; add it with: pip install scipy jinja2")
+        raise FourbitError(not_installed("jinja2", "check"))

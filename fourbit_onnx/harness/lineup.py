@@ -1,10 +1,14 @@
 """The recipes of a check: the baseline, those that were named, and each without a technique."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import table
+
+if TYPE_CHECKING:
+    import onnx
 
 BASELINE = "fp16"
 TOML = ".toml"
@@ -35,6 +39,30 @@ def lineup(recipes: Sequence[str], without: Sequence[str] = ()) -> dict[str, str
         if len(refusals) == len(named):
             raise refusals[-1]
     return found
+
+
+def resolved(recipes: Sequence[str], model: "Callable[[], Path | onnx.ModelProto]") -> tuple[list[str], str]:
+    """``recipes`` with the name of a recipe in place of ``auto``, and the sentence that says why; "" if none.
+
+    Args:
+        recipes: As for `lineup`; ``auto`` may be among them.
+        model: What ``auto`` looks at; called only if it is there.
+
+    Raises:
+        GraphError: The model cannot be read.
+    """
+    if all(given.partition(WITHOUT)[0] != table.AUTO for given in recipes):
+        return list(recipes), ""
+    from fourbit_onnx.passes.choose_recipe import choose_recipe
+    from fourbit_onnx.passes.load import load
+
+    found = model()
+    choice = choose_recipe(load(found) if isinstance(found, Path) else found)
+    names = []
+    for given in recipes:
+        first, sign, rest = given.partition(WITHOUT)
+        names.append(choice.recipe.name + sign + rest if first == table.AUTO else given)
+    return list(dict.fromkeys(names)), choice.sentence()
 
 
 def _add(found: dict[str, str], given: str) -> None:

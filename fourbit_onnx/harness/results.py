@@ -27,6 +27,7 @@ def report(
     seeds: int,
     command: str,
     digests: Mapping[str, str],
+    auto: str = "",
     sensitivity: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that was found, as JSON values.
@@ -38,6 +39,7 @@ def report(
         seeds: How many were asked for.
         command: What was asked for.
         digests: SHA-256 of the data.
+        auto: What ``auto`` took, and why; "" if it was not asked for.
         sensitivity: What `sensitivity` found.
     """
     task = experiment.task
@@ -61,9 +63,10 @@ def report(
         "data": {"samples": samples, "sha256": digests["data"]},
         "seeds": {"asked": seeds, "complete": len(complete)},
         "recipes": rows,
+        "auto": auto or None,
         "pairs": _pairs(values, relative=task.relative),
         "pairs_note": PAIRS_NOTE,
-        "notes": _notes(experiment),
+        "notes": [*([f"{auto}."] if auto else []), *_notes(experiment)],
         "runs": list(runs),
         "sensitivity": sensitivity,
         "partial": len(complete) < seeds,

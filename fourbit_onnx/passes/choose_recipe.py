@@ -1,5 +1,7 @@
 """``--recipe auto``: the recipe that did best on models like this one."""
 
+from typing import NamedTuple
+
 import onnx
 from onnx import TensorProto
 
@@ -9,7 +11,26 @@ from fourbit_onnx.recipes.recipe import Recipe
 _INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 
 
-def choose_recipe(model: onnx.ModelProto) -> Recipe:
+class Choice(NamedTuple):
+    """What ``auto`` took, and why.
+
+    Attributes:
+        recipe: The one that did best in this field.
+        field: ``vision``, ``speech``, ``language``; "" if none shows.
+        sign: What shows the field.
+    """
+
+    recipe: Recipe
+    field: str
+    sign: str
+
+    def sentence(self) -> str:
+        """``auto: luq, the best recipe for vision; the model has a 2-D or 3-D convolution``."""
+        why = f"the best recipe for {self.field}" if self.field else "the default"
+        return f"{table.AUTO}: {self.recipe.name}, {why}; the model has {self.sign}"
+
+
+def choose_recipe(model: onnx.ModelProto) -> Choice:
     """The recipe of ``table.BEST`` for the field that the model's inputs and operators show.
 
     ==========  =============================================================
@@ -21,17 +42,22 @@ def choose_recipe(model: onnx.ModelProto) -> Recipe:
 
     The first line that fits decides. Operators within functions and subgraphs are not looked at.
     """
-    return table.find(table.BEST.get(_field(model), table.DEFAULT))
+    field, sign = _field(model)
+    return Choice(table.find(table.BEST.get(field, table.DEFAULT)), field, sign)
 
 
-def _field(model: onnx.ModelProto) -> str:
+def _field(model: onnx.ModelProto) -> tuple[str, str]:
     graph = model.graph
     weights = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     data = [value.type.tensor_type.elem_type for value in graph.input if value.name not in weights]
     if any(kind in _INTEGERS for kind in data):
-        return "language"
+        return "language", "an input of integers (tokens)"
     nodes = [node for node in graph.node if node.domain in ("", "ai.onnx")]
+    if any(node.op_type == "LSTM" for node in nodes):
+        return "speech", "an LSTM"
     ranks = {weights.get(node.input[1]) for node in nodes if node.op_type == "Conv"}
-    if 3 in ranks or any(node.op_type == "LSTM" for node in nodes):
-        return "speech"
-    return "vision" if ranks else ""
+    if 3 in ranks:
+        return "speech", "a 1-D convolution"
+    if ranks:
+        return "vision", "a 2-D or 3-D convolution"
+    return "", "no tokens, LSTM or convolution to tell its field by"
