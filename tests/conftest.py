@@ -13,3 +13,13 @@ def _ctrl_c():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """On the hand-written artifact folder."""
+    from artifact_folder import write
+
+    from fourbit_onnx.runtime.trainer import Trainer
+
+    return Trainer(write(tmp_path / "out"), threads=1, native=False)

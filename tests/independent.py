@@ -1,8 +1,8 @@
 """A small network with 4-bit training in NumPy, written from the specification (NUMERICS) alone.
 
-It knows nothing of ``fourbit_onnx``: no formats, no reference operators, no graph. Products of codes are
-taken in int64; what is float32 in the specification is float32 here; what follows the last float product
-(logits, softmax) is float64, and all that can differ from that by rounding carries a bound on the difference.
+Like ``independent_numbers.py`` it knows nothing of ``fourbit_onnx``: no formats, no reference operators, no
+graph. What is float32 in the specification is float32 here; what follows the last float product (logits,
+softmax) is float64, and all that can differ from that by rounding carries a bound on the difference.
 
 The network, ``image`` (B, 2, 6, 6) to ``logits`` (B, 10); sites in 4 bits have a name:
 
@@ -20,134 +20,22 @@ summation, so that the codes of all later sites are determined to the bit, forwa
 import dataclasses
 
 import numpy as np
-
-f32 = np.float32
-U = 2.0**-24  # unit roundoff of float32
-
-
-# ------------------------------------------------------------------ formats
-
-
-@dataclasses.dataclass
-class Operand:
-    """Codes as they are stored, the integers they stand for, and the scale."""
-
-    codes: np.ndarray
-    integers: np.ndarray
-    scale: np.float32
-    gate: np.ndarray | None = None  # where the gradient passes; None: everywhere
-    upper: np.ndarray | None = None  # where x >= alpha
-    lower: np.ndarray | None = None  # where x <= -alpha
-
-
-def sawb(w):
-    """Section 3: weights; 15 levels, clip from the first two moments of |w|."""
-    wide = np.abs(w.astype(np.float64))
-    largest = wide.max()
-    alpha = 12.035 * np.sqrt((wide * wide).mean()) - 12.03 * wide.mean()
-    if alpha < largest / 16:
-        alpha = largest
-    return levels15(w, f32(alpha) / f32(7) if largest else f32(1))
-
-
-def absmax(x):
-    largest = np.abs(x).max()
-    return levels15(x, largest / f32(7) if largest else f32(1))
-
-
-def levels15(x, scale):
-    codes = np.clip(np.rint(x / scale), -7, 7).astype(np.int64)
-    return Operand(codes, codes, f32(scale))
-
-
-def pact(x, alpha, *, signed):
-    """Section 4: activations, clipped by a trained bound; the gradient passes inside it."""
-    alpha = f32(alpha)
-    top = 7 if signed else 15
-    scale = alpha / f32(top)
-    codes = np.clip(np.rint(x / scale), -top if signed else 0, top).astype(np.int64)
-    upper = x >= alpha
-    lower = x <= -alpha if signed else np.zeros_like(upper)
-    gate = ~upper & ~lower if signed else ~upper & (x > 0)
-    return Operand(codes, codes, scale, gate, upper, lower)
-
-
-def minmax(x):
-    """Section 5: the range of the tensor on -8..7, with an integer zero point."""
-    low, high = x.min(), x.max()
-    scale = f32((float(high) - float(low)) / 15)
-    zero = np.rint(f32(-8) - low / scale)
-    codes = np.clip(np.rint(x / scale) + zero, -8, 7).astype(np.int64)
-    return Operand(codes, codes - int(zero), scale)
-
-
-def log4(dy, smallest, *, odd):
-    """Section 2: radix-4 magnitudes by arithmetic midpoints; the odd phase has twice the levels."""
-    s = f32(smallest) * f32(2 if odd else 1)
-    magnitude = np.abs(dy) / s
-    e = sum((magnitude > f32(0.625 * 4.0**k)).astype(np.int64) for k in range(7))
-    negative = (dy < 0) & (e > 0)
-    integers = np.where(e > 0, 4 ** np.maximum(e - 1, 0), 0) * np.where(negative, -1, 1)
-    return Operand(e + 8 * negative, integers, s)
-
-
-def top_level(largest):
-    """Section 2: the smallest power of two T with largest <= 2.5 T."""
-    T = 1.0
-    while largest <= 2.5 * (T / 2):
-        T /= 2
-    while largest > 2.5 * T:
-        T *= 2
-    return T
-
-
-def next_top(T, largest):
-    """Section 2, learned: leave inside (1.25 T, 2.5 T], double above, halve below."""
-    if largest > 2.5 * T:
-        return 2 * T
-    return T / 2 if largest <= 1.25 * T else T
-
-
-# ----------------------------------------------------------------- products
-
-
-def scaled(integers, a, b):
-    """Section 7: the exact sum, rounded to float32 once, times the product of the scales."""
-    assert integers.dtype == np.int64
-    return integers.astype(f32) * (a.scale * b.scale)
-
-
-def patches(x, k, stride, pad):
-    """``(B, C, H, W)`` to ``(B, C, k, k, OH, OW)``: what each weight sees; zeros around."""
-    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    size = (x.shape[2] - k) // stride + 1
-    out = np.empty((*x.shape[:2], k, k, size, size), x.dtype)
-    for i in range(k):
-        for j in range(k):
-            out[:, :, i, j] = x[:, :, i : i + stride * size : stride, j : j + stride * size : stride]
-    return out
-
-
-def convolution(x, w, stride, pad=1):
-    return np.einsum("bcijyx,ocij->boyx", patches(x, w.shape[2], stride, pad), w)
-
-
-def convolution_weight_gradient(x, dy, k, stride, pad=1):
-    return np.einsum("bcijyx,boyx->ocij", patches(x, k, stride, pad), dy)
-
-
-def convolution_input_gradient(dy, w, shape, stride, pad=1):
-    """Every output gradient goes back to the inputs that its weights saw."""
-    padded = np.zeros((shape[0], shape[1], shape[2] + 2 * pad, shape[3] + 2 * pad), dy.dtype)
-    rows, columns = dy.shape[2], dy.shape[3]
-    for i in range(w.shape[2]):
-        for j in range(w.shape[3]):
-            part = np.einsum("boyx,oc->bcyx", dy, w[:, :, i, j])
-            padded[:, :, i : i + stride * rows : stride, j : j + stride * columns : stride] += part
-    return padded[:, :, pad:-pad, pad:-pad]
-
-
-# ------------------------------------------------------------------ network
+from independent_numbers import (
+    U,
+    absmax,
+    convolution,
+    convolution_input_gradient,
+    convolution_weight_gradient,
+    f32,
+    levels15,
+    log4,
+    minmax,
+    next_top,
+    pact,
+    sawb,
+    scaled,
+    top_level,
+)
 
 
 @dataclasses.dataclass(frozen=True)

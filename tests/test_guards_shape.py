@@ -21,10 +21,11 @@ SOURCES = [
     for path in sorted((PACKAGE / "runtime" / "native").rglob("*"))
     if path.suffix in (".cc", ".h", ".inl")
 ]
+TESTS = sorted((ROOT / "tests").glob("*.py"))
 PASSES = sorted((PACKAGE / "passes").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", FILES + SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES + SOURCES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 350
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from independent_numbers import U, convolution, sawb
 from native import needs_library
 from training_graph import batch_of, compiled, gradients, run, step
 
@@ -195,12 +196,12 @@ def test_random_weights(seed):
     _, _, outputs = check("ibm2020", arrays, data(seed), measured_scales=True)
     for site in ("conv2", "gemm3", "gemm4"):
         w = arrays[f"w{site[-1]}"]
-        error = abs(outputs[f"{site}.w/quantize:scale"] - independent.sawb(w).scale)
-        assert error <= ((12.035 + 12.03) * 2.0**-17 + 2 * independent.U) * np.abs(w).max() / 7
+        error = abs(outputs[f"{site}.w/quantize:scale"] - sawb(w).scale)
+        assert error <= ((12.035 + 12.03) * 2.0**-17 + 2 * U) * np.abs(w).max() / 7
 
 
 def before_the_first_relu(arrays, images):
-    return independent.convolution(images.astype(float), arrays["w1"], 1) + arrays["b1"].reshape(-1, 1, 1)
+    return convolution(images.astype(float), arrays["w1"], 1) + arrays["b1"].reshape(-1, 1, 1)
 
 
 def test_activation_equal_to_its_clip():
