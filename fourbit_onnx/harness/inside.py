@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         site: Name.
-        steps: Sites that are shown as this one.
+        steps: Sites that are shown as this one; an observation may have merged them already.
         snr: Signal to noise in decibels, at the last observation.
         spark: The same over training.
         shares: ``zeros``, ``underflow``, ``saturated`` at the last observation.
@@ -138,7 +138,7 @@ def _point(seen: Sequence[Mapping[str, Any]], name: str) -> Point:
         rows.append(
             Row(
                 site,
-                len(quantizers),
+                sum(q.get("steps", 1) for q in quantizers),
                 series[site][-1][1],
                 charts.spark(points, low, high),
                 {share: statistics.fmean(q[share] for q in quantizers) for share in _SHARES},
