@@ -9,8 +9,10 @@ import click
 import onnx
 import pytest
 from cli import fourbit
+from harness_runs import InProcess
 
 from fourbit_onnx.cli.main import COMMANDS, main
+from fourbit_onnx.harness import check
 from fourbit_onnx.recipes.table import RECIPES
 
 README = Path(__file__).parents[1] / "README.md"
@@ -91,6 +93,22 @@ def test_the_first_screen_is_the_demo(tmp_path):
     for line in pasted:
         if "━" not in line:
             assert shape(line) in printed
+
+
+def test_the_check_is_what_it_prints(tmp_path, monkeypatch):
+    """Line by line, but for figures and the verdict."""
+    monkeypatch.setattr(check, "Workers", InProcess)
+    (block,) = (block for block in blocks("console") if "difference to fp16" in block)
+    command, *pasted = block.splitlines()
+    folder = tmp_path / "check-digits"
+    result = fourbit(*shlex.split(command)[2:], "--model", "mlp", "--epochs", 1, "-o", folder, "--quiet")
+    printed = result.stdout.replace(str(folder), "check-digits").splitlines()
+
+    def shape(line):
+        line = re.sub(r"not decided|(within|worse than) margin", "…", line)
+        return re.sub(r"[-+ ]\d+(\.\d+)?(?=[ ,\]])", " …", re.sub(r" +", " ", line).replace("[", " "))
+
+    assert [shape(line) for line in printed] == [shape(line) for line in pasted]
 
 
 def test_what_is_linked_exists():

@@ -9,6 +9,7 @@ from report_page import HOSTILE, Reader, made, observation, sensitivity, stands_
 
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.harness import inside, wording
+from fourbit_onnx.harness.observe import merged
 from fourbit_onnx.harness.report import page, summary, write
 from fourbit_onnx.harness.wording import Units
 
@@ -159,6 +160,44 @@ def test_steps_of_a_group_are_one_row():
     text = Reader(page(report)).text
     assert "lstm.recurrent 7 sites" in text
     assert "lstm.3" not in text
+
+
+def test_steps_that_were_merged_before_are_the_same_page():
+    """What a folder holds may be either."""
+    report = made(layers=3)
+    entries = next(run for run in report["runs"] if run["observations"])["observations"]
+    for entry in entries:
+        entry["quantizers"] = [
+            {
+                **quantizer,
+                "site": f"lstm.{step}.{quantizer['site']}",
+                "group": "" if quantizer["site"] == "layer2" else quantizer["site"],
+                "snr_db": None if step == 5 else quantizer["snr_db"] + step / 7,
+                "zeros": step / 9,
+            }
+            for quantizer in entry["quantizers"] for step in range(7)
+        ]  # fmt: skip
+    text = page(report)
+    assert "layer1 <small>7 sites" in text
+    for entry in entries:
+        entry["quantizers"] = merged(entry["quantizers"])
+        assert len(entry["quantizers"]) == 4 * (2 + 7)
+    assert page(report) == text
+    assert sum(len(merged(entry["quantizers"])) for entry in entries) == 36 * len(entries)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (["avx512vnni"], "kernels native library, avx512vnni data"),
+        (["none"], "kernels function bodies on ONNX Runtime, without the native library (the same bits,"),
+        (["none", "scalar"], "slower); native library, scalar data"),
+        ([], "kernels native library, avx2 data"),
+    ],
+)
+def test_kernels_of_the_runs(found, words):
+    """Of a report without runs, or of an earlier version, it is what the check itself would use."""
+    assert words in stands_alone(page(made() | {"kernels": found})).text
 
 
 def test_write_replaces_and_refuses(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import types
 
 import numpy as np
 import onnx
@@ -12,10 +13,11 @@ from harness_runs import opened, quiet, tiny
 
 from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.errors import ArtifactError, DataError, FourbitError, RecipeError
-from fourbit_onnx.harness import run, subjects
+from fourbit_onnx.harness import observe, run, subjects
 from fourbit_onnx.harness.experiment import hold_out
 from fourbit_onnx.harness.observe import chosen
 from fourbit_onnx.models import registry
+from fourbit_onnx.runtime import library
 from fourbit_onnx.runtime.engine import Engine
 from fourbit_onnx.runtime.trainer import Trainer
 
@@ -52,12 +54,14 @@ def begun(folder, recipe, seed, monkeypatch, steps=0):
 def test_result_file(tmp_path):
     found = done(opened(tmp_path / "x", tiny()), "ibm2020", 1)
     assert list(found) == [
-        "recipe", "seed", "metric", "epochs", "error", "four_bit_share", "observations", "samples"
+        "recipe", "seed", "metric", "epochs", "error", "four_bit_share", "observations",
+        "kernels", "samples",
     ]  # fmt: skip
     assert (found["recipe"], found["seed"], found["error"]) == ("ibm2020", 1, None)
     assert [record["epoch"] for record in found["epochs"]] == [0, 1]
     assert found["metric"] == found["epochs"][-1]["eval_accuracy"]
     assert found["samples"] == {"train": 1437, "test": 360}
+    assert found["kernels"] == library.isa()
     assert not (tmp_path / "x" / "work" / "ibm2020" / "1").exists()
 
 
@@ -128,6 +132,25 @@ def test_observations_outlive_an_interruption(tmp_path, monkeypatch):
     assert [one["epoch"] for one in results[0]] == [0, 1]
     assert results[0][0]["quantizers"]
     assert results[0][0]["clips"]
+
+
+def test_an_observation_holds_the_steps_of_a_group_as_one(monkeypatch):
+    def one(site, group, snr, share, point="wgrad.dy"):
+        about = {"site": site, "group": group, "point": point, "format": "int4", "scale_rule": "absmax"}
+        return about | {
+            "snr_db": snr, "zeros": share, "underflow": 0.0, "saturated": share, "scale": 2 * share,
+            "codes": [1, int(8 * share), *[0] * 14],
+        }  # fmt: skip
+
+    alone = [one("a", "", 9.0, 0.5), one("b", "", 8.0, 0.5), one("s0", "s", 1.0, 0.5, "fwd.x")]
+    steps = [one("s0", "s", 4.0, 0.25), one("s1", "s", None, 0.5), one("s2", "s", 5.0, 0.75)]
+    measured = {"quantizers": [*alone, *steps], "clips": {"c": 1.0}}
+    probe = types.SimpleNamespace(measure=lambda tensors: measured)
+    monkeypatch.setattr(observe, "Probe", lambda folder, batch: probe)
+    trainer = types.SimpleNamespace(folder="x", state=types.SimpleNamespace(tensors={}))
+    found = observe.Observer(trainer, {}, 5).look(3)
+    merged = one("s", "s", 4.5, 0.5) | {"steps": 3, "codes": [3, 12, *[0] * 14]}
+    assert found == {"epoch": 3, "quantizers": [*alone, merged], "clips": {"c": 1.0}}
 
 
 def test_seconds_of_all_parts_count(tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ def report(
         "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
+        "kernels": sorted({run["kernels"] for run in runs if "kernels" in run}),
         "versions": versions(),
         "commit": commit(),
         "data": {"samples": samples, "sha256": digests["data"]},

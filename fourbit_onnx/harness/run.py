@@ -14,7 +14,7 @@ from fourbit_onnx.harness.folder import Folder, described, plain, read_json, wri
 from fourbit_onnx.harness.observe import Observer
 from fourbit_onnx.recipes import plan, table
 from fourbit_onnx.recipes.recipe import Recipe
-from fourbit_onnx.runtime import schedules
+from fourbit_onnx.runtime import library, schedules
 from fourbit_onnx.runtime.data_specs import fixed_batch
 from fourbit_onnx.runtime.progress import Display
 from fourbit_onnx.runtime.trainer import Trainer
@@ -104,6 +104,7 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
                 "seconds": notes.seconds(),
                 "four_bit_share": plan.read(artifacts / PLAN).share,
                 "observations": [notes.observations[epoch] for epoch in sorted(notes.observations)],
+                "kernels": library.isa(),
                 "samples": {"train": _count(train), "test": _count(test)},
             }
         ),

@@ -1,7 +1,7 @@
 """How the report writes numbers: units, signs, and verdicts in words."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NONE = "–"
@@ -74,6 +74,12 @@ def duration(seconds: float | None) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """``1 seed``, ``5 seeds``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def kernels(instruction_sets: Sequence[str]) -> str:
+    """What computed the 4-bit operators of the runs: values of `library.isa`."""
+    bodies = "function bodies on ONNX Runtime, without the native library (the same bits, slower)"
+    return "; ".join(bodies if isa == "none" else f"native library, {isa}" for isa in instruction_sets)
 
 
 @dataclasses.dataclass(frozen=True)
