@@ -20,8 +20,8 @@ layer1.0.conv1         Conv  4x8x8   4x4x3x3    18.6 %  4-bit a
 FORMATS = """
 a  fwd.x, wgrad.x  uint4 pact
    fwd.w, dgrad.w  int4 sawb
-   dgrad.dy        log4 even gradient
-   wgrad.dy        log4 odd gradient
+   dgrad.dy        log4 even gradient 2.1640425613334453 dither
+   wgrad.dy        log4 odd gradient 2.1640425613334453 dither
 in 4 bits: 95.0 % of the multiply-accumulates; activations kept for the backward products:
 1000 bytes a sample, in float32 4.6 KiB
 

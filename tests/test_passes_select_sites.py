@@ -59,10 +59,10 @@ def test_what_is_written_of_a_site():
     assert site.points == {
         "fwd.x": "uint4 pact",
         "fwd.w": "int4 sawb",
-        "dgrad.dy": "log4 even gradient",
+        "dgrad.dy": "log4 even gradient 2.1640425613334453 dither",
         "dgrad.w": "int4 sawb",
         "wgrad.x": "uint4 pact",
-        "wgrad.dy": "log4 odd gradient",
+        "wgrad.dy": "log4 odd gradient 2.1640425613334453 dither",
     }
     assert plan_of(CHAIN).sites[1].points["fwd.x"] == "int4 pact"
     assert site.shapes == {"x": ["N", 8], "w": [8, 8], "y": ["N", 8]}
@@ -211,7 +211,7 @@ def test_the_last_setting_decides_and_keep_is_stronger():
 def test_named_ends_are_not_kept():
     plan = plan_of(CHAIN, table.find("ibm2020"), settings=[("d", "ibm2020-notpr")])
     assert precisions(plan) == {"a": "fp32", "b": "4-bit", "c": "4-bit", "d": "4-bit"}
-    assert plan.sites[3].points["wgrad.dy"] == "log4 even gradient"
+    assert plan.sites[3].points["wgrad.dy"] == "log4 even gradient 2.1640425613334453 dither"
 
 
 @pytest.mark.parametrize("options", [{"keep": ["a", "B"]}, {"settings": [("B", "fp16")]}])

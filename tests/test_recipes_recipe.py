@@ -7,13 +7,14 @@ import math
 import pytest
 
 from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.formats import log4
 from fourbit_onnx.formats.table import FORMATS as ROWS
 from fourbit_onnx.passes.operands import OperandBuilder
 from fourbit_onnx.recipes import recipe as module
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import ARITHMETICS, FORMATS, SCALES, Quantizer, Recipe
 
-EVEN, ODD = Quantizer("log4", "gradient"), Quantizer("log4", "gradient", phase=1)
+EVEN, ODD = (Quantizer("log4", "gradient", phase, log4.UNBIASED, dither=True) for phase in (0, 1))
 LINEAR, FULL = Quantizer("int4", "absmax"), Quantizer("int4_full", "minmax")
 PACT, SAWB = Quantizer("uint4", "pact"), Quantizer("int4", "sawb")
 CLIP, DRAWN_LOG2 = Quantizer("uint4", "clip"), Quantizer("log2", "underflow", rounding="stochastic")
@@ -60,6 +61,10 @@ def test_a_recipe_that_does_not_exist():
     with pytest.raises(RecipeError) as refusal:
         table.find("ibm")
     assert str(refusal.value) == f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}; or a file.toml"
+
+
+def test_the_threshold_is_that_of_the_format():
+    assert module.UNBIASED == log4.UNBIASED == 3 / math.log(4)
 
 
 def test_names_are_those_of_the_formats():
@@ -145,6 +150,14 @@ REFUSED = {
         lambda: Quantizer("log4", "gradient", threshold=2.0, rounding="stochastic"),
         "only format 'log4' rounded to nearest has a threshold",
     ),
+    "dither of another format": (
+        lambda: Quantizer("log2", "underflow", dither=True),
+        "only format 'log4' rounded to nearest has a dithered scale",
+    ),
+    "dither of a draw": (
+        lambda: Quantizer("log4", "gradient", rounding="stochastic", dither=True),
+        "only format 'log4' rounded to nearest has a dithered scale",
+    ),
     "rounding": (
         lambda: Quantizer("int4", "absmax", rounding="up"),
         "no rounding 'up'; there are: nearest, stochastic",
@@ -213,7 +226,7 @@ REFUSED = {
     ),
     "blocks meet a tensor": (
         lambda: Recipe("mine", **BLOCKED | {"wgrad": EVEN}),
-        "recipe 'mine': wgrad (log4 even gradient) and activation (e2m1 nvfp4) meet in one product; "
+        "recipe 'mine': wgrad (log4 even gradient 2.1640425613334453 dither) and activation (e2m1 nvfp4) meet in one product; "
         "both or neither need a scale a block, of one size, and the same hadamard",
     ),
     "blocks of two sizes": (
@@ -272,8 +285,8 @@ def test_the_operand_decides_the_format_of_a_clip(scale):
 
 def test_how_a_plan_writes():
     assert [q.text() for q in (EVEN, ODD, LINEAR, FULL)] == [
-        "log4 even gradient",
-        "log4 odd gradient",
+        "log4 even gradient 2.1640425613334453 dither",
+        "log4 odd gradient 2.1640425613334453 dither",
         "int4 absmax",
         "int4_full minmax",
     ]

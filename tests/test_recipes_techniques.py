@@ -13,20 +13,25 @@ from training_graph import batch_of, calibrated, step
 from fourbit_onnx import Trainer, convert
 from fourbit_onnx.data import digits
 from fourbit_onnx.errors import RecipeError
-from fourbit_onnx.formats import gradient_scale
+from fourbit_onnx.formats import gradient_scale, log4
 from fourbit_onnx.models import registry
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import Quantizer, Recipe
 from fourbit_onnx.recipes.techniques import TECHNIQUES, techniques
 
-ODD, EVEN = Quantizer("log4", "gradient", phase=1), Quantizer("log4", "gradient")
-SHARED = [Quantizer("log4", "shared", phase=phase) for phase in (0, 1)]
+UNBIASED = log4.UNBIASED
+EVEN, ODD = (Quantizer("log4", "gradient", phase, UNBIASED, dither=True) for phase in (0, 1))
+SHARED = [dataclasses.replace(q, scale="shared") for q in (EVEN, ODD)]
 LUQ = Quantizer("log2", "underflow")
 # recipe and technique: the fields that change
 CHANGES = {
     ("ibm2020", "two-phase-rounding"): {"wgrad": EVEN},
     ("ibm2020", "layer-gradient-scale"): {"dgrad": SHARED[0], "wgrad": SHARED[1]},
     ("ibm2020-learned-scale", "layer-gradient-scale"): {"dgrad": SHARED[0], "wgrad": SHARED[1]},
+    ("ibm2020", "scale-dither"): {
+        "dgrad": Quantizer("log4", "gradient", 0, UNBIASED),
+        "wgrad": Quantizer("log4", "gradient", 1, UNBIASED),
+    },
     ("ibm2020", "pact-training"): {"activation": Quantizer("uint4", "clip")},
     ("ibm2020", "sawb"): {"weight": Quantizer("int4", "absmax")},
     ("luq-smp2", "stochastic-rounding"): {"dgrad": LUQ, "wgrad": LUQ},
@@ -66,15 +71,16 @@ def test_several():
 
 
 def test_which_recipe_has_what():
-    own = ["two-phase-rounding", "layer-gradient-scale", "pact-training", "sawb"]
+    own = ["two-phase-rounding", "layer-gradient-scale", "pact-training", "sawb", "scale-dither"]
     assert {name: techniques(recipe) for name, recipe in table.RECIPES.items()} == {
         "fp32": [],
         "fp16": [],
-        "minmax": own[:2],
+        "minmax": [*own[:2], "scale-dither"],
         "ibm2020": own,
+        "ibm2020-static": own[:-1],
         "ibm2020-learned-scale": own,
         "ibm2020-notpr": own[1:],
-        "int4-linear": own[2:],
+        "int4-linear": own[2:-1],
         "nvfp4": ["hadamard", "stochastic-rounding"],
         "mxfp4": ["stochastic-rounding"],
         "uint4-hadamard": ["hadamard", "stochastic-rounding"],
@@ -148,7 +154,10 @@ def test_clips_that_are_not_trained_are_calibrated_constants():
 def test_one_gradient_scale_for_the_model(native):
     """Its next state is that of one layer with the gradients of all; layers of zeros have no say."""
     graphs = compiled_with(resnet8(), table.find("ibm2020~layer-gradient-scale"))
-    assert graphs.manifest.quantizer_state == {"gradient_top": "gradient_top.new"}
+    assert graphs.manifest.quantizer_state == {
+        "gradient_top": "gradient_top.new",
+        "random_state": "random_state.new",
+    }
     sites = sum(site.precision == "4-bit" for site in graphs.plan.sites)
     assert ops(graphs.training).count("LearnedGradientScale") == sites + 1
     assert "GradientScale" not in ops(graphs.training)
@@ -163,7 +172,7 @@ def test_one_gradient_scale_for_the_model(native):
     for top in (0, 2.0**-60, 2.0**-5, 2.0**60):
         got = step(graphs, state | {"gradient_top": np.array(top, np.float32)}, batch, native=native)
         largest = got["gradient_top.largest"]
-        assert got["gradient_top.new"] == gradient_scale.learned(largest, top)[1] != top
+        assert got["gradient_top.new"] == gradient_scale.learned(largest, top, log4.UNBIASED)[1] != top
         zeros += (largest == 0).sum()
     # With the last state all codes are 0, so only the two convolutions of the last sum get a gradient.
     assert zeros == sites - 2

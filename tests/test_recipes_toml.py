@@ -154,7 +154,10 @@ def test_print_change_and_use(tmp_path):
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert plan["recipe"] == "mine~two-phase-rounding"
     (points, *_) = (site["points"] for site in plan["sites"] if site["points"])
-    assert (points["fwd.w"], points["wgrad.dy"]) == ("int4 absmax", "log4 even gradient")
+    assert (points["fwd.w"], points["wgrad.dy"]) == (
+        "int4 absmax",
+        "log4 even gradient 2.1640425613334453 dither",
+    )
     compiled = convert(mlp(), tmp_path / "again", recipe=str(file), without=["two-phase-rounding"])
     assert compiled.plan.recipe == plan["recipe"]
     shown = fourbit("inspect", mlp(), "--recipe", file)

@@ -18,6 +18,8 @@ EVEN, ODD = 0, 1
 
 # Where to round up, above the lower level: the arithmetic midpoint of 1 and 4.
 THRESHOLD = 2.5
+# Where E[Q(x)] = x for magnitudes whose logarithm is uniform: 3 / ln 4.
+UNBIASED = 2.1640425613334453
 
 
 def value(code: int) -> int:

@@ -24,6 +24,7 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         scales.MIN_MAX_SCALE,
         scales.GRADIENT_SCALE,
         scales.LEARNED_GRADIENT_SCALE,
+        scales.DITHER_SCALE,
         quantizers.QUANTIZE_INT4,
         quantizers.QUANTIZE_AFFINE,
         quantizers.QUANTIZE_PACT,

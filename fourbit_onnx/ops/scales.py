@@ -157,6 +157,24 @@ GradientScale <threshold : float = 2.5> (x) => (scale) {{
 }}
 """)
 
+# One of len(factors) multiples of 1/1024, by a random number in [0, 1).
+DITHER_SCALE = function("""
+DitherScale <factors> (scale, u) => (dithered) {
+    table = Constant <value_ints : ints = @factors> ()
+    scalar = Constant <value = int64[0] {}> ()
+    count = Size (table)
+    places = Cast <to = 1> (count)
+    draw = Reshape (u, scalar)
+    place = Mul (draw, places)
+    index = Cast <to = 7> (place)
+    whole = Gather (table, index)
+    numerator = Cast <to = 1> (whole)
+    unit = Constant <value = float {0.0009765625}> ()
+    factor = Mul (numerator, unit)
+    dithered = Mul (scale, factor)
+}
+""")
+
 LEARNED_GRADIENT_SCALE = function(f"""
 LearnedGradientScale <threshold : float = 2.5> (x, top) => (scale, new_top) {{
     {_TOP_LEVEL}

@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.formats import dither
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.random_state import random_state
@@ -111,9 +112,12 @@ class OperandBuilder:
         """Random numbers of the shape of ``tensor``, others than any that were given before."""
         u = gs.Variable(f"{name}.u", np.float32, tensor.shape)
         inputs = [self.shape_of(tensor, f"{name}.shape"), random_state(self.graph, self.roles)]
-        self.node("RandomUniform", f"{name}/uniform", inputs, [u], {"stream": self.stream})
-        self.stream += 1
+        self.node("RandomUniform", f"{name}/uniform", inputs, [u], {"stream": self._next_stream()})
         return u
+
+    def _next_stream(self) -> int:
+        self.stream += 1
+        return self.stream - 1
 
     def quantize(self, tensor: gs.Tensor, point: str, name: str, clip: gs.Tensor) -> Operand:
         """Quantise a weight or an activation as ``point`` of the plan says."""
@@ -176,6 +180,8 @@ class OperandBuilder:
 
     def _gradient_scale(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> gs.Tensor:
         """The scale of ``dy``; both phases share it, unless the recipe gives them different rules."""
+        if quantizer.dither:
+            return self._dithered(dy, quantizer, site)
         key = (site, quantizer.scale, quantizer.threshold)
         if key in self.scales:
             return self.scales[key]
@@ -200,6 +206,23 @@ class OperandBuilder:
             self.node("LearnedGradientScale", node_name, [dy, top], [scale, new_top], threshold)
         self.scales[key] = scale
         return scale
+
+    def _dithered(self, dy: gs.Tensor, quantizer: Quantizer, site: str) -> gs.Tensor:
+        """The scale of ``dy`` at a random place between two levels, the same for both phases."""
+        key = (site, f"{quantizer.scale} dither", quantizer.threshold)
+        if key not in self.scales:
+            scale = self._gradient_scale(dy, dataclasses.replace(quantizer, dither=False), site)
+            name = self.unique(f"{site}.dy.dither")
+            u = gs.Variable(f"{name}.u", np.float32, [1])
+            one = gs.Constant(f"{name}.shape", np.array([1], np.int64))
+            drawn = {"stream": self._next_stream()}
+            self.node(
+                "RandomUniform", f"{name}/uniform", [one, random_state(self.graph, self.roles)], [u], drawn
+            )
+            self.scales[key] = self.scalar(f"{name}.scale")
+            factors = {"factors": list(dither.FACTORS)}
+            self.node("DitherScale", f"{name}/scale", [scale, u], [self.scales[key]], factors)
+        return self.scales[key]
 
     def _shared_top(self, dy: gs.Tensor, site: str) -> gs.Tensor:
         """The state of all sites whose scale rule is ``shared``; and the largest magnitude of this one."""

@@ -62,6 +62,7 @@ class Quantizer:
         samples: Independent stochastic draws whose products are averaged: 1, or 2 (SMP-2).
         hadamard: 0, or 16: size of the block Hadamard transform along the reduction dimension before the
             operand is quantised; with scales a block only.
+        dither: ``log4`` rounded to nearest only: in each step the grid begins at another place, at random.
     """
 
     format: str
@@ -71,6 +72,7 @@ class Quantizer:
     rounding: str = "nearest"
     samples: int = 1
     hadamard: int = 0
+    dither: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -98,6 +100,8 @@ class Quantizer:
                 f"scale rule {self.scale!r} does not round stochastically; those that do: "
                 f"{', '.join(_STOCHASTIC)}"
             )
+        if self.dither and (self.format != "log4" or self.stochastic):
+            raise RecipeError("only format 'log4' rounded to nearest has a dithered scale")
         if self.samples > 1 and not self.stochastic:
             raise RecipeError("two samples of a quantiser that rounds to nearest are the same; use 1")
         if self.samples > 1 and self.blocked:
@@ -132,6 +136,7 @@ class Quantizer:
         words += ["stochastic"] if self.stochastic else []
         words += [f"samples={self.samples}"] if self.samples > 1 else []
         words += [f"hadamard={self.hadamard}"] if self.hadamard else []
+        words += ["dither"] if self.dither else []
         return " ".join(words)
 
     @classmethod
@@ -154,11 +159,18 @@ class Quantizer:
                     given[key] = int(value)
                 elif key == "stochastic":
                     given["rounding"] = key
+                elif key == "dither":
+                    given["dither"] = True
                 else:
                     given["threshold"] = float(word)
             return cls(format, scale, **given)
         except (IndexError, ValueError) as error:
             raise RecipeError(f"{text!r} is no quantiser, such as 'log4 odd gradient'") from error
+
+
+UNBIASED = 2.1640425613334453  # formats.log4.UNBIASED, for which a table of recipes need not load NumPy
+EVEN = Quantizer("log4", "gradient", phase=0, threshold=UNBIASED, dither=True)
+ODD = dataclasses.replace(EVEN, phase=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +196,8 @@ class Recipe:
     arithmetic: str = "4-bit"
     activation: Quantizer = Quantizer("uint4", "pact")
     weight: Quantizer = Quantizer("int4", "sawb")
-    dgrad: Quantizer = Quantizer("log4", "gradient", phase=0)
-    wgrad: Quantizer = Quantizer("log4", "gradient", phase=1)
+    dgrad: Quantizer = EVEN
+    wgrad: Quantizer = ODD
     dgrad_weight: Quantizer | None = None
     wgrad_activation: Quantizer | None = None
     keep_ends: bool = True

@@ -1,11 +1,12 @@
 """The recipes that come with the tool, one row each (NUMERICS, section 6)."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import toml
-from fourbit_onnx.recipes.recipe import Quantizer, Recipe
+from fourbit_onnx.recipes.recipe import EVEN, ODD, Quantizer, Recipe
 from fourbit_onnx.recipes.techniques import WITHOUT
 
 DEFAULT = "ibm2020"
@@ -20,7 +21,6 @@ _MIN_MAX = Quantizer("int4_full", "minmax")
 _CLIP = Quantizer("uint4", "clip")
 _LUQ = Quantizer("log2", "underflow", rounding="stochastic")
 _LUQ_2 = Quantizer("log2", "underflow", rounding="stochastic", samples=2)
-_EVEN = Quantizer("log4", "gradient", phase=0)
 _NVFP4 = Quantizer("e2m1", "nvfp4")
 _MXFP4, _MXFP4_DRAWN = Quantizer("e2m1", "mxfp4"), Quantizer("e2m1", "mxfp4", rounding="stochastic")
 _BLOCK16 = Quantizer("int4", "block16", hadamard=16)
@@ -32,14 +32,20 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("fp32", arithmetic="fp32", source="reference"),
         Recipe("fp16", arithmetic="fp16", source="baseline: every operand and result rounded to binary16"),
         Recipe("minmax", activation=_MIN_MAX, weight=_MIN_MAX, source="affine min-max, the plainest"),
-        Recipe("ibm2020", source="Sun et al., NeurIPS 2020 (phases and gradient scale reconstructed)"),
+        Recipe("ibm2020", source="Sun et al., NeurIPS 2020 (reconstructed); unbiased by a dithered scale"),
+        Recipe(
+            "ibm2020-static",
+            dgrad=Quantizer("log4", "gradient", phase=0),
+            wgrad=Quantizer("log4", "gradient", phase=1),
+            source="ibm2020 with grids at powers of two, rounded at the arithmetic midpoint",
+        ),
         Recipe(
             "ibm2020-learned-scale",
-            dgrad=Quantizer("log4", "learned", phase=0),
-            wgrad=Quantizer("log4", "learned", phase=1),
+            dgrad=dataclasses.replace(EVEN, scale="learned"),
+            wgrad=dataclasses.replace(ODD, scale="learned"),
             source="ibm2020 with the gradient scale kept as state (reconstructed)",
         ),
-        Recipe("ibm2020-notpr", wgrad=_EVEN, source="ablation: one phase for both gradients"),
+        Recipe("ibm2020-notpr", wgrad=EVEN, source="ablation: one phase for both gradients"),
         Recipe("int4-linear", dgrad=_LINEAR, wgrad=_LINEAR, source="ablation: linear INT4 gradients"),
         Recipe(
             "nvfp4",

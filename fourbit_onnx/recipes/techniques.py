@@ -41,6 +41,8 @@ TECHNIQUES: Mapping[str, Callable[[Recipe], Recipe]] = {
     "pact-training": _rule(("pact",), "clip"),
     # The largest magnitude is the top code.
     "sawb": _rule(("sawb",), "absmax"),
+    # The grids of a layer's gradients are where they are in every step.
+    "scale-dither": _every(lambda q: dataclasses.replace(q, dither=False)),
     "hadamard": _every(lambda q: dataclasses.replace(q, hadamard=0)),
     # Rounded to nearest, and therefore once.
     "stochastic-rounding": _every(lambda q: dataclasses.replace(q, rounding="nearest", samples=1)),

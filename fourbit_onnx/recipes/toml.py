@@ -38,6 +38,7 @@ _OF_QUANTIZER: Mapping[str, type] = {
     "rounding": str,
     "samples": int,
     "hadamard": int,
+    "dither": bool,
 }
 
 

@@ -34,6 +34,7 @@ from fourbit_onnx.ops.reference.quantizers import (
 from fourbit_onnx.ops.reference.random import random_uniform
 from fourbit_onnx.ops.reference.scales import (
     abs_max_scale,
+    dither_scale,
     gradient_scale,
     learned_gradient_scale,
     min_max_scale,
@@ -48,6 +49,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "MinMaxScale": min_max_scale,
     "GradientScale": gradient_scale,
     "LearnedGradientScale": learned_gradient_scale,
+    "DitherScale": dither_scale,
     "QuantizeInt4": quantize_int4,
     "QuantizeAffine": quantize_affine,
     "QuantizePact": quantize_pact,
@@ -78,6 +80,7 @@ __all__ = [
     "abs_max_scale",
     "block16_scale",
     "block_hadamard",
+    "dither_scale",
     "gradient_scale",
     "learned_gradient_scale",
     "min_max_scale",

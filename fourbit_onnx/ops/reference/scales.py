@@ -1,9 +1,12 @@
 """Scale rules: a float32 tensor of any shape to the scale of its codes. Each refuses NaN and infinity."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fourbit_onnx.formats import absmax, log2, minmax, sawb
+from fourbit_onnx.errors import FormatError
+from fourbit_onnx.formats import absmax, dither, log2, minmax, sawb
 from fourbit_onnx.formats import gradient_scale as gradient
 from fourbit_onnx.formats.types import Scalar
 
@@ -38,3 +41,10 @@ def learned_gradient_scale(
 ) -> tuple[np.float32, np.float32]:
     """``LearnedGradientScale``: scale by the state ``top``, and the state of the next step."""
     return gradient.learned(dy, top, threshold)
+
+
+def dither_scale(scale: Scalar, u: ArrayLike, *, factors: Sequence[int] = dither.FACTORS) -> np.float32:
+    """``DitherScale``: the scale of ``log4`` times one of ``factors`` / 1024, by a random number."""
+    if tuple(factors) != dither.FACTORS:
+        raise FormatError("dither has one table of factors, formats.dither.FACTORS")
+    return dither.scale(scale, u)

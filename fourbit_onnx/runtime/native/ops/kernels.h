@@ -51,6 +51,15 @@ class LearnedGradientScale final : public Operator {
   float threshold_;
 };
 
+class DitherScale final : public Operator {
+ public:
+  explicit DitherScale(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Shape factors_;
+};
+
 // Quantisers (quantizers.cc)
 
 class QuantizeInt4 final : public Operator {

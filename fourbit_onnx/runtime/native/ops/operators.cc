@@ -16,6 +16,7 @@ const std::vector<Definition>& definitions() {
       {"MinMaxScale",          make<MinMaxScale>,          {f},                            {f, i32}},
       {"GradientScale",        make<GradientScale>,        {f},                            {f}},
       {"LearnedGradientScale", make<LearnedGradientScale>, {f, f},                         {f, f}},
+      {"DitherScale",          make<DitherScale>,          {f, f},                         {f}},
       {"QuantizeInt4",         make<QuantizeInt4>,         {f, f},                         {int4}},
       {"QuantizeAffine",       make<QuantizeAffine>,       {f, f, i32},                    {int4}},
       {"QuantizePact",         make<QuantizePact>,         {f, f},                         {uint4, f, bits}},

@@ -80,4 +80,15 @@ void LearnedGradientScale::compute(const Context& context) const {
   give(context, 1, next_top(m, top, threshold_));
 }
 
+DitherScale::DitherScale(const Attributes& attributes) : factors_(attributes.integers("factors")) {
+  if (factors_.empty()) throw Refused("factors must be integers, one for each place of the grid");
+}
+
+void DitherScale::compute(const Context& context) const {
+  const float scale = context.scalar(0, "scale"), u = context.scalar(1, "u");
+  if (!(u >= 0 && u < 1)) throw Refused("u must be in [0, 1); it is " + std::to_string(u));
+  const float place = u * static_cast<float>(factors_.size());
+  give(context, 0, scale * (static_cast<float>(factors_[static_cast<size_t>(place)]) / 1024.0f));
+}
+
 }  // namespace fourbit
