@@ -21,12 +21,15 @@ import dataclasses
 
 import numpy as np
 from independent_numbers import (
+    UNBIASED,
     U,
     absmax,
     convolution,
     convolution_input_gradient,
     convolution_weight_gradient,
+    dither,
     f32,
+    first_random,
     levels15,
     log4,
     minmax,
@@ -47,13 +50,16 @@ class Recipe:
     dgrad: str = "even"  # or "odd", "int4"
     wgrad: str = "odd"
     learned: bool = False
+    threshold: float = UNBIASED
+    dither: bool = True
 
 
 RECIPES = {
     "ibm2020": Recipe(),
+    "ibm2020-static": Recipe(threshold=2.5, dither=False),
     "ibm2020-notpr": Recipe(wgrad="even"),
     "ibm2020-learned-scale": Recipe(learned=True),
-    "int4-linear": Recipe(dgrad="int4", wgrad="int4"),
+    "int4-linear": Recipe(dgrad="int4", wgrad="int4", dither=False),
     "minmax": Recipe(activation="minmax", weight="minmax"),
 }
 
@@ -67,6 +73,8 @@ class Result:
             float32 softmax, can make; 0 where only codes and exact operations are behind it.
         margins: (site, phase) to the distance of the output gradient from the nearest rounding threshold, in
             units of what float rounding may have moved it; below 1 a code is not determined.
+        levels: Site to the top level T of this step, before it is dithered.
+        tops: Site to T of the next step, if it is learned.
     """
 
     loss: float = 0.0
@@ -74,6 +82,7 @@ class Result:
     bounds: dict = dataclasses.field(default_factory=dict)
     operands: dict = dataclasses.field(default_factory=dict)
     margins: dict = dataclasses.field(default_factory=dict)
+    levels: dict = dataclasses.field(default_factory=dict)
     tops: dict = dataclasses.field(default_factory=dict)
 
 
@@ -86,9 +95,12 @@ class Network:
             ``("conv2", "x")``.
         tops: Site to T, the state of the learned gradient scale.
         weight_scales: Site to a scale that is used for its weight in place of the statistics.
+        counter: The state of the random numbers.
+        streams: Site to the stream that its dither is drawn from; for a recipe that dithers.
     """
 
-    def __init__(self, recipe, parameters, tops=None, weight_scales=None):
+    def __init__(self, recipe, parameters, tops=None, weight_scales=None, counter=0, streams=None):
+        self.counter, self.streams = counter, streams
         self.recipe, self.p = recipe, parameters
         self.tops, self.weight_scales = tops or {}, weight_scales or {}
         self.result = Result(tops=dict(self.tops))
@@ -114,7 +126,8 @@ class Network:
     def output_gradient(self, site, dy, error):
         """The two quantised copies of dy, for dgrad and for wgrad, and the relative error of their scales.
 
-        ``error`` is what float rounding may have moved each dy; a scale that is a power of two does not move.
+        ``error`` is what float rounding may have moved each dy; the scale of ``log4``, a power of two times
+        its dither, does not move.
         """
         kinds = (self.recipe.dgrad, self.recipe.wgrad)
         largest = float(np.abs(dy).max())
@@ -125,17 +138,22 @@ class Network:
             self._margin(site, "int4", dy, error + relative * np.abs(dy), thresholds)
             self.result.operands[site, "int4"] = operand
             return operand, operand, relative
-        T = top_level(largest)
+        t = self.recipe.threshold
+        T = top_level(largest, t)
         if self.recipe.learned:
             T = self.tops[site]
-            self.result.tops[site] = next_top(T, largest)
+            self.result.tops[site] = next_top(T, largest, t)
+        self.result.levels[site] = T
+        factor = dither(first_random(self.counter, self.streams[site])) if self.recipe.dither else 1
         both = []
         for kind in kinds:
-            operand = log4(dy, T / 4096, odd=kind == "odd")
+            operand = log4(dy, T / 4096 * factor, t, odd=kind == "odd")
             self.result.operands[site, kind] = operand
-            self._margin(site, kind, dy, error, operand.scale * 0.625 * 4.0 ** np.arange(7))
+            # The quotient is rounded, too: what is moved may come to the other side of a threshold by that.
+            moved = error + 2 * U * np.abs(dy) * np.any(error)
+            self._margin(site, kind, dy, moved, operand.scale * t / 4 * 4.0 ** np.arange(7))
             both.append(operand)
-        self._margin(site, "top", largest, np.max(error), 1.25 * T * np.array([1, 2]))
+        self._margin(site, "top", largest, np.max(error), t / 2 * T * np.array([1, 2]))
         return *both, 0.0
 
     def _margin(self, site, kind, dy, error, thresholds):
@@ -216,7 +234,7 @@ class Network:
         error = 11 * U * (np.abs(dlogits) @ np.abs(w5)) + dlogit_error @ np.abs(w5)
         dh = np.where(h > 0, dr, 0).astype(f32)
 
-        # from here on, exact where scales are powers of two: codes of dh, whatever its last bits
+        # from here on, exact but for int4: codes of dh, whatever its last bits
         even, odd, off = self.output_gradient("matmul", dh.reshape(B, 4, 4), error.reshape(B, 4, 4))
         dq = scaled(even.integers @ k.integers.swapaxes(1, 2), even, k)
         dk = scaled(q.integers.swapaxes(1, 2) @ odd.integers, q, odd)

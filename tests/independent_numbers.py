@@ -5,11 +5,13 @@ specification is float32 here.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
 f32 = np.float32
 U = 2.0**-24  # unit roundoff of float32
+UNBIASED = 3 / math.log(4)  # the threshold of log4 that keeps the mean of log-uniform magnitudes
 
 
 # ------------------------------------------------------------------ formats
@@ -68,31 +70,53 @@ def minmax(x):
     return Operand(codes, codes - int(zero), scale)
 
 
-def log4(dy, smallest, *, odd):
-    """Section 2: radix-4 magnitudes by arithmetic midpoints; the odd phase has twice the levels."""
+def log4(dy, smallest, threshold, *, odd):
+    """Section 2: radix-4 magnitudes, up beyond ``threshold`` times a level; odd: twice the levels."""
     s = f32(smallest) * f32(2 if odd else 1)
     magnitude = np.abs(dy) / s
-    e = sum((magnitude > f32(0.625 * 4.0**k)).astype(np.int64) for k in range(7))
+    e = sum((magnitude > f32(threshold) * f32(4.0 ** (k - 1))).astype(np.int64) for k in range(7))
     negative = (dy < 0) & (e > 0)
     integers = np.where(e > 0, 4 ** np.maximum(e - 1, 0), 0) * np.where(negative, -1, 1)
     return Operand(e + 8 * negative, integers, s)
 
 
-def top_level(largest):
-    """Section 2: the smallest power of two T with largest <= 2.5 T."""
-    T = 1.0
-    while largest <= 2.5 * (T / 2):
+def top_level(largest, threshold):
+    """Section 2: the smallest power of two T with largest <= threshold T."""
+    t, T = float(f32(threshold)), 1.0
+    while largest <= t * (T / 2):
         T /= 2
-    while largest > 2.5 * T:
+    while largest > t * T:
         T *= 2
     return T
 
 
-def next_top(T, largest):
-    """Section 2, learned: leave inside (1.25 T, 2.5 T], double above, halve below."""
-    if largest > 2.5 * T:
+def next_top(T, largest, threshold):
+    """Section 2, learned: leave inside (threshold T / 2, threshold T], double above, halve below."""
+    t = float(f32(threshold))
+    if largest > t * T:
         return 2 * T
-    return T / 2 if largest <= 1.25 * T else T
+    return T / 2 if largest <= t / 2 * T else T
+
+
+# ----------------------------------------------------------------- random numbers
+
+
+def scrambled(h):
+    """A bijection of 32-bit numbers: shifts by 16, 15 and 15, between them products modulo 2**32."""
+    h = (h ^ h >> 16) * 0x21F0AAAD % 2**32
+    h = (h ^ h >> 15) * 0x735A2D97 % 2**32
+    return h ^ h >> 15
+
+
+def first_random(counter, stream):
+    """Element 0 of the random numbers of a stream at a counter: a multiple of 2**-24 in [0, 1)."""
+    key = scrambled(scrambled(scrambled(counter % 2**32) ^ counter // 2**32) ^ stream)
+    return (scrambled(scrambled(scrambled(key ^ 1)) ^ scrambled(key ^ 2)) >> 8) * 2.0**-24
+
+
+def dither(u):
+    """One of 64 factors from 1 to almost 4, logarithmically spaced, in steps of 1 / 1024."""
+    return round(1024 * 2 ** (math.floor(64 * u) / 32)) / 1024
 
 
 # ----------------------------------------------------------------- products

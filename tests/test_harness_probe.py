@@ -65,7 +65,7 @@ def expected(node, x, feeds):
         codes, scale, _ = REFERENCES[node.op_type](x, feeds[node.input[1]])
     elif node.op_type == "QuantizeLog4":
         attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        codes, scale = REFERENCES["QuantizeLog4"](x, REFERENCES["GradientScale"](x), **attributes)
+        codes, scale = REFERENCES["QuantizeLog4"](x, feeds[node.input[1]], **attributes)
     else:
         scale = REFERENCES["SawbScale"](x)
         codes = REFERENCES["QuantizeInt4"](x, scale)
@@ -80,14 +80,11 @@ def test_counts_are_those_of_the_references(tmp_path, native):
     folder, graph, state, batch = made(tmp_path, mlp(), vectors())
     found = Probe(folder, batch, native=native).measure(state)["quantizers"]
     nodes = {node.name: node for node in graph.training.graph.node}
-    feeds = inner(
-        graph.training,
-        {**state, **batch},
-        {nodes[f"{q['site']}.{NAMES[q['point']]}/quantize"].input[0] for q in found},
-    )
+    seen = [nodes[f"{q['site']}.{NAMES[q['point']]}/quantize"] for q in found]
+    scales = [node.input[1] for node in seen if node.op_type == "QuantizeLog4"]
+    feeds = inner(graph.training, {**state, **batch}, {node.input[0] for node in seen} | set(scales))
     assert [q["point"] for q in found] == list(NAMES) * 2
-    for q in found:
-        node = nodes[f"{q['site']}.{NAMES[q['point']]}/quantize"]
+    for q, node in zip(found, seen, strict=True):
         x = feeds[node.input[0]]
         codes, scale = expected(node, x, feeds)
         assert q["codes"] == np.bincount(np.ravel(codes).astype(np.int64) & 15, minlength=16).tolist()

@@ -226,7 +226,8 @@ REFUSED = {
     ),
     "blocks meet a tensor": (
         lambda: Recipe("mine", **BLOCKED | {"wgrad": EVEN}),
-        "recipe 'mine': wgrad (log4 even gradient 2.1640425613334453 dither) and activation (e2m1 nvfp4) meet in one product; "
+        "recipe 'mine': wgrad (log4 even gradient 2.1640425613334453 dither) and activation (e2m1 nvfp4) "
+        "meet in one product; "
         "both or neither need a scale a block, of one size, and the same hadamard",
     ),
     "blocks of two sizes": (

@@ -118,7 +118,18 @@ def first_state(graph, clips):
     return {**graph.state, **{f"{t}.clip": np.array(a, np.float32) for t, a in clips.values()}}
 
 
-def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=False, native=False):
+def streams_of(proto):
+    """Site to the stream of its dither: each has its own."""
+    found = {
+        node.name.removesuffix(".dy.dither/uniform"): node.attribute[0].i
+        for node in proto.graph.node
+        if node.op_type == "RandomUniform"
+    }
+    assert sorted(found.values()) == [2**16 + i for i in range(len(found))]
+    return found
+
+
+def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=False, counter=0, native=False):
     """One step of the graph equals one of the independent network.
 
     Args:
@@ -128,6 +139,7 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
         clips: As ``CLIPS``.
         tops: Site to T, for the learned scale.
         measured_scales: The network takes the scales of the weights from the graph.
+        counter: The state of the random numbers, for recipes that draw.
         native: The graph runs on the native kernels.
 
     Returns:
@@ -137,6 +149,10 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
     graph = compiled(model(arrays), recipe)
     state = first_state(graph, clips)
     state |= {f"{site}.gradient_top": np.array(top, np.float32) for site, top in (tops or {}).items()}
+    streams = streams_of(graph.training)
+    assert set(streams) == (set(SITES) if independent.RECIPES[recipe].dither else set())
+    if streams:
+        state["random_state"] = np.array(counter, np.int64)
     assert set(state) == set(graph.state)
     shown, places = with_codes_as_outputs(graph.training)
     outputs = run(shown, {**state, **batch_of(graph, *batch)}, native=native)
@@ -147,7 +163,8 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
     if measured_scales:
         scales = {site: outputs[f"{site}.w/quantize:scale"] for site in ("conv2", "gemm3", "gemm4")}
     values = {key: state[name] for name, key in names.items()}
-    expected = independent.Network(independent.RECIPES[recipe], values, tops, scales).step(*batch)
+    network = independent.Network(independent.RECIPES[recipe], values, tops, scales, counter, streams)
+    expected = network.step(*batch)
     assert min(expected.margins.values()) > 1, f"choose another seed: {expected.margins}"
 
     assert {place_of(key) for key in expected.operands} == set(places)
@@ -174,13 +191,15 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
     assert exact == (set() if recipe == "int4-linear" else {"w2", "w3", "w4"})
     for site, top in expected.tops.items():
         assert outputs[graph.manifest.quantizer_state[f"{site}.gradient_top"]] == top, site
+    if streams:
+        assert outputs[graph.manifest.quantizer_state["random_state"]] == counter + 1
     return expected, graph, outputs
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-notpr", "int4-linear", "minmax"])
+@pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-static", "ibm2020-notpr", "int4-linear", "minmax"])
 def test_gradients_are_those_of_the_specification(recipe, seed):
-    check(recipe, parameters(seed), data(seed))
+    check(recipe, parameters(seed), data(seed), counter=2**32 * seed + 1)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -235,19 +254,19 @@ def test_halves_are_rounded_to_even(scale, native):
 def test_learned_scale_over_several_steps():
     """T moves by a factor of two a step to where the dynamic rule would put it, and then stays.
 
-    The scale of a step is the old T: a gradient beyond it saturates.
+    The scale of a step is the old T: a gradient beyond it saturates. All steps have the same random numbers,
+    or the gradients would go on to change.
     """
-    seed = SEEDS[0]
+    seed, counter = SEEDS[0], 1
     arrays, batch = parameters(seed), data(seed)
-    dynamic = check("ibm2020", arrays, batch)[0]
-    target = {site: 4096 * float(dynamic.operands[site, "even"].scale) for site in SITES}
+    target = check("ibm2020", arrays, batch, counter=counter)[0].levels
     tops = {site: target[site] * factor for site, factor in zip(SITES, (0.25, 1, 2, 8), strict=True)}
     seen = [tops]
     for _ in range(6):
-        _, graph, outputs = check("ibm2020-learned-scale", arrays, batch, tops=tops)
+        _, graph, outputs = check("ibm2020-learned-scale", arrays, batch, tops=tops, counter=counter)
         tops = {s: float(outputs[graph.manifest.quantizer_state[f"{s}.gradient_top"]]) for s in SITES}
         seen.append(tops)
-    assert seen[-1] == seen[-2]
+    assert seen[-1] == seen[-2] == target
     assert [seen[1][site] / seen[0][site] for site in SITES] == [2, 1, 0.5, 0.5]
 
 
@@ -265,8 +284,11 @@ def test_recipes_differ():
     """The comparisons could not all pass with a wrong phase: on the same codes, gradients differ by much."""
     values = {**parameters(SEEDS[0]), **{key: a for key, (_, a) in CLIPS.items()}}
     rows = [independent.RECIPES[name] for name in ("ibm2020", "ibm2020-notpr", "int4-linear")]
-    rows.append(independent.Recipe(dgrad="odd", wgrad="even"))
-    results = [independent.Network(row, values).step(*data(SEEDS[0])).gradients for row in rows]
+    rows += [independent.Recipe(dgrad="odd", wgrad="even"), independent.Recipe(dither=False)]
+    streams = {site: 2**16 + i for i, site in enumerate(SITES)}
+    results = [
+        independent.Network(row, values, streams=streams).step(*data(SEEDS[0])).gradients for row in rows
+    ]
     for i, one in enumerate(results):
         for other in results[:i]:
             differences = {key: np.abs(g - other[key]).max() / np.abs(g).max() for key, g in one.items()}

@@ -24,7 +24,7 @@ from fourbit_onnx.runtime.progress import Display
 from fourbit_onnx.runtime.schedules import Schedule
 from fourbit_onnx.runtime.session import value
 
-RANDOM_STATE = "random_state"  # of dropout; see passes/counted_dropout.py
+RANDOM_STATE = "random_state"  # of dropout and quantisers; see passes/random_state.py
 
 _log = logging.getLogger(__name__)
 
