@@ -140,11 +140,6 @@ def test_another_recipe_of_the_same_name_is_refused(tmp_path):
     Check(tiny(epochs=1), ["minmax"], 1, tmp_path / "x").run()
 
 
-def test_recipes_are_described_by_what_is_not_default():
-    """So that a field that a later version adds does not make every folder another one."""
-    assert folder.described(table.find("fp32")) == {"name": "fp32", "arithmetic": "fp32"}
-
-
 def test_what_is_not_a_check_is_never_touched(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     said = refused(ArtifactError, tiny(), ["ibm2020"], 1, tmp_path, force=True)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from fourbit_onnx.formats import fp16
+from fourbit_onnx.formats import dither, fp16, log4
 from fourbit_onnx.formats.stochastic import levels
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.reference import REFERENCES, random_uniform
@@ -65,6 +65,7 @@ _CASES = (
     _Case("int4 PACT", "QuantizePactSigned", 0.9),
     _Case("log4 even", "QuantizeLog4", 2.0**-9, {"phase": 0}),
     _Case("log4 odd", "QuantizeLog4", 2.0**-9, {"phase": 1}),
+    _Case("log4 dithered", "QuantizeLog4", float(dither.scale(2.0**-9, 0.3)), {"threshold": log4.UNBIASED}),
     _Case("log2", "QuantizeLog2", 0.1),
     _Case("log2 stochastic", "QuantizeLogStochastic", 0.1, {"levels": levels(FORMATS["log2"])}, draws=True),
     _Case("int4 stochastic", "QuantizeInt4Stochastic", 0.1, draws=True),
@@ -80,7 +81,7 @@ def _numbers(scale: float) -> Array:
     """Ties of all the quantisers of this ``scale`` or clip, their neighbours, and extremes."""
     ties = np.arange(-17, 17, dtype=np.float32) + np.float32(0.5)
     step = np.float32(scale)
-    powers = np.float32(0.625) * np.float32(4) ** np.arange(8, dtype=np.float32)
+    powers = np.concatenate([log4.thresholds(t) for t in (log4.THRESHOLD, log4.UNBIASED)])
     middles = np.concatenate(
         [*(ties * (step / np.float32(n)) for n in (1, 7, 15)), powers * step, -powers * step]
     )

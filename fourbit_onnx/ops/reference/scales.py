@@ -1,4 +1,7 @@
-"""Scale rules: a float32 tensor of any shape to the scale of its codes. Each refuses NaN and infinity."""
+"""Scale rules: a float32 tensor of any shape to the scale of its codes. Each refuses NaN and infinity.
+
+``DitherScale`` changes a scale that another rule gave.
+"""
 
 from collections.abc import Sequence
 
