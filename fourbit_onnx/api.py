@@ -25,7 +25,7 @@ def convert(
     momentum: float = 0.9,
     nesterov: bool = False,
     weight_decay: float = 1e-4,
-    clip_decay: float = 1e-3,
+    clip_decay: float = 1e-4,
     max_norm: float = 0.0,
     keep: Sequence[str] = (),
     settings: Sequence[tuple[str, str]] = (),

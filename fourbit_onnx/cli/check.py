@@ -78,7 +78,7 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     "--warmup", type=click.IntRange(min=0), help="Steps in which it rises.  [default: the task's; 0]"
 )
 @click.option("--weight-decay", type=float, help="[default: the task's; 0.0001]")
-@click.option("--clip-decay", type=float, help="For the trained clips (PACT).  [default: the task's; 0.001]")
+@click.option("--clip-decay", type=float, help="For the trained clips (PACT).  [default: the task's; 0.0001]")
 @click.option(
     "--max-norm", type=float, help="Largest norm of all gradients.  [default: the task's; no limit]"
 )

@@ -49,7 +49,7 @@ LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
 @click.option(
     "--clip-decay",
     type=float,
-    default=1e-3,
+    default=1e-4,
     show_default=True,
     help="For the trained clips of activations (PACT).",
 )

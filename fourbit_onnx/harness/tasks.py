@@ -48,7 +48,7 @@ class Task:
     schedule: str = "cosine"
     warmup: int = 0
     weight_decay: float = 1e-4
-    clip_decay: float = 1e-3
+    clip_decay: float = 1e-4
     max_norm: float = 0.0
     batch_size: int | None = 64
 
@@ -86,9 +86,9 @@ TASKS: Mapping[str, Task] = {
             model_options={"width": 16},
             metric="accuracy",
             optimizer="sgd",
-            learning_rate=0.1,
+            learning_rate=0.2,
             warmup=20,
-            epochs=10,
+            epochs=20,
         ),
         Task(
             "text",

@@ -35,7 +35,7 @@ class Optimizer:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
-    clip_decay: float = 1e-3
+    clip_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     max_norm: float = 0.0
