@@ -6,6 +6,9 @@ import pytest
 from onnx import numpy_helper
 
 from fourbit_onnx.models.registry import build
+from fourbit_onnx.passes import pipeline
+from fourbit_onnx.passes.pipeline import Options
+from fourbit_onnx.recipes import table
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
@@ -91,6 +94,20 @@ def test_a_position_does_not_see_the_next():
     first, second = run(model, tokens=tokens), run(model, tokens=other)
     np.testing.assert_array_equal(first[:, :5], second[:, :5])
     assert (first[:, 5:] != second[:, 5:]).any(axis=-1).all()
+
+
+def test_dropout_is_for_training_only():
+    """The embedding, and what each half of the two layers adds; weights as in the model without."""
+    options = {"tokens": 30, "length": 9, "width": 16}
+    plain, dropping = build("transformer_lm", **options), build("transformer_lm", **options, drop=0.3)
+    assert [node.name for node in dropping.graph.node if node.op_type == "Dropout"] == [
+        "drop", "layers.0.drop1", "layers.0.drop2", "layers.1.drop1", "layers.1.drop2",
+    ]  # fmt: skip
+    assert not [node for node in plain.graph.node if node.op_type == "Dropout"]
+    tokens = np.random.default_rng(0).integers(0, 30, (2, 9))
+    np.testing.assert_array_equal(run(dropping, tokens=tokens), run(plain, tokens=tokens))
+    training = pipeline.build(dropping, Options(table.find("fp32"))).training
+    assert sum(node.op_type == "RandomUniform" for node in training.graph.node) == 5
 
 
 def test_vit_reads_patches():

@@ -99,10 +99,10 @@ TASKS: Mapping[str, Task] = {
             metric="bits_per_character",
             margin=0.02,
             optimizer="adamw",
-            learning_rate=0.003,
+            learning_rate=0.006,
             warmup=50,
             weight_decay=0.01,
-            batch_size=32,
+            batch_size=16,
             epochs=10,
         ),
         Task(

@@ -71,6 +71,13 @@ def attention(
     return b.token_linear(f"{name}.out", b.op("Reshape", f"{name}.join", [y, join]), width, width)
 
 
+def dropout(b: Builder, name: str, x: str, ratio: float) -> str:
+    """Sets that share of the elements to 0 in training, and scales the rest up; nothing if it is 0."""
+    if not ratio:
+        return x
+    return b.op("Dropout", name, [x, b.constant("dropout.ratio", np.array(ratio, np.float32))])
+
+
 def gelu(b: Builder, name: str, x: str) -> str:
     """``x / 2 * (1 + erf(x / sqrt(2)))``."""
     root = b.constant("gelu.sqrt2", np.array(math.sqrt(2), np.float32))
@@ -92,17 +99,21 @@ def layer(
     causal: bool = False,
     memory: str = "",
     memory_length: int = 0,
+    drop: float = 0.0,
 ) -> str:
-    """A pre-norm layer: attention, attention over ``memory`` if there is one, a GELU network; residuals."""
+    """A pre-norm layer: attention, attention over ``memory`` if there is one, a GELU network; residuals.
+
+    ``drop``: share of what each part adds to the residual stream that is dropped in training.
+    """
     y = norm(b, f"{name}.norm1", x, width)
     y = attention(b, f"{name}.attention", y, width, heads, length=length, causal=causal)
-    x = b.op("Add", f"{name}.add1", [x, y])
+    x = b.op("Add", f"{name}.add1", [x, dropout(b, f"{name}.drop1", y, drop)])
     if memory:
         y = norm(b, f"{name}.norm_cross", x, width)
         y = attention(
             b, f"{name}.cross", y, width, heads, length=length, memory=memory, memory_length=memory_length
         )
-        x = b.op("Add", f"{name}.add_cross", [x, y])
+        x = b.op("Add", f"{name}.add_cross", [x, dropout(b, f"{name}.drop_cross", y, drop)])
     y = b.token_linear(f"{name}.fc1", norm(b, f"{name}.norm2", x, width), width, 4 * width)
     y = b.token_linear(f"{name}.fc2", gelu(b, f"{name}.gelu", y), 4 * width, width)
-    return b.op("Add", f"{name}.add2", [x, y])
+    return b.op("Add", f"{name}.add2", [x, dropout(b, f"{name}.drop2", y, drop)])
