@@ -110,13 +110,13 @@ TASKS: Mapping[str, Task] = {
             "speech",
             data="speech",
             model="bilstm",
-            model_options={"hidden": 48, "layers": 2},
+            model_options={"hidden": 64, "layers": 2},
             metric="accuracy",
             optimizer="adamw",
-            learning_rate=0.003,
+            learning_rate=0.004,
             warmup=50,
             weight_decay=0.01,
-            epochs=10,
+            epochs=15,
         ),
     )
 }
