@@ -11,8 +11,8 @@ from fourbit_onnx.recipes.techniques import WITHOUT
 
 DEFAULT = "ibm2020"
 AUTO = "auto"  # what `choose_recipe` of the passes resolves
-# The best 4-bit recipe of each field, as docs/accuracy.md measured it.
-BEST: Mapping[str, str] = {"vision": "luq", "speech": "ibm2020", "language": "nvfp4"}
+# The best 4-bit recipe of each field by docs/accuracy.md; where none is shown to be better, the default.
+BEST: Mapping[str, str] = {"vision": "ibm2020", "speech": "ibm2020", "language": "nvfp4"}
 _TOML = ".toml"
 
 _LINEAR = Quantizer("int4", "absmax")
