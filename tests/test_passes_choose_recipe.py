@@ -49,7 +49,7 @@ def test_a_1d_convolution_is_speech():
     assert choose_recipe(model).sign == "a 1-D convolution"
 
 
-VISION = "auto: minmax, the best recipe for vision; the model has a 2-D or 3-D convolution"
+VISION = "auto: minmax, the choice for vision by docs/accuracy.md; the model has a 2-D or 3-D convolution"
 DEFAULT = "auto: ibm2020, the default; the model has no tokens, LSTM or convolution to tell its field by"
 
 

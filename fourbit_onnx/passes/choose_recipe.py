@@ -25,8 +25,8 @@ class Choice(NamedTuple):
     sign: str
 
     def sentence(self) -> str:
-        """``auto: luq, the best recipe for vision; the model has a 2-D or 3-D convolution``."""
-        why = f"the best recipe for {self.field}" if self.field else "the default"
+        """``auto: ibm2020, the choice for vision by docs/accuracy.md; the model has a 2-D ...``."""
+        why = f"the choice for {self.field} by docs/accuracy.md" if self.field else "the default"
         return f"{table.AUTO}: {self.recipe.name}, {why}; the model has {self.sign}"
 
 

@@ -11,7 +11,7 @@ from fourbit_onnx.recipes.techniques import WITHOUT
 
 DEFAULT = "ibm2020"
 AUTO = "auto"  # what `choose_recipe` of the passes resolves
-# The best 4-bit recipe of each field by docs/accuracy.md; where none is shown to be better, the default.
+# By docs/accuracy.md: the best mean of each field, and the default where means are as good as equal.
 BEST: Mapping[str, str] = {"vision": "ibm2020", "speech": "ibm2020", "language": "nvfp4"}
 _TOML = ".toml"
 
