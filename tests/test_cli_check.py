@@ -1,12 +1,14 @@
 """``fourbit check``: what it prints, refuses, and leaves; runs in this process."""
 
 import json
+from pathlib import Path
 
 import pytest
 from cli import fourbit, listing, mlp, refusal, write
 from harness_runs import InProcess
 from rich.console import Console
 
+from fourbit_onnx.cli import check as cli_check
 from fourbit_onnx.harness import check
 from fourbit_onnx.harness.display import Bars, duration, number
 
@@ -201,3 +203,29 @@ def test_numbers_and_durations():
         "59 min 59 s",
         "2 h 10 min",
     ]
+
+
+def test_an_interval_without_width_is_pointed_out():
+    folder = Path("x")
+    row = {
+        "name": "fp16",
+        "mean": 0.9,
+        "difference": None,
+        "relative": False,
+        "verdict": "baseline",
+        "failed": 0,
+    }
+    row |= {"four_bit_share": 0.0, "seconds": 1.0}
+    wide = {"mean": 0.0028, "low": 0.0, "high": 0.01, "n": 2}
+    report = {
+        "task": {"metric": "accuracy", "margin": 0.005},
+        "recipes": [row, row | {"name": "ibm2020", "difference": wide, "verdict": "not decided"}],
+        "seeds": {"complete": 2, "asked": 2},
+        "partial": False,
+        "runs": [],
+        "auto": "",
+    }
+    assert "alike" not in cli_check._text(report, folder)
+    report["recipes"][1]["difference"] = wide | {"low": 0.0028, "high": 0.0028}
+    said = "ibm2020: all differences are alike, which says too much; use more seeds."
+    assert said in cli_check._text(report, folder).splitlines()

@@ -200,9 +200,11 @@ def _incomparable(report: Mapping[str, Any]) -> str:
 
 
 def _text(report: Mapping[str, Any], folder: Path) -> str:
+    from fourbit_onnx.harness import wording
     from fourbit_onnx.harness.display import duration, number
 
     task = report["task"]
+    flat = wording.flat(report["recipes"])
     rows = [
         [
             row["name"],
@@ -235,6 +237,11 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
             "",
             f"{complete}; {how}",
             f"margin {100 * task['margin']:g} {unit}. MACs: multiply-accumulates.",
+            *(
+                [f"{', '.join(flat)}: all differences are alike, which says too much; use more seeds."]
+                if flat
+                else []
+            ),
             *([report["auto"]] if report["auto"] else []),
             *failed,
             f"Written: {folder / 'report.json'}"

@@ -82,7 +82,7 @@ def page(report: Mapping[str, Any]) -> str:
         seeds=sorted({int(run["seed"]) for run in runs}),
         by_run={(run["recipe"], int(run["seed"])): run for run in runs},
         failed=[run for run in runs if run.get("error")],
-        flat=_flat(report["recipes"]),
+        flat=wording.flat(report["recipes"]),
         forest=_forest(report, units),
         curves=curves(runs, recipes, task["metric"]),
         colors={name: f"c{number % 7} d{number % 4}" for number, name in enumerate(recipes)},
@@ -120,16 +120,6 @@ def summary(report: Mapping[str, Any], units: Units) -> list[tuple[str, str, str
 def _is_relative(report: Mapping[str, Any]) -> bool:
     rows = report["recipes"]
     return bool(rows[0]["relative"]) if rows else report["task"]["metric"] != "accuracy"
-
-
-def _flat(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Recipes whose differences are all alike: an interval of no width, which says too much."""
-    return [
-        row["name"]
-        for row in rows
-        if row["difference"] and row["difference"]["low"] is not None
-        and row["difference"]["high"] - row["difference"]["low"] < 1e-9
-    ]  # fmt: skip
 
 
 def _forest(report: Mapping[str, Any], units: Units) -> Picture:

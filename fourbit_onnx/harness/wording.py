@@ -144,3 +144,13 @@ class Units:
     def margin_text(self) -> str:
         """``0.50 points`` or ``2.00 %``."""
         return f"{100 * self.margin:.2f} {self.unit}"
+
+
+def flat(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Recipes whose differences are all alike: an interval of no width, which says too much."""
+    return [
+        row["name"]
+        for row in rows
+        if row["difference"] and row["difference"]["low"] is not None
+        and row["difference"]["high"] - row["difference"]["low"] < 1e-9
+    ]  # fmt: skip
