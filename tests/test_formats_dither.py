@@ -3,6 +3,7 @@
 from decimal import Decimal, getcontext
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from fourbit_onnx.errors import FormatError
 from fourbit_onnx.formats import dither, log4
 
 F = np.float32
+INVALID = ort.capi.onnxruntime_pybind11_state.InvalidArgument
 CENTRES = [(k + 0.5) / 64 for k in range(64)]
 NODE = {"attributes": {"factors": list(dither.FACTORS)}}
 
@@ -37,6 +39,28 @@ def test_every_place_begins_at_its_number(k):
 def test_what_is_no_random_number(u):
     with pytest.raises(FormatError, match="one random number"):
         dither.scale(1, u)
+
+
+@pytest.mark.parametrize("u", [1.0, -(2.0**-24), -0.5, np.nan, np.inf, -np.inf])
+def test_body_refuses_what_is_no_random_number(u):
+    """A negative one would count from the end of the table."""
+    with pytest.raises(INVALID, match="u_is_not_in_0_to_1"):
+        run("DitherScale", {"scale": F(1), "u": np.array([u], F)}, (), NODE["attributes"], native=False)
+
+
+@needs_library
+@pytest.mark.parametrize("u", [1.0, -(2.0**-24), -0.5, np.nan, np.inf, -np.inf])
+def test_kernel_refuses_what_is_no_random_number(u):
+    with pytest.raises(INVALID, match=r"u must be in \[0, 1\)"):
+        run("DitherScale", {"scale": F(1), "u": np.array([u], F)}, (), NODE["attributes"])
+
+
+@needs_library
+@pytest.mark.parametrize("attributes", [{}, {"factors": [1024] * 65537}], ids=["no table", "too long"])
+def test_kernel_refuses_a_table_of_such_a_length(attributes):
+    """With more than 2**24 places, the last could be one past the end."""
+    with pytest.raises(Exception, match="1 to 65536 integers"):
+        run("DitherScale", {"scale": F(1), "u": np.array([0], F)}, (), attributes)
 
 
 @pytest.mark.parametrize("phase", [log4.EVEN, log4.ODD])

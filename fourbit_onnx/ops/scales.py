@@ -157,7 +157,7 @@ GradientScale <threshold : float = 2.5> (x) => (scale) {{
 }}
 """)
 
-# One of len(factors) multiples of 1/1024, by a random number in [0, 1).
+# One of len(factors) multiples of 1/1024, by a random number in [0, 1); of others, the place is past the end.
 DITHER_SCALE = function("""
 DitherScale <factors> (scale, u) => (dithered) {
     table = Constant <value_ints : ints = @factors> ()
@@ -165,9 +165,12 @@ DitherScale <factors> (scale, u) => (dithered) {
     count = Size (table)
     places = Cast <to = 1> (count)
     draw = Reshape (u, scalar)
-    place = Mul (draw, places)
+    nought = Constant <value = float {0}> ()
+    not_negative = GreaterOrEqual (draw, nought)
+    product = Mul (draw, places)
+    place = Where (not_negative, product, places)
     index = Cast <to = 7> (place)
-    whole = Gather (table, index)
+    [u_is_not_in_0_to_1] whole = Gather (table, index)
     numerator = Cast <to = 1> (whole)
     unit = Constant <value = float {0.0009765625}> ()
     factor = Mul (numerator, unit)

@@ -81,7 +81,8 @@ void LearnedGradientScale::compute(const Context& context) const {
 }
 
 DitherScale::DitherScale(const Attributes& attributes) : factors_(attributes.integers("factors")) {
-  if (factors_.empty()) throw Refused("factors must be integers, one for each place of the grid");
+  // Beyond 2^24, u times their number could round up to a place past the end.
+  if (factors_.empty() || factors_.size() > 65536) throw Refused("factors must be 1 to 65536 integers");
 }
 
 void DitherScale::compute(const Context& context) const {
