@@ -183,6 +183,16 @@ def test_learned_scales_of_two_thresholds_are_two_states():
     }
 
 
+def test_the_largest_gradient_of_a_site_is_measured_once_for_the_shared_scale():
+    """Two thresholds are two scales by one state; measured twice, tensors of one name would be two."""
+    points = PACT | {"dgrad.dy": "log4 even shared", "wgrad.dy": "log4 odd shared 2.0 dither"}
+    g = made(f"{CONV} => (float[] y, float[] dx, float[] dw)", f'{SITE} dx, "", dw = {GRADIENT}')
+    expanded(g, points)
+    together = next(node for node in g.nodes if node.op == "Concat")
+    assert [tensor.name for tensor in together.inputs] == ["s.dy.largest_column"]
+    assert [node.op for node in g.nodes].count("LearnedGradientScale") == 3  # two scales, the next state
+
+
 @pytest.mark.parametrize("trans_b", [0, 1])
 @pytest.mark.parametrize("trans_a", [0, 1])
 def test_products_of_matrices_are_turned_rightly(trans_a, trans_b):

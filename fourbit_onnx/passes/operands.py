@@ -70,6 +70,7 @@ class OperandBuilder:
         self.shared_top: gs.Tensor | None = None
         self.shared_rule: dict[str, float] = {}
         self.largest: list[gs.Tensor] = []
+        self.measured: set[str] = set()  # sites that ``largest`` has
         self.turned: dict[str, gs.Tensor] = {}  # tensor name to its transpose
         self.stream = _FIRST_STREAM
 
@@ -230,6 +231,9 @@ class OperandBuilder:
             self.shared_top = self.scalar("gradient_top")
             self.graph.inputs.append(self.shared_top)
             self.roles.values["gradient_top"] = np.array(0, np.float32)
+        if site in self.measured:  # by the site's other rule: another threshold
+            return self.shared_top
+        self.measured.add(site)
         magnitude = gs.Variable(f"{site}.dy.magnitude", np.float32, dy.shape)
         largest = gs.Variable(f"{site}.dy.largest", np.float32, [1] * len(dy.shape or ()))
         column = gs.Variable(f"{site}.dy.largest_column", np.float32, [1])
