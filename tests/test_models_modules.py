@@ -5,6 +5,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
+from fourbit_onnx.errors import GraphError
 from fourbit_onnx.models.registry import build
 from fourbit_onnx.passes import pipeline
 from fourbit_onnx.passes.pipeline import Options
@@ -94,6 +95,12 @@ def test_a_position_does_not_see_the_next():
     first, second = run(model, tokens=tokens), run(model, tokens=other)
     np.testing.assert_array_equal(first[:, :5], second[:, :5])
     assert (first[:, 5:] != second[:, 5:]).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("drop", [1, 1.5, -0.1, float("nan")])
+def test_dropout_of_all_is_refused(drop):
+    with pytest.raises(GraphError, match="from 0 to less than 1"):
+        build("transformer_lm", tokens=5, length=4, width=8, heads=2, layers=1, drop=drop)
 
 
 def test_dropout_is_for_training_only():

@@ -72,7 +72,13 @@ def attention(
 
 
 def dropout(b: Builder, name: str, x: str, ratio: float) -> str:
-    """Sets that share of the elements to 0 in training, and scales the rest up; nothing if it is 0."""
+    """Sets that share of the elements to 0 in training, and scales the rest up; nothing if it is 0.
+
+    Raises:
+        GraphError: ``ratio`` is not from 0 to less than 1: nothing would be left to scale up.
+    """
+    if not 0 <= ratio < 1:
+        raise GraphError(f"dropout drops a share from 0 to less than 1, not {ratio!r}")
     if not ratio:
         return x
     return b.op("Dropout", name, [x, b.constant("dropout.ratio", np.array(ratio, np.float32))])

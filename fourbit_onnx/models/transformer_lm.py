@@ -24,7 +24,7 @@ def build(
     dropped in training.
 
     Raises:
-        GraphError: ``width`` is no multiple of ``heads``.
+        GraphError: ``width`` is no multiple of ``heads``, or ``drop`` is not from 0 to less than 1.
     """
     parts.check_heads(width, heads)
     b = Builder("transformer_lm", seed)
