@@ -47,6 +47,8 @@ def sensitivity(
     Everything is measured at one state, nothing is trained: the weights, running statistics, clips and
     gradient scales of ``state`` go into the other graphs by name; clips that ``state`` does not have (of a
     site that the recipe keeps in float32) are calibrated on ``batch``. Two conversions and two runs a place.
+    What a recipe draws is one draw, that of the state's ``random_state``: of a dithered scale, one place of
+    the grid.
 
     Args:
         model: As it was converted.
