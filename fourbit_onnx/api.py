@@ -39,7 +39,7 @@ def convert(
         model: A file, or a model in memory.
         output: The folder; it must not exist, unless ``overwrite`` and it is an artifact folder.
         recipe: A name of ``fourbit_onnx.recipes.table``, the path of a TOML file, or a recipe of your own;
-            ``auto``: the one that did best on models like this one (``passes.choose_recipe``).
+            ``auto``: the one that docs/accuracy.md names for models like this one.
         without: Techniques of the recipe to switch off: ``fourbit_onnx.recipes.techniques``.
         loss: ``cross_entropy`` (int64 labels), ``mse``, ``l1``, ``bce_with_logits``; or ``output``: the
             model has a scalar output that is its loss.
@@ -64,19 +64,14 @@ def convert(
         RecipeError: A recipe, pattern or optimiser setting does not exist.
         ArtifactError: The folder exists, or cannot be written.
     """
-    from fourbit_onnx.passes.choose_recipe import choose_recipe
+    from fourbit_onnx.passes.choose_recipe import resolve
     from fourbit_onnx.passes.convert import convert as write
-    from fourbit_onnx.passes.load import load
     from fourbit_onnx.passes.optimizer import Optimizer
     from fourbit_onnx.passes.pipeline import Options
     from fourbit_onnx.recipes import table
 
     source = Path(model) if isinstance(model, (str, Path)) else model
-    if recipe == table.AUTO:
-        source = load(source) if isinstance(source, Path) else source
-        chosen = choose_recipe(source).recipe
-    else:
-        chosen = table.find(recipe) if isinstance(recipe, str) else recipe
+    chosen = table.find(resolve(recipe, lambda: source)[0]) if isinstance(recipe, str) else recipe
     for technique in without:
         chosen = chosen.without(technique)
     options = Options(

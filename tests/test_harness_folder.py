@@ -1,21 +1,27 @@
 """What the folder of a check writes of a recipe, to tell it from another of the same name."""
 
+import dataclasses
+import json
+
 import pytest
 
-from fourbit_onnx.formats import log4
 from fourbit_onnx.harness import folder
 from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes.recipe import Quantizer, Recipe
 
 
-def test_recipes_are_described_by_what_is_not_default():
-    """So that a field that a later version adds does not make every folder another one."""
-    assert folder.described(table.find("fp32")) == {"name": "fp32", "arithmetic": "fp32"}
-    assert folder.described(table.find("ibm2020-static")) == {"name": "ibm2020-static"}
-
-
-@pytest.mark.parametrize("recipe", ["ibm2020", "minmax", "ibm2020~sawb"])
-def test_runs_before_gradients_were_dithered_are_those_of_another_recipe(recipe):
-    """Then the default of dgrad and wgrad was that of ``ibm2020-static``, and was not written."""
-    dithered = {"format": "log4", "scale": "gradient", "threshold": log4.UNBIASED, "dither": True}
-    found = folder.described(table.find(recipe))
-    assert (found["dgrad"], found["wgrad"]) == (dithered, dithered | {"phase": 1})
+@pytest.mark.parametrize("recipe", [*table.RECIPES, "ibm2020~sawb"])
+def test_a_recipe_is_described_with_all_that_decides_a_number(recipe):
+    """So that a default that changes makes another recipe of it."""
+    found = json.loads(json.dumps(folder.described(table.find(recipe))))
+    fields = {
+        key: Quantizer(**value)
+        if isinstance(value, dict)
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for key, value in found.items()
+    }
+    assert Recipe(**fields, source=table.find(recipe).source) == table.find(recipe)
+    assert set(found) == {field.name for field in dataclasses.fields(Recipe)} - {"source"}
+    assert set(found["wgrad"]) == {field.name for field in dataclasses.fields(Quantizer)}

@@ -83,14 +83,8 @@ def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: A
       fourbit convert model.onnx -o out --keep 'head*' --set 'layer4*=minmax' --optimizer adamw
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx import api
-    from fourbit_onnx.passes.load import load
-    from fourbit_onnx.recipes import table
 
-    if recipe == table.AUTO:
-        loaded = load(model)
-        compiled = api.convert(loaded, folder, recipe=options.choose(loaded), **settings)
-    else:
-        compiled = api.convert(model, folder, recipe=recipe, **settings)
+    compiled = api.convert(model, folder, recipe=options.resolved(recipe, model), **settings)
     summary = _summary(compiled, folder)
     if as_json:
         output.print_json(summary)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fourbit_onnx.cli import options, output
+from fourbit_onnx.recipes.techniques import WITHOUT
 from fourbit_onnx.recipes.toml import write
 
 if TYPE_CHECKING:
@@ -54,18 +55,18 @@ def command(
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx.recipes import table
 
-    if recipe == table.AUTO and (path is None or path.is_dir()):
-        raise click.UsageError("--recipe auto needs a model file to look at.")
+    if path is None or path.is_dir():
+        if recipe.partition(WITHOUT)[0] == table.AUTO:
+            raise click.UsageError("--recipe auto needs a model file to look at.")
+    else:
+        recipe = options.resolved(recipe, path)
+    chosen = table.find(WITHOUT.join([recipe, *without]))
     if toml:
-        chosen = _recipe(path, recipe, without)
         click.echo(write(chosen), nl=False)
         return
     if path is None:
         raise click.UsageError("Missing argument 'FILE_OR_DIR'.")
-    if path.is_dir():
-        result = _folder(path)
-    else:
-        result = _file(path, _recipe(path, recipe, without), keep, settings, freeze)
+    result = _folder(path) if path.is_dir() else _file(path, chosen, keep, settings, freeze)
     if as_json:
         output.print_json(
             result
@@ -76,17 +77,6 @@ def command(
         )
     else:
         _print(result)
-
-
-def _recipe(path: Path | None, name: str, without: tuple[str, ...]) -> "Recipe":
-    """The recipe called ``name``; of ``auto``, the one for the model in ``path``."""
-    from fourbit_onnx.passes.load import load
-    from fourbit_onnx.recipes import table
-
-    chosen = options.choose(load(path)) if path and name == table.AUTO else table.find(name)
-    for technique in without:
-        chosen = chosen.without(technique)
-    return chosen
 
 
 def _folder(path: Path) -> dict[str, Any]:

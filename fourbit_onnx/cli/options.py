@@ -2,18 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.techniques import TECHNIQUES, WITHOUT
-
-if TYPE_CHECKING:
-    import onnx
-
-    from fourbit_onnx.recipes.recipe import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,24 +31,24 @@ def recipe_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 def recipe_name_or_auto(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """The same, and ``auto``."""
-    return value if value == table.AUTO else recipe_name(ctx, param, value)
+    """The same, and ``auto``, which is for `resolved`."""
+    return value if value.partition(WITHOUT)[0] == table.AUTO else recipe_name(ctx, param, value)
 
 
-def choose(model: "onnx.ModelProto") -> "Recipe":
-    """What ``auto`` takes for this model; what and why is said on stderr."""
-    from fourbit_onnx.passes.choose_recipe import choose_recipe
+def resolved(name: str, model: Path) -> str:
+    """The name of a recipe; in place of ``auto`` that for the model, of which stderr says why."""
+    from fourbit_onnx.passes.choose_recipe import resolve
 
-    choice = choose_recipe(model)
-    click.echo(choice.sentence(), err=True)
-    return choice.recipe
+    found, why = resolve(name, lambda: model)
+    if why:
+        click.echo(why, err=True)
+    return found
 
 
 def _recipe_names(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
     for name in names:
-        if name.partition(WITHOUT)[0] != table.AUTO:
-            recipe_name(ctx, param, name)
+        recipe_name_or_auto(ctx, param, name)
     if not names:
         raise click.BadParameter("name at least one recipe")
     return names
@@ -71,7 +66,7 @@ def recipes_option(remark: str) -> Callable[[F], F]:
         show_default=True,
         callback=_recipe_names,
         metavar="NAMES",
-        help=f"Recipes to compare, separated by commas, auto for the best one for such a model; {remark}",
+        help=f"Recipes to compare, separated by commas, auto for the one that suits such a model; {remark}",
     )
 
 
@@ -118,7 +113,7 @@ def recipe_options(command: F) -> F:
             show_default=True,
             metavar="NAME",
             help=f"Formats and scale rules of every site: {', '.join(table.RECIPES)}; a file.toml; "
-            "or auto, the best one for such a model.",
+            "or auto, the one that suits such a model.",
         ),
         click.option(
             "--without",

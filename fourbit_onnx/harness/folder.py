@@ -24,16 +24,11 @@ from typing import Any
 
 from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.harness.experiment import Experiment
-from fourbit_onnx.recipes.recipe import QUANTIZERS, Quantizer, Recipe
+from fourbit_onnx.recipes.recipe import Recipe
 
-VERSION = 1
+VERSION = 2
 MARK = "check.json"
 MADE_BY = "fourbit check"
-# Gradients that `described` leaves out: the defaults of old, with which folders were written.
-_LEFT_OUT: Mapping[str, Quantizer] = {
-    "dgrad": Quantizer("log4", "gradient"),
-    "wgrad": Quantizer("log4", "gradient", phase=1),
-}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~+-]*")
 
 
@@ -225,22 +220,12 @@ def flat(experiment: Mapping[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in experiment.items() if k != "task"}, **experiment.get("task", {})}
 
 
-def described(thing: Any) -> Any:
-    """A recipe as JSON values: what decides a number.
+def described(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON values: all that decides a number.
 
-    Fields that have their defaults are left out, because later versions may add such; a default that changed
-    is not, or the runs of both would be taken for those of one recipe.
+    Defaults, too: of a recipe whose default has changed since, the folder's runs are another recipe's.
     """
-    if dataclasses.is_dataclass(thing):
-        float_only = isinstance(thing, Recipe) and thing.arithmetic != "4-bit"
-        return {
-            field.name: described(getattr(thing, field.name))
-            for field in dataclasses.fields(thing)
-            if field.name != "source"
-            and not (float_only and field.name in QUANTIZERS)
-            and getattr(thing, field.name) != _LEFT_OUT.get(field.name, field.default)
-        }
-    return [described(part) for part in thing] if isinstance(thing, (list, tuple)) else thing
+    return {name: _json(value) for name, value in dataclasses.asdict(recipe).items() if name != "source"}
 
 
 def plain(value: Any) -> Any:

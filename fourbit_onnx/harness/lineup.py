@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes.techniques import WITHOUT
 
 if TYPE_CHECKING:
     import onnx
 
 BASELINE = "fp16"
 TOML = ".toml"
-WITHOUT = "~"  # RECIPE~TECHNIQUE, as `table.find` understands it
 
 
 def lineup(recipes: Sequence[str], without: Sequence[str] = ()) -> dict[str, str]:
@@ -42,27 +42,11 @@ def lineup(recipes: Sequence[str], without: Sequence[str] = ()) -> dict[str, str
 
 
 def resolved(recipes: Sequence[str], model: "Callable[[], Path | onnx.ModelProto]") -> tuple[list[str], str]:
-    """``recipes`` with the name of a recipe in place of ``auto``, and the sentence that says why; "" if none.
+    """`choose_recipe.resolve` of each, once; and why, "" if there is no ``auto`` among them."""
+    from fourbit_onnx.passes.choose_recipe import resolve
 
-    Args:
-        recipes: As for `lineup`; ``auto`` may be among them.
-        model: What ``auto`` looks at; called only if it is there.
-
-    Raises:
-        GraphError: The model cannot be read.
-    """
-    if all(given.partition(WITHOUT)[0] != table.AUTO for given in recipes):
-        return list(recipes), ""
-    from fourbit_onnx.passes.choose_recipe import choose_recipe
-    from fourbit_onnx.passes.load import load
-
-    found = model()
-    choice = choose_recipe(load(found) if isinstance(found, Path) else found)
-    names = []
-    for given in recipes:
-        first, sign, rest = given.partition(WITHOUT)
-        names.append(choice.recipe.name + sign + rest if first == table.AUTO else given)
-    return list(dict.fromkeys(names)), choice.sentence()
+    found = [resolve(given, model) for given in recipes]
+    return list(dict.fromkeys(name for name, _ in found)), next((why for _, why in found if why), "")
 
 
 def _add(found: dict[str, str], given: str) -> None:

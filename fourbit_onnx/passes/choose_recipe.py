@@ -1,12 +1,16 @@
-"""``--recipe auto``: the recipe that did best on models like this one."""
+"""``--recipe auto``: the recipe that docs/accuracy.md names for models like this one."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import onnx
 from onnx import TensorProto
 
+from fourbit_onnx.passes.load import load
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import Recipe
+from fourbit_onnx.recipes.techniques import WITHOUT
 
 _INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 
@@ -15,7 +19,7 @@ class Choice(NamedTuple):
     """What ``auto`` took, and why.
 
     Attributes:
-        recipe: The one that did best in this field.
+        recipe: That of the field.
         field: ``vision``, ``speech``, ``language``; "" if none shows.
         sign: What shows the field.
     """
@@ -28,6 +32,24 @@ class Choice(NamedTuple):
         """``auto: ibm2020, the choice for vision by docs/accuracy.md; the model has a 2-D ...``."""
         why = f"the choice for {self.field} by docs/accuracy.md" if self.field else "the default"
         return f"{table.AUTO}: {self.recipe.name}, {why}; the model has {self.sign}"
+
+
+def resolve(name: str, model: Callable[[], Path | onnx.ModelProto]) -> tuple[str, str]:
+    """``name`` with a recipe's in place of ``auto``, and the sentence that says why; "" if it has none.
+
+    Args:
+        name: What `table.find` takes; or ``auto``, which ``~TECHNIQUE`` may follow.
+        model: What ``auto`` looks at; called only if it is there.
+
+    Raises:
+        GraphError: The model cannot be read.
+    """
+    first, *without = name.split(WITHOUT)
+    if first != table.AUTO:
+        return name, ""
+    found = model()
+    choice = choose_recipe(load(found) if isinstance(found, Path) else found)
+    return WITHOUT.join([choice.recipe.name, *without]), choice.sentence()
 
 
 def choose_recipe(model: onnx.ModelProto) -> Choice:

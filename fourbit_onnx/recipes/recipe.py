@@ -163,9 +163,12 @@ class Quantizer:
                     given["dither"] = True
                 else:
                     given["threshold"] = float(word)
-            return cls(format, scale, **given)
+            found = cls(format, scale, **given)
         except (IndexError, ValueError) as error:
             raise RecipeError(f"{text!r} is no quantiser, such as 'log4 odd gradient'") from error
+        if found.text() != text:
+            raise RecipeError(f"{text!r} is not how a quantiser is written; {found.text()!r} is")
+        return found
 
 
 UNBIASED = 2.1640425613334453  # formats.log4.UNBIASED, for which a table of recipes need not load NumPy
