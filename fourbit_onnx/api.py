@@ -121,12 +121,14 @@ def check(
     recipes: Sequence[str] = ("fp16", "ibm2020"),
     without: Sequence[str] = (),
     seeds: int = 5,
+    first_seed: int = 0,
     data: str | Path | None = None,
     evaluation: str | Path | None = None,
     keys: Mapping[str, str] | None = None,
     loss: str | None = None,
     keep: Sequence[str] = (),
     model: str | None = None,
+    model_options: Mapping[str, Any] | None = None,
     budget: float | None = None,
     jobs: int | None = None,
     observe: str = "first",
@@ -146,13 +148,16 @@ def check(
         output: The folder for all files; ``report.json`` and ``report.html`` are the result.
         recipes: Names, paths of TOML files, or ``auto``, as for `convert`; ``fp16`` joins them.
         without: Techniques; every recipe that has one is tried without it, too, as ``RECIPE~TECHNIQUE``.
-        seeds: Seeds 0, 1, ... of every recipe.
+        seeds: Runs of every recipe.
+        first_seed: Their seeds are this number and those that follow.
         data: For a model file: what to train on.
         evaluation: For a model file: what to test on; None: the test part of ``data``, else a fifth of it.
         keys: For a model file: model input to array of the data.
         loss: For a model file: as for `convert`; None: ``cross_entropy``.
         keep: As for `convert`.
         model: For a task: another reference model.
+        model_options: For a task: what its builder gets, beside what the data decides and, for the task's
+            own model, what the task has.
         budget: Seconds; no seed is begun that would not end in time. None: no limit.
         jobs: Runs at a time; None: one a processor.
         observe: Whose quantisers are measured during training: ``first`` seed, ``all``, ``none``.
@@ -185,6 +190,8 @@ def check(
         settings=settings,
         loss=loss,
         keep=keep,
+        first_seed=first_seed,
+        model_options=model_options,
     )
     with display.shown(experiment.task.metric, progress) as bars:
         return harness.Check(

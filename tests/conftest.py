@@ -23,3 +23,14 @@ def trainer(tmp_path):
     from fourbit_onnx.runtime.trainer import Trainer
 
     return Trainer(write(tmp_path / "out"), threads=1, native=False)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs of a check are made in this process, one after the other."""
+    from harness_runs import InProcess
+
+    from fourbit_onnx.harness import check
+
+    monkeypatch.setattr(check, "Workers", InProcess)
+    monkeypatch.setattr(InProcess, "deaths", frozenset())

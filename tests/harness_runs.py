@@ -70,3 +70,8 @@ class InProcess:
         pass
 
     kill = stop
+
+
+def jobs():
+    """What the last check began, in order."""
+    return [job for job, _ in InProcess.last.started]

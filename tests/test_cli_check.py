@@ -9,16 +9,10 @@ from harness_runs import InProcess
 from rich.console import Console
 
 from fourbit_onnx.cli import check as cli_check
-from fourbit_onnx.harness import check
 from fourbit_onnx.harness.display import Bars, duration, number
 
 TINY = ("--model", "mlp", "--epochs", 1, "--seeds", 2)
-
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch):
-    monkeypatch.setattr(check, "Workers", InProcess)
-    monkeypatch.setattr(InProcess, "deaths", frozenset())
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def test_what_it_says_and_leaves(tmp_path):
@@ -110,13 +104,13 @@ def test_wrong_use_of_a_model_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert refusal("check", mlp(), code=2) == "a model file needs --data"
     said = refusal("check", mlp(), "--data", "digits", "--model", "mlp", code=2)
-    assert said == "--model is for tasks; the model file is the model"
+    assert said == "--model and --model-option are for tasks; the model file is the model"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_model_and_technique(tmp_path):
     said = refusal("check", "digits", "--model", "mpl", "-o", tmp_path / "x")
-    assert said.startswith("fp16: no model 'mpl'; there are: mlp, ")
+    assert said.startswith("no model 'mpl'; there are: mlp, ")
     refusal("check", "digits", *TINY, "--without", "gravity", "-o", tmp_path / "y")
     assert not (tmp_path / "y").exists()
 
@@ -229,3 +223,23 @@ def test_an_interval_without_width_is_pointed_out():
     report["recipes"][1]["difference"] = wide | {"low": 0.0028, "high": 0.0028}
     said = "ibm2020: all differences are alike, which says too much; use more seeds."
     assert said in cli_check._text(report, folder).splitlines()
+
+
+def test_options_of_the_model_and_seeds(tmp_path):
+    options = ("--model-option", "width=2", "--first-seed", 3)
+    tiny = ("--epochs", 1, "--seeds", 2, "-o", tmp_path / "x", "--json", "--quiet")
+    result = fourbit("check", "digits", *options, *tiny)
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["task"]["model_options"] == {"width": 2}
+    assert [run["seed"] for run in report["runs"]] == [3, 3, 4, 4]
+    for option, said in (
+        ("hidden=many", "'many' of hidden is not a number"),
+        ("hidden", "'hidden' is not of the form NAME=NUMBER"),
+    ):
+        wrong = fourbit("check", "digits", "--model-option", option)
+        assert wrong.exit_code == 2
+        assert said in wrong.stderr
+    wrong = fourbit("check", mlp(), "--data", "digits", *options)
+    assert wrong.exit_code == 2
+    assert "--model and --model-option are for tasks" in wrong.stderr

@@ -2,37 +2,19 @@
 
 import dataclasses
 import json
-import time
 
 import onnx
 import pytest
-from harness_runs import InProcess, tiny
+from harness_runs import InProcess, jobs, tiny
 
 from fourbit_onnx.errors import ArtifactError, FourbitError, RecipeError
-from fourbit_onnx.harness import budget, check, folder, results, run, statistics
+from fourbit_onnx.harness import budget, folder, results, run, statistics
 from fourbit_onnx.harness.check import Check
 from fourbit_onnx.harness.lineup import lineup
 from fourbit_onnx.models import registry
 from fourbit_onnx.recipes import table
 
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch):
-    monkeypatch.setattr(check, "Workers", InProcess)
-    monkeypatch.setattr(InProcess, "deaths", frozenset())
-
-
-def jobs():
-    """What the last check began, in order."""
-    return [job for job, _ in InProcess.last.started]
-
-
-def test_all_recipes_of_a_seed_come_first_the_baseline_before_them(tmp_path):
-    report = Check(tiny(epochs=1), ["ibm2020", "minmax"], 2, tmp_path / "x").run()
-    assert jobs() == [(name, seed) for seed in (0, 1) for name in ("fp16", "ibm2020", "minmax")]
-    assert [row["name"] for row in report["recipes"]] == ["fp16", "ibm2020", "minmax"]
-    assert [(run["recipe"], run["seed"]) for run in report["runs"]] == jobs()
-    assert json.loads((tmp_path / "x" / "report.json").read_text()) == report
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def test_report_is_what_the_runs_say(tmp_path):
@@ -53,7 +35,7 @@ def test_report_is_what_the_runs_say(tmp_path):
     assert pair["p_holm"] == pair["p"]
     assert report["task"]["epochs"] == 2
     assert (report["version"], report["baseline"], report["command"]) == (1, "fp16", "fourbit check digits")
-    assert (report["seeds"], report["partial"]) == ({"asked": 2, "complete": 2}, False)
+    assert (report["seeds"], report["partial"]) == ({"first": 0, "asked": 2, "complete": 2}, False)
     assert len(report["data"]["sha256"]) == 64
     assert any("first weights" in note for note in report["notes"])
 
@@ -229,30 +211,6 @@ def test_what_no_seed_can_mend_is_refused_at_once(tmp_path):
         Check(experiment, ["ibm2020"], 5, tmp_path / "x", jobs=1).run()
     assert jobs() == [("fp16", 0)]
     assert not (tmp_path / "x" / "report.json").exists()
-
-
-def test_first_seed_is_observed(tmp_path):
-    for observe, expected in (("first", [True, False]), ("all", [True, True]), ("none", [False, False])):
-        Check(tiny(epochs=1), [], 2, tmp_path / observe, observe=observe).run()
-        assert [watched for _, watched in InProcess.last.started] == expected
-
-
-def test_no_seed_is_begun_that_would_end_too_late(tmp_path, monkeypatch):
-    """Each run takes 10 s on a clock of ours; 2 runs a seed, one at a time: seeds 0 and 1 end at 40 s."""
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    real = run.run
-
-    def slow(*arguments, **options):
-        now[0] += 10
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(run, "run", slow)
-    report = Check(tiny(epochs=1), ["ibm2020"], 9, tmp_path / "x", jobs=1, budget=45).run()
-    assert jobs() == [(name, seed) for seed in (0, 1) for name in ("fp16", "ibm2020")]
-    assert (report["partial"], report["seeds"]) == (True, {"asked": 9, "complete": 2})
-    report = Check(tiny(epochs=1), ["ibm2020"], 9, tmp_path / "x", jobs=1, budget=0.001).run()
-    assert report["seeds"]["complete"] == 3  # one more: the first of a call always runs
 
 
 def test_without_scipy(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 from fourbit_onnx import api
 from fourbit_onnx.data import named
-from fourbit_onnx.errors import DataError, GraphError
+from fourbit_onnx.errors import DataError, FourbitError, GraphError
 from fourbit_onnx.harness import run, subjects, tasks
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.models import registry
@@ -12,8 +12,11 @@ from fourbit_onnx.runtime import schedules
 from fourbit_onnx.runtime.trainer import Trainer
 
 
-def experiment(subject, model=None, **settings):
-    return subjects.experiment(subject, data=None, evaluation=None, keys={}, model=model, settings=settings)
+def experiment(subject, model=None, *, first_seed=0, model_options=None, **settings):
+    return subjects.experiment(
+        subject, data=None, evaluation=None, keys={}, model=model, settings=settings, first_seed=first_seed,
+        model_options=model_options,
+    )  # fmt: skip
 
 
 def test_every_field_has_a_task():
@@ -51,13 +54,37 @@ def test_a_step_and_the_metric(tmp_path, name, model):
 
 def test_model_that_does_not_fit():
     with pytest.raises(GraphError, match="no model 'resnet9'; there are: mlp, "):
-        experiment("digits", "resnet9").model(0)
+        experiment("digits", "resnet9")
     with pytest.raises(DataError) as caught:
         experiment("text", "transformer_seq2seq").arrays(["source", "tokens", "labels"])
     assert str(caught.value) == (
         "the task 'text' has 'tokens', 'labels', the model wants 'source', 'tokens', 'labels'; choose "
         "another model"
     )
+
+
+def test_options_of_the_model():
+    """They join those of the task, but not if the model is another."""
+    found = experiment("text", model_options={"width": 32, "drop": 0.1})
+    assert found.task.model_options == {"width": 32, "heads": 4, "layers": 2, "drop": 0.1}
+    assert found.task.data == "text"
+    drops = [node.name for node in found.model(0).graph.node if node.op_type == "Dropout"]
+    assert len(drops) == 5
+    assert experiment("text", "lstm_lm", model_options={"hidden": 8}).task.model_options == {"hidden": 8}
+    assert experiment("text").task.model_options == tasks.TASKS["text"].model_options
+
+
+def test_options_that_no_run_would_take():
+    with pytest.raises(GraphError, match="has no option 'dorp'; there are: tokens, "):
+        experiment("text", model_options={"dorp": 0.1})
+    with pytest.raises(GraphError, match="from 0 to less than 1, not 2"):
+        experiment("text", model_options={"drop": 2})
+    with pytest.raises(GraphError, match=r"model 'mlp' cannot be built with .*'hidden': 8.*: 'int' object"):
+        experiment("digits", "mlp", model_options={"hidden": 8})
+    with pytest.raises(FourbitError, match="the seed is no option of the model; choose the first one with"):
+        experiment("text", model_options={"seed": 2})
+    with pytest.raises(FourbitError, match="seeds are numbers from 0 on, not -1"):
+        experiment("text", first_seed=-1)
 
 
 def test_unknown_task():

@@ -128,7 +128,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     assert err.splitlines()[-1] == "Stopped, and saved in x. Go on with the same command."
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
     assert "Written: x/report.json" in done.stdout
-    assert json.loads((tmp_path / "x" / "report.json").read_text())["seeds"] == {"asked": 1, "complete": 1}
+    assert json.loads((tmp_path / "x" / "report.json").read_text())["seeds"]["complete"] == 1
     assert len(result(tmp_path / "x", "fp16", 0)["epochs"]) == 20
     assert {path.name for path in (tmp_path / "x").iterdir()} - {"report.html"} == {
         "check.json", "report.json", "runs", "trained"

@@ -23,6 +23,16 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
         raise click.BadParameter(str(error)) from error
 
 
+def _numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for name, number in options.pairs("NAME", "NUMBER")(ctx, param, values):
+        try:
+            found[name] = float(number) if "." in number or "e" in number else int(number)
+        except ValueError as error:
+            raise click.BadParameter(f"{number!r} of {name} is not a number") from error
+    return found
+
+
 @click.command()
 @click.argument("subject", metavar="TASK|MODEL")
 @click.option("--data", help="For a model file: what to train on. " + options.DATA_HELP)
@@ -43,6 +53,14 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     help="What is compared.  [default: the task's; accuracy if the loss is cross_entropy, else loss]",
 )
 @click.option("--model", help="For a task: another reference model.")
+@click.option(
+    "--model-option",
+    "model_options",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    callback=_numbers,
+    help="For a task: an option of the model's builder, such as drop=0.1 of transformer_lm; may be repeated.",
+)
 @options.recipes_option("fp16 is always among them.")
 @click.option(
     "--without",
@@ -52,6 +70,13 @@ def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
 )
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Runs of every recipe."
+)
+@click.option(
+    "--first-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Their seeds are this number and those that follow: tune on some, judge on others.",
 )
 @click.option(
     "--budget",
@@ -154,8 +179,8 @@ def command(
         )
     if yours and data is None:
         raise click.UsageError("a model file needs --data")
-    if yours and model is not None:
-        raise click.UsageError("--model is for tasks; the model file is the model")
+    if yours and (model is not None or settings["model_options"]):
+        raise click.UsageError("--model and --model-option are for tasks; the model file is the model")
     if not yours and (data is not None or evaluation is not None or keys or settings["loss"]):
         raise click.UsageError("--data, --eval, --key and --loss are for a model file; a task has its own")
     folder = folder or Path(f"check-{Path(subject).stem}")

@@ -54,7 +54,7 @@ class Check:
         experiment: Task, data, model, settings.
         recipes: What `table.find` takes, or ``auto``; the baseline joins them if it is not there.
         without: Techniques that the recipes are tried without, too.
-        seeds: Seeds 0, 1, ...
+        seeds: How many, from `Experiment.first_seed` on.
         folder: Where all goes, and where an earlier call of the same settings is continued.
         budget: Seconds of wall time; None: no limit.
         jobs: Processes; None: one for every processor that may be used.
@@ -82,11 +82,12 @@ class Check:
         display: Display | None = None,
     ) -> None:
         _require()
-        self._experiment, self._seeds, self._budget = experiment, seeds, budget
+        self._experiment, self._budget = experiment, budget
+        self._seeds = range(experiment.first_seed, experiment.first_seed + seeds)
         self._jobs = jobs or available_processors()
         self._study = sensitivity
         self._observe, self._command, self._display = observe, command, display
-        named, self._auto = resolved(recipes, lambda: experiment.model(0))
+        named, self._auto = resolved(recipes, lambda: experiment.model(experiment.first_seed))
         found = lineup(named, without)
         self._sources = {name: table.find(given).source for name, given in found.items()}
         self._recipes = {
@@ -136,7 +137,7 @@ class Check:
             return None
 
     def _all_runs(self, begun: float) -> None:
-        for job in [(name, seed) for seed in range(self._seeds) for name in self._sources]:
+        for job in [(name, seed) for seed in self._seeds for name in self._sources]:
             finished = self._folder.finished(*job)
             if finished is None:
                 self._waiting.append(job)
@@ -170,7 +171,7 @@ class Check:
             self._tell_remaining()
 
     def _start(self, job: Job) -> None:
-        watched = self._observe == "all" or (self._observe == "first" and job[1] == 0)
+        watched = self._observe == "all" or (self._observe == "first" and job[1] == self._seeds[0])
         self._began[job], self._share[job] = time.monotonic(), 0.0
         self._workers.start(job, watched)
         if self._display is not None:

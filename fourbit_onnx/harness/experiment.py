@@ -34,6 +34,8 @@ class Experiment:
         keys: Where the model's inputs are to be found in a user's data.
         loss: What is minimised, as for `api.convert`.
         keep: Patterns of products that stay in float32, as for `api.convert`.
+        first_seed: The seeds are this and those that follow. Settings may be tried out on some, and judged
+            on others; the first seed's models stay in the folder.
     """
 
     task: Task
@@ -41,6 +43,7 @@ class Experiment:
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
     loss: str = "cross_entropy"
     keep: Sequence[str] = ()
+    first_seed: int = 0
 
     @property
     def yours(self) -> bool:
@@ -102,7 +105,11 @@ class Experiment:
             raise GraphError(f"no model {self.task.model!r}; there are: {', '.join(registry.MODELS)}")
         takes = inspect.signature(registry.MODELS[self.task.model]).parameters
         fitting = {name: size for name, size in _sizes(self.built_in()).items() if name in takes}
-        return registry.build(self.task.model, **{**fitting, **self.task.model_options}, seed=seed)
+        options = {**fitting, **self.task.model_options}
+        try:
+            return registry.build(self.task.model, **options, seed=seed)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise GraphError(f"model {self.task.model!r} cannot be built with {options}: {error}") from error
 
     def arrays(
         self, names: list[str], specs: "Specs | None" = None

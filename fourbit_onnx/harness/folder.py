@@ -5,7 +5,7 @@
 ``runs/RECIPE/SEED.json``               a finished run
 ``work/RECIPE/SEED/``                   a run under way: artifact folder with checkpoint, notes
 ``work/RECIPE/SEED.log``                what its process wrote to stderr
-``trained/RECIPE/``                     the artifact folder of seed 0, trained
+``trained/RECIPE/``                     the artifact folder of the first seed, trained
 ``sensitivity/RECIPE.json``             what its sites lose by 4 bits, if that was asked for
 ``report.json``, ``report.html``        the result
 ======================================  ================================================================
@@ -56,7 +56,7 @@ class Folder:
         return self.path / "work" / recipe / f"{seed}.log"
 
     def trained(self, recipe: str) -> Path:
-        """The artifact folder of the run with seed 0, when it is finished."""
+        """The artifact folder of the run with the first seed, when it is finished."""
         return self.path / "trained" / recipe
 
     def tidy(self) -> None:

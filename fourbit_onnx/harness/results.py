@@ -24,7 +24,7 @@ def report(
     runs: Sequence[Mapping[str, Any]],
     recipes: Mapping[str, str],
     *,
-    seeds: int,
+    seeds: Sequence[int],
     command: str,
     digests: Mapping[str, str],
     auto: str = "",
@@ -36,7 +36,7 @@ def report(
         experiment: What the runs have in common.
         runs: The runs, failed ones too.
         recipes: Name to source, the baseline among them, in the order of the table.
-        seeds: How many were asked for.
+        seeds: Those that were asked for.
         command: What was asked for.
         digests: SHA-256 of the data.
         auto: What ``auto`` took, and why; "" if it was not asked for.
@@ -47,7 +47,7 @@ def report(
     for run in runs:
         if run["error"] is None and run["metric"] is not None:
             values[run["recipe"]][run["seed"]] = run["metric"]
-    complete = [seed for seed in range(seeds) if _all_ran(runs, recipes, seed)]
+    complete = [seed for seed in seeds if _all_ran(runs, recipes, seed)]
     rows = [_row(experiment, name, source, runs, values) for name, source in recipes.items()]
     _mark_best(rows, higher_is_better=task.higher_is_better)
     samples: dict[str, int] = next((run["samples"] for run in runs if "samples" in run), {})
@@ -62,7 +62,7 @@ def report(
         "versions": versions(),
         "commit": commit(),
         "data": {"samples": samples, "sha256": digests["data"]},
-        "seeds": {"asked": seeds, "complete": len(complete)},
+        "seeds": {"first": seeds[0], "asked": len(seeds), "complete": len(complete)},
         "recipes": rows,
         "auto": auto or None,
         "pairs": _pairs(values, relative=task.relative),
@@ -70,7 +70,7 @@ def report(
         "notes": [*([f"{auto}."] if auto else []), *_notes(experiment)],
         "runs": list(runs),
         "sensitivity": sensitivity,
-        "partial": len(complete) < seeds,
+        "partial": len(complete) < len(seeds),
     }
 
 

@@ -109,7 +109,7 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
             }
         ),
     )
-    if seed == 0 and result["error"] is None:
+    if seed == experiment.first_seed and result["error"] is None:
         _keep(artifacts, folder.trained(recipe))
     shutil.rmtree(work, ignore_errors=True)
     return True

@@ -15,11 +15,11 @@ TEST_BATCHES, TEST_SAMPLES = 4, 128  # for the loss: the first of the test data
 
 
 def sensitivity_of(folder: Folder, recipe: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """What `sensitivity` finds with the trained state of seed 0; kept in the folder, and measured once.
+    """What `sensitivity` finds with the trained state of the first seed; kept in the folder.
 
     Args:
         folder: Of the check, opened.
-        recipe: A recipe of it, whose run with seed 0 is finished.
+        recipe: A recipe of it, whose run with the first seed is finished.
         progress: Called with places done and in all.
 
     Raises:
@@ -35,7 +35,7 @@ def sensitivity_of(folder: Folder, recipe: str, progress: Callable[[int, int], N
     rows = size or TEST_SAMPLES
     found: dict[str, Any] = plain(
         sensitivity(
-            experiment.model(0),
+            experiment.model(experiment.first_seed),
             folder.settings()["recipes"][recipe]["find"],
             checkpoint.read(trained).tensors,
             {name: array[: size or SAMPLES] for name, array in train.items()},

@@ -26,6 +26,8 @@ def experiment(
     settings: Mapping[str, Any],
     loss: str | None = None,
     keep: Sequence[str] = (),
+    first_seed: int = 0,
+    model_options: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """The experiment of `api.check`'s arguments; a value of None in ``settings`` is no change.
 
@@ -40,13 +42,24 @@ def experiment(
         if data is not None or evaluation is not None or keys or loss is not None:
             raise DataError(f"the task {subject!r} has its own data and loss; these are for a model file")
         task = TASKS[subject]
+        if "seed" in (model_options or {}):
+            raise FourbitError("the seed is no option of the model; choose the first one with first_seed")
+        options = task.model_options
         if model is not None and model != task.model:
-            changes |= {"model": model, "model_options": {}}
+            changes["model"], options = model, {}
+        changes["model_options"] = {**options, **(model_options or {})}
         found = Experiment(_changed(task, changes))
     else:
+        if model_options:
+            raise DataError("options of the model are for a task's; the model file is the model")
         found = _yours(subject, data, evaluation, keys, loss or "cross_entropy", changes)
     _check(found.task)
-    return dataclasses.replace(found, keep=tuple(keep))
+    if first_seed < 0:
+        raise FourbitError(f"seeds are numbers from 0 on, not {first_seed}")
+    found = dataclasses.replace(found, keep=tuple(keep), first_seed=first_seed)
+    if model is not None or model_options:
+        found.model(first_seed)  # what every run would refuse is refused at once
+    return found
 
 
 def _yours(
