@@ -45,6 +45,9 @@ class LibraryError(FourbitError):
     """The native library is absent, broken, or of another version."""
 
 
+_EXTRAS = {"check": "jinja2 scipy", "images": "pillow", "plot": "matplotlib"}  # pyproject.toml has them, too
+
+
 def not_installed(package: str, extra: str) -> str:
-    """The sentence for a package that is missing, and the extra of ours that brings it."""
-    return f'{package} is not installed; add it with: pip install "fourbit_onnx[{extra}]"'
+    """The sentence for a package that is missing, and what the extra of ours that needs it brings."""
+    return f"{package} is not installed; add it with: pip install {_EXTRAS[extra]} (the extra {extra!r})"

@@ -102,7 +102,7 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     result = fourbit("demo", "-o", tmp_path / "x", "--recipes", "fp32", "--epochs", 1)
     assert result.exit_code == 0
     assert (
-        'no plot  matplotlib is not installed; add it with: pip install "fourbit_onnx[plot]"'
+        "no plot  matplotlib is not installed; add it with: pip install matplotlib (the extra 'plot')"
         f" (the numbers are in {tmp_path / 'x' / 'demo.json'})\n"
     ) in result.stdout
     assert not (tmp_path / "x" / "curves.png").exists()

@@ -237,7 +237,7 @@ def test_wrong_option(folder, kind):
 
 def test_training_twice_is_refused():
     assert refusal("train", trained(), "--data", "digits") == (
-        f"{trained()} has been trained for 23 steps; go on with resume=True (--resume), or make a "
+        f"{trained()} has been trained for 23 steps; go on with --resume (resume=True), or make a "
         f"fresh folder "
         "with fourbit convert"
     )

@@ -215,7 +215,7 @@ def test_says_what_to_install(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert refusal(tmp_path) == (
-        'Pillow, which reads images, is not installed; add it with: pip install "fourbit_onnx[images]"'
+        "Pillow, which reads images, is not installed; add it with: pip install pillow (the extra 'images')"
     )
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import onnx_graphsurgeon as gs
 import pytest
 
+from fourbit_onnx import errors
 from fourbit_onnx.ops.reference import REFERENCES
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN
 
 ROOT = Path(__file__).parents[1]
+PYPROJECT = ROOT / "pyproject.toml"
 PACKAGE = ROOT / "fourbit_onnx"
 FILES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = [
@@ -105,3 +107,12 @@ def test_every_module_of_operators_is_found_by_its_name():
     homes = {path.stem: path.read_text(encoding="utf-8") for path in (PACKAGE / "ops").glob("*.py")}
     for name in FUNCTIONS:
         assert sum(bool(re.search(rf"^{name}\b", text, re.MULTILINE)) for text in homes.values()) == 1, name
+
+
+def test_messages_name_what_the_extras_bring():
+    """``errors.not_installed`` names packages, because the project's own name may not be on an index."""
+    declared = re.search(r"(?ms)^\[project\.optional-dependencies\]\n(.*?)\n\n", PYPROJECT.read_text())[1]
+    brought = {
+        line.split(" = ")[0]: sorted(re.findall(r'"([a-z0-9_-]+)>=', line)) for line in declared.splitlines()
+    }
+    assert {extra: sorted(packages.split()) for extra, packages in errors._EXTRAS.items()} == brought

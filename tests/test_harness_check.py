@@ -217,7 +217,7 @@ def test_without_scipy(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy", None)
     monkeypatch.delitem(__import__("sys").modules, "scipy.stats", raising=False)
     said = refused(FourbitError, tiny(), ["ibm2020"], 1, tmp_path / "x")
-    assert said == 'scipy is not installed; add it with: pip install "fourbit_onnx[check]"'
+    assert said == "scipy is not installed; add it with: pip install jinja2 scipy (the extra 'check')"
     assert not (tmp_path / "x").exists()
     monkeypatch.undo()
     assert statistics.require()
@@ -248,9 +248,9 @@ def test_recipe_of_a_file_and_without_a_technique(tmp_path, monkeypatch):
     }
     with pytest.raises(RecipeError):
         lineup(["minmax"], ["hadamard"])
-    (tmp_path / "other.toml").write_text('name = "ibm2020"\nkeep_ends = false\n')
-    with pytest.raises(RecipeError, match="are both called 'ibm2020'; rename one of them"):
-        lineup(["ibm2020", "other.toml"])
+    (tmp_path / "other.toml").write_text('name = "mine"\nkeep_ends = false\n')
+    with pytest.raises(RecipeError, match="are both called 'mine'; rename one of them"):
+        lineup(["mine.toml", "other.toml"])
 
 
 def test_lineup():

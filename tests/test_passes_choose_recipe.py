@@ -60,7 +60,7 @@ def test_convert_and_inspect(tmp_path):
     found = fourbit("inspect", str(file), "--recipe", "auto", "--json")
     assert json.loads(found.stdout)["plan"]["recipe"] == "minmax"
     assert found.stderr == VISION + "\n"
-    assert fourbit("inspect", str(file), "--recipe", "auto", "--toml").stdout.startswith('name = "minmax"')
+    assert fourbit("inspect", str(file), "--recipe", "auto", "--toml").stdout.startswith('name = "my-minmax"')
     found = fourbit("convert", str(file), "-o", tmp_path / "b", "--recipe", "auto")
     assert found.stdout.startswith(f"{tmp_path / 'b'}: recipe minmax\n")
     assert found.stderr == VISION + "\n"

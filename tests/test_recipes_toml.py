@@ -139,6 +139,16 @@ def test_files_that_cannot_be_read(tmp_path):
         table.find(str(tmp_path / "binary.toml"))
 
 
+def test_a_changed_recipe_does_not_keep_a_name_of_the_table(tmp_path):
+    file = tmp_path / "x.toml"
+    same = dataclasses.replace(table.find("luq"), source="mine")
+    file.write_text(toml.write(same))
+    assert table.find(str(file)) == same
+    file.write_text(toml.write(same).replace("stochastic", "nearest"))
+    with pytest.raises(RecipeError, match=r"x.toml is not the recipe 'luq'; give it a name of its own"):
+        table.find(str(file))
+
+
 # ------------------------------------------------------------------------------------------ commands
 
 
@@ -146,7 +156,7 @@ def test_print_change_and_use(tmp_path):
     printed = fourbit("inspect", "--toml", "--recipe", "ibm2020")
     assert printed.exit_code == 0
     file = tmp_path / "mine.toml"
-    file.write_text(printed.stdout.replace('"ibm2020"', '"mine"').replace('"sawb"', '"absmax"'))
+    file.write_text(printed.stdout.replace('"my-ibm2020"', '"mine"').replace('"sawb"', '"absmax"'))
     result = fourbit(
         "convert", mlp(), "-o", tmp_path / "out", "--recipe", file, "--without", "two-phase-rounding"
     )

@@ -116,7 +116,8 @@ def _numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 @click.option(
     "--margin",
     type=float,
-    help="How much worse than fp16 is no loss: for accuracy 0.005 is half a point; else a share.",
+    help="How much worse than fp16 is no loss: for accuracy 0.005 is half a point; else a share.  "
+    "[default: the task's; 0.005 for accuracy, else 0.02]",
 )
 @click.option(
     "--observe",

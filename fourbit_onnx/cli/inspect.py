@@ -62,7 +62,7 @@ def command(
         recipe = options.resolved(recipe, path)
     chosen = table.find(WITHOUT.join([recipe, *without]))
     if toml:
-        click.echo(write(chosen), nl=False)
+        click.echo(write(dataclasses.replace(chosen, name=f"my-{chosen.name}")), nl=False)
         return
     if path is None:
         raise click.UsageError("Missing argument 'FILE_OR_DIR'.")

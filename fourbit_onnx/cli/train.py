@@ -132,7 +132,9 @@ def _summary(folder: Path, history: "History") -> dict[str, Any]:
 def _print(folder: Path, history: "History") -> None:
     last = history.epochs[-1] if history.epochs else {}
     shown = {
-        name: value for name, value in last.items() if name.removeprefix("eval_") in ("loss", "accuracy")
+        name if name.startswith("eval_") else f"training {name}": value
+        for name, value in last.items()
+        if name.removeprefix("eval_") in ("loss", "accuracy")
     }
     reached = f": {output.numbers(shown)}" if shown else ""
     if not history.losses and not history.interrupted:

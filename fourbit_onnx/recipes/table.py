@@ -96,6 +96,9 @@ def find(name: str) -> Recipe:
     first, rest = name[:end], name[end:]
     if first.endswith(_TOML) and rest[:1] in ("", WITHOUT):
         recipe = toml.read(Path(first))
+        known = RECIPES.get(recipe.name, recipe)
+        if dataclasses.replace(recipe, source=known.source) != known:
+            raise RecipeError(f"{first} is not the recipe {recipe.name!r}; give it a name of its own")
     elif first in RECIPES:
         recipe = RECIPES[first]
     else:

@@ -189,7 +189,7 @@ class Trainer:
         now = self._engine.now.progress
         if now.step and not resume:
             raise TrainingError(
-                f"{self.folder} has been trained for {now.step} steps; go on with resume=True (--resume), or "
+                f"{self.folder} has been trained for {now.step} steps; go on with --resume (resume=True), or "
                 "make a fresh folder with fourbit convert"
             )
         if now.step and now.settings:
