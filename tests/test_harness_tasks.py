@@ -1,13 +1,18 @@
 """The built-in tasks: models fit data, metrics exist, settings make sense."""
 
+import dataclasses
+import inspect
+
 import pytest
 
 from fourbit_onnx import api
+from fourbit_onnx.cli import convert as cli_convert
 from fourbit_onnx.data import named
 from fourbit_onnx.errors import DataError, FourbitError, GraphError
 from fourbit_onnx.harness import run, subjects, tasks
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.models import registry
+from fourbit_onnx.passes.optimizer import Optimizer
 from fourbit_onnx.runtime import schedules
 from fourbit_onnx.runtime.trainer import Trainer
 
@@ -61,6 +66,18 @@ def test_model_that_does_not_fit():
         "the task 'text' has 'tokens', 'labels', the model wants 'source', 'tokens', 'labels'; choose "
         "another model"
     )
+
+
+def test_a_default_is_the_same_everywhere():
+    """Of the optimiser: for `convert`, for its command, and for a user's model in a check."""
+    places = (
+        {option.name: option.default for option in cli_convert.command.params},
+        {name: parameter.default for name, parameter in inspect.signature(api.convert).parameters.items()},
+        {field.name: field.default for field in dataclasses.fields(tasks.Task)},
+    )
+    for name in ("momentum", "weight_decay", "clip_decay", "max_norm"):
+        found = {place[name] for place in places if name in place}
+        assert found == {getattr(Optimizer(), name)}, name
 
 
 def test_options_of_the_model():

@@ -304,6 +304,21 @@ def test_text_that_is_no_quantiser(text):
     assert str(refusal.value) == f"{text!r} is no quantiser, such as 'log4 odd gradient'"
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("log4 even gradient dither=7", "log4 even gradient dither"),
+        ("log4 even gradient 2.5", "log4 even gradient"),
+        ("log2 underflow samples=2 stochastic", "log2 underflow stochastic samples=2"),
+    ],
+)
+def test_text_that_is_written_another_way(text, written):
+    """One quantiser, one text: plans are compared by it."""
+    with pytest.raises(RecipeError) as refusal:
+        Quantizer.parse(text)
+    assert str(refusal.value) == f"{text!r} is not how a quantiser is written; {written!r} is"
+
+
 @pytest.mark.parametrize("point", ["activation", "weight"])
 def test_every_scale_rule_that_is_let_through_has_a_quantiser(point):
     """What a recipe accepts, the expansion can do."""
