@@ -198,7 +198,7 @@ def test_trained_folder_is_not_trained_again_by_mistake(tmp_path):
     with pytest.raises(TrainingError) as caught:
         one.fit(data().arrays, **RUN)
     assert str(caught.value) == (
-        f"{tmp_path}/out has been trained for 21 steps; go on with resume=True (--resume), or make a fresh "
+        f"{tmp_path}/out has been trained for 21 steps; go on with --resume (resume=True), or make a fresh "
         "folder with fourbit convert"
     )
 
