@@ -17,9 +17,12 @@ SIGNATURE = f"(float[N,16] x, float[N,3,8,8] i, float[N,5,8] q, {PARAMETERS}) =>
 CHAIN = "[a] h = Gemm (x, w1) [b] p = Gemm (h, w2) r = Relu (p) [c] o = Gemm (r, w3) [d] y = Gemm (o, w4)"
 
 
-def plan_of(body, recipe=ALL, signature=SIGNATURE, weights=("w1", "w2", "w3", "w4", "k", "s"), **options):
+WEIGHTS = ("w1", "w2", "w3", "w4", "k", "s")
+
+
+def plan_of(body, recipe=ALL, signature=SIGNATURE, weights=WEIGHTS, trained=(), **options):
     g = graph(signature, body, infer=True)
-    roles = Roles(["x", "i", "q"], ["y"])
+    roles = Roles(["x", "i", "q"], ["y"], parameters=list(trained))
     roles.values = {name: np.zeros(1) for name in weights}
     before = exact(g)
     plan = select_sites(g, roles, recipe, **options)
@@ -44,6 +47,28 @@ def test_the_ends_stay_in_float():
     assert set(precisions(plan_of(CHAIN)).values()) == {"4-bit"}
     assert set(precisions(plan_of(CHAIN, table.find("fp16"))).values()) == {"fp16"}
     assert [site.reason for site in plan_of(CHAIN, table.find("fp32")).sites] == ["recipe fp32"] * 4
+
+
+@pytest.mark.parametrize(
+    ("trained", "operands"),
+    {
+        "all: none needs the gradient of the data": (WEIGHTS, ["w", "xw", "xw", "xw"]),
+        "a frozen beginning": (("w3", "w4"), ["", "", "w", "xw"]),
+        "a frozen end": (("w1", "w2"), ["w", "xw", "x", "x"]),
+        "none": ((), ["", "", "", ""]),
+    }.values(),
+)
+def test_operands_that_need_a_gradient(trained, operands):
+    plan = plan_of(CHAIN, table.find("ibm2020"), trained=trained)
+    assert ["".join(site.gradients) for site in plan.sites] == operands
+
+
+def test_gradients_of_a_product_of_two_activations():
+    body = (
+        "h = MatMul (q, w2) t = Transpose <perm = [0,2,1]> (h) [a] s1 = MatMul (h, t) [b] y = MatMul (q, t)"
+    )
+    gradients = {site.name: site.gradients for site in plan_of(body, trained=["w2"]).sites}
+    assert (gradients["a"], gradients["b"]) == (["x", "w"], ["w"])
 
 
 def test_what_is_written_of_a_site():

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fourbit_onnx.cli import options, output
+from fourbit_onnx.cli import options, output, projection
+from fourbit_onnx.recipes import hardware
+from fourbit_onnx.recipes.projection import project as project_plan
 from fourbit_onnx.recipes.techniques import WITHOUT
 from fourbit_onnx.recipes.toml import write
 
 if TYPE_CHECKING:
     from fourbit_onnx.passes.survey import Untrainable
     from fourbit_onnx.recipes.plan import Plan, Site
+    from fourbit_onnx.recipes.projection import Projection
     from fourbit_onnx.recipes.recipe import Recipe
 
 _NAMES = "abcdefghijklmnopqrstuvwxyz"
@@ -30,6 +33,16 @@ _PAIRS = (("fwd.x", "wgrad.x"), ("fwd.w", "dgrad.w"), ("dgrad.dy",), ("wgrad.dy"
     "--freeze", multiple=True, metavar="PATTERN", help="FILE: weights that are not trained; may be repeated."
 )
 @click.option("--toml", is_flag=True, help="Only print the recipe, as a TOML file to change and to use.")
+@click.option(
+    "--project",
+    is_flag=True,
+    help="Also the step's cost on 4-bit hardware, projected from published figures, FP16 = 1; not measured.",
+)
+@click.option(
+    "--figures",
+    type=options.FILE,
+    help="--project: a TOML file with other figures; docs/projection.md has the form.",
+)
 @output.json_option
 def command(
     path: Path | None,
@@ -39,6 +52,8 @@ def command(
     settings: list[tuple[str, str]],
     freeze: tuple[str, ...],
     toml: bool,
+    project: bool,
+    figures: Path | None,
     as_json: bool,
 ) -> None:
     """What runs in which precision, and why.
@@ -51,10 +66,15 @@ def command(
     Examples:
       fourbit inspect out
       fourbit inspect model.onnx --recipe minmax
+      fourbit inspect out --project
       fourbit inspect --toml --recipe luq > mine.toml
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx.recipes import table
 
+    if figures and not project:
+        raise click.UsageError("--figures is for --project.")
+    if toml and project:
+        raise click.UsageError("--toml prints a recipe, which has no cost to --project; give one of the two.")
     if path is None or path.is_dir():
         if recipe.partition(WITHOUT)[0] == table.AUTO:
             raise click.UsageError("--recipe auto needs a model file to look at.")
@@ -66,17 +86,20 @@ def command(
         return
     if path is None:
         raise click.UsageError("Missing argument 'FILE_OR_DIR'.")
+    table_of_figures = hardware.read(figures) if figures else hardware.FIGURES
     result = _folder(path) if path.is_dir() else _file(path, chosen, keep, settings, freeze)
+    found = project_plan(result["plan"], table_of_figures) if project else None
     if as_json:
         output.print_json(
             result
+            | ({"projected": projection.fields(found)} if found else {})
             | {
                 "plan": None if result["plan"] is None else _plan_fields(result["plan"]),
                 "untrainable": [dataclasses.asdict(one) for one in result["untrainable"]],
             }
         )
     else:
-        _print(result)
+        _print(result, found)
 
 
 def _folder(path: Path) -> dict[str, Any]:
@@ -133,13 +156,15 @@ def _plan_fields(plan: "Plan") -> dict[str, Any]:
     }
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], found: "Projection | None") -> None:
     plan: Plan = result["plan"]
     click.echo(f"{result['path']}: recipe {plan.recipe}{_state(result)}")
     if plan.sites:
         _sites(plan)
     else:
         click.echo("no multiply-accumulate site (Conv, Gemm, MatMul with float32 operands)")
+    if found:
+        projection.show(found)
     if counts := result.get("operators"):
         listed = ", ".join(f"{number} {name}" for name, number in counts.items())
         click.echo("\n" + textwrap.fill(f"the training graph has {listed}", 80))

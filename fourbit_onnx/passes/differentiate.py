@@ -8,7 +8,7 @@ from fourbit_onnx.ops import sites
 from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
-from fourbit_onnx.passes.reached import STOPS, has_gradient, reached
+from fourbit_onnx.passes.reached import STOPS, dependent, has_gradient, reached
 from fourbit_onnx.passes.roles import Roles, is_standard
 
 # Operators for which ONNX Runtime 1.19.2 has a gradient and a CPU kernel for it.
@@ -25,12 +25,12 @@ TRAINABLE = frozenset(
 
 def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     """Nodes between a parameter and the loss that have no gradient, in the graph's order."""
-    leads = {id(tensor) for tensor in graph.inputs if tensor.name in roles.parameters}
-    downstream = []
-    for node in graph.nodes:  # in topological order
-        if any(id(tensor) in leads for tensor in node.inputs) and not is_standard(node, *STOPS):
-            downstream.append(node)
-            leads.update(id(tensor) for tensor in node.outputs)
+    leads = dependent(graph, roles.parameters)
+    downstream = [
+        node
+        for node in graph.nodes
+        if any(id(tensor) in leads for tensor in node.inputs) and not is_standard(node, *STOPS)
+    ]
     needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
     found = []
     for node in reversed(downstream):

@@ -1,5 +1,7 @@
 """Which tensors a gradient flows through."""
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -17,6 +19,20 @@ STOPS = frozenset(
 def has_gradient(tensor: gs.Tensor) -> bool:
     """Integers and booleans (indices, masks) have none, whatever they were made of."""
     return tensor.dtype is None or isinstance(tensor.dtype, int) or np.dtype(tensor.dtype).kind == "f"
+
+
+def dependent(graph: gs.Graph, names: Collection[str]) -> set[int]:
+    """``id`` of every tensor that is, or depends on, one of the inputs ``names``: what needs a gradient.
+
+    Args:
+        graph: Sorted.
+        names: Names of inputs: the trained tensors.
+    """
+    found = {id(tensor) for tensor in graph.inputs if tensor.name in names}
+    for node in graph.nodes:
+        if any(id(tensor) in found for tensor in node.inputs) and not is_standard(node, *STOPS):
+            found.update(id(tensor) for tensor in node.outputs)
+    return found
 
 
 def reached(graph: gs.Graph, root: str) -> set[int]:

@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.nonnegative import nonnegative
+from fourbit_onnx.passes.reached import dependent
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.sizes import per_sample
 from fourbit_onnx.recipes import table
@@ -53,9 +54,11 @@ def select_sites(
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
+    trained = dependent(graph, roles.parameters)
     for node in nodes:
         weights = weights_behind(node.inputs[1], roles)
         site = _describe(node, is_weight=bool(weights))
+        site.gradients = _gradients(node.inputs, trained)
         site.group = roles.groups.get(node.name, "")
         place = site.group or site.name
         names = {site.name, place, site.w, *weights}
@@ -78,11 +81,17 @@ def select_sites(
     for node in graph.nodes:
         if is_standard(node, "LSTM"):
             plan.sites.append(_whole(node))
+            plan.sites[-1].gradients = _gradients(node.inputs, trained)
             unused -= {pattern for pattern in keep if _fits([node.name], pattern)}
     if unused:
         first = ", ".join(site.name for site in plan.sites[:8])
         raise RecipeError(f"pattern {sorted(unused)[0]!r} fits no site; the first sites are: {first}")
     return plan
+
+
+def _gradients(operands: Sequence[gs.Tensor], trained: Collection[int]) -> list[str]:
+    """Those of the first two operands, called x and w, that need a gradient."""
+    return [name for name, tensor in zip("xw", operands[:2], strict=True) if id(tensor) in trained]
 
 
 def _whole(node: gs.Node) -> Site:

@@ -28,6 +28,8 @@ class Site:
         weights: Elements of ``w`` if it is a weight.
         activations: Elements of ``x`` for one sample; 0 if unknown.
         group: Name of the group of like sites that it is one of, a step of a sequence each; "" if none.
+        gradients: Which of ``x`` and ``w`` depend on a trained weight: ``x`` has a dgrad product, ``w`` a
+            wgrad product. A plan that an older version wrote lacks it, and has both.
         shapes: ``x``, ``w`` and ``y`` to their sizes, a name where any will do; None for an unknown rank.
     """
 
@@ -43,6 +45,7 @@ class Site:
     weights: int = 0
     activations: int = 0
     group: str = ""
+    gradients: list[str] = dataclasses.field(default_factory=lambda: ["x", "w"])
     shapes: dict[str, list[int | str] | None] = dataclasses.field(default_factory=dict)
 
 

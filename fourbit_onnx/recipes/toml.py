@@ -49,42 +49,55 @@ def read(path: Path) -> Recipe:
         RecipeError: It cannot be read, something in it is no recipe (the message says which key), or it sets
             nothing: an empty file is no ``ibm2020``.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST + 1)
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read ({error.strerror or error})") from error
-    if len(text) > LARGEST:
-        raise RecipeError(f"{path} is larger than {LARGEST:,} bytes; that is no recipe")
-    try:
-        given = tomllib.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path} is no TOML: {str(error) or 'nested too deeply'}") from error
+    given = load(path, "recipe")
     keys = [*_SETTINGS, *QUANTIZERS]
-    _known(str(path), given, keys)
+    known(str(path), given, keys)
     if set(given) <= set(_LABELS):
         wanted = ", ".join(key for key in keys if key not in _LABELS)
         raise RecipeError(f"{path} is no recipe: it sets none of {wanted}; print one to begin with: {_BEGIN}")
     fields: dict[str, Any] = {"name": path.stem}
     for key, value in given.items():
         where = f"{path}: {key}"
-        fields[key] = _quantizer(where, value) if key in QUANTIZERS else _value(where, value, _SETTINGS[key])
+        fields[key] = _quantizer(where, value) if key in QUANTIZERS else checked(where, value, _SETTINGS[key])
     if "keep" in fields:
-        fields["keep"] = tuple(_value(f"{path}: keep", one, str) for one in fields["keep"])
+        fields["keep"] = tuple(checked(f"{path}: keep", one, str) for one in fields["keep"])
     try:
         return Recipe(**fields)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
+def load(path: Path, what: str) -> dict[str, Any]:
+    """The tables in a TOML file.
+
+    Args:
+        path: The file.
+        what: What it should hold, for the message.
+
+    Raises:
+        RecipeError: It cannot be read, is too large, or is no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read ({error.strerror or error})") from error
+    if len(text) > LARGEST:
+        raise RecipeError(f"{path} is larger than {LARGEST:,} bytes; that is no {what}")
+    try:
+        return tomllib.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} is no TOML: {str(error) or 'nested too deeply'}") from error
+
+
 def _quantizer(where: str, given: Any) -> Quantizer:
     if not isinstance(given, dict):
         raise RecipeError(f"{where} is a table such as {{format = 'int4', scale = 'sawb'}}, not {given!r}")
-    _known(where, given, [*_OF_QUANTIZER])
+    known(where, given, [*_OF_QUANTIZER])
     for key in ("format", "scale"):
         if key not in given:
             raise RecipeError(f"{where} has no {key}")
-    fields = {key: _value(f"{where}.{key}", value, _OF_QUANTIZER[key]) for key, value in given.items()}
+    fields = {key: checked(f"{where}.{key}", value, _OF_QUANTIZER[key]) for key, value in given.items()}
     if "phase" in fields:
         if fields["phase"] not in PHASES:
             raise RecipeError(f"{where}.phase is one of {', '.join(PHASES)}, not {fields['phase']!r}")
@@ -95,13 +108,23 @@ def _quantizer(where: str, given: Any) -> Quantizer:
         raise RecipeError(f"{where}: {error}") from error
 
 
-def _known(where: str, given: Mapping[str, Any], keys: list[str]) -> None:
+def known(where: str, given: Mapping[str, Any], keys: list[str]) -> None:
+    """Refuse a key of ``given`` that is not among ``keys``; ``where`` begins the message.
+
+    Raises:
+        RecipeError: There is one.
+    """
     for key in given:
         if key not in keys:
             raise RecipeError(f"{where} has no key {key!r}; there are: {', '.join(keys)}")
 
 
-def _value(where: str, value: Any, kind: type) -> Any:
+def checked(where: str, value: Any, kind: type) -> Any:
+    """``value`` if it is of ``kind``; a whole number is a ``float``, too. ``where`` begins the message.
+
+    Raises:
+        RecipeError: It is of another type.
+    """
     if kind is float and type(value) is int:
         return float(value)
     if kind is list and type(value) is list:
