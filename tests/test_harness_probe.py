@@ -86,6 +86,8 @@ def test_counts_are_those_of_the_references(tmp_path, native):
     assert [q["point"] for q in found] == list(NAMES) * 2
     for q, node in zip(found, seen, strict=True):
         x = feeds[node.input[0]]
+        if node.op_type == "QuantizePact":  # the Relu in front of it is not there any more
+            x = np.maximum(x, 0)
         codes, scale = expected(node, x, feeds)
         assert q["codes"] == np.bincount(np.ravel(codes).astype(np.int64) & 15, minlength=16).tolist()
         assert q["scale"] == float(scale)

@@ -119,6 +119,16 @@ def test_pact_grad(shape, element_type, top):
         np.testing.assert_array_equal(run("PactGrad", inputs, (), {"top": top}, [name])[0], both[i])
 
 
+def test_a_rectified_tensor_has_the_codes_of_what_was_rectified():
+    x = sample((1000,), 6)
+    x[:5] = [-np.inf, -0.0, TINY, -TINY, HUGE]
+    x[5:10] = [-HUGE, 0, -1, 1, -1e-3]
+    some = check("QuantizePact", {"x": x, "alpha": F(0.7)}, ["codes"])
+    same = check("QuantizePact", {"x": np.maximum(x, F(0)), "alpha": F(0.7)}, ["codes"])
+    for a, b in zip(some, same, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_pact_grad_keeps_minus_zero_and_gives_plus_zero():
     dy = np.array([-0.0, -1, 2], F)
     dx, _ = check(

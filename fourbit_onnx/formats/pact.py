@@ -3,6 +3,8 @@
     unsigned (``uint4``): y = clip(x, 0, alpha),       scale = alpha / 15
     signed   (``int4``):  y = clip(x, -alpha, alpha),  scale = alpha / 7
 
+Unsigned, everything below 0 is 0, minus infinity too: a ReLU in front changes neither codes nor gradients.
+
 Gradients, straight through inside the range (the open interval):
 
     dx     = dy inside, 0 outside
@@ -50,9 +52,12 @@ def encode(x: ArrayLike, alpha: Scalar, row: Format) -> Codes:
         row: ``UNSIGNED`` or ``SIGNED``.
 
     Raises:
-        FormatError: There are elements, and one is not finite, or ``alpha`` is refused by ``scale``.
+        FormatError: There are elements, and one is not finite (``UNSIGNED`` takes minus infinity), or
+            ``alpha`` is refused by ``scale``.
     """
     x = np.asarray(x, np.float32)
+    if row.min == 0:
+        x = np.where(x < 0, np.float32(0), x)
     return integer.encode(x, scale(alpha, row) if x.size > 0 else 1, row)
 
 

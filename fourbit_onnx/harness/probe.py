@@ -33,12 +33,14 @@ class Wiring:
         zero_point: Index of the input that is the zero point; None if it has none.
         blocks: Index of the input with the integer scale of each block; None if the tensor has one scale.
         stochastic: Whether it rounds stochastically.
+        unsigned: Whether it takes what is below 0 for 0, as the Relu did that may have been in front of it.
     """
 
     scale: int | None = None
     zero_point: int | None = None
     blocks: int | None = None
     stochastic: bool = False
+    unsigned: bool = False
 
 
 # Quantisers that can be looked into. One that is not here is passed over.
@@ -46,7 +48,7 @@ QUANTIZERS: Mapping[str, Wiring] = {
     "QuantizeInt4": Wiring(scale=1),
     "QuantizeInt4Stochastic": Wiring(scale=1, stochastic=True),
     "QuantizeAffine": Wiring(scale=1, zero_point=2),
-    "QuantizePact": Wiring(),
+    "QuantizePact": Wiring(unsigned=True),
     "QuantizePactSigned": Wiring(),
     "QuantizeLog4": Wiring(),
     "QuantizeLog2": Wiring(scale=1),
@@ -198,6 +200,8 @@ def _figures(point: _Point, tensor: Callable[[str], Array]) -> dict[str, Any]:
     node, wiring = point.node, QUANTIZERS[point.node.op_type]
     attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     x = tensor(node.input[0])
+    if wiring.unsigned:
+        x = np.maximum(x, np.float32(0))
     scale = np.float32(tensor(_scale(node)))
     step: Array | np.float32 = scale
     if wiring.blocks is not None:

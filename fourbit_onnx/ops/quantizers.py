@@ -28,6 +28,9 @@ QuantizeAffine (x, scale, zero_point) => (codes) {{
 }}
 """)
 
+# What is below 0 is 0 to an unsigned quantiser, minus infinity too: so a Relu in front of it changes nothing.
+_ACCEPTED_UNSIGNED = ACCEPTED.replace("Abs (x)", "Identity (x)")
+
 # One bit an element, the first in the lowest bit of the first byte; true where dx = dy.
 _PACK_MASK = """
     minus_one = Constant <value_ints = [-1]> ()
@@ -53,7 +56,7 @@ _PACK_MASK = """
 
 QUANTIZE_PACT = function(f"""
 QuantizePact (x, alpha) => (codes, scale, mask) {{
-    {ACCEPTED.format(scale="alpha")}
+    {_ACCEPTED_UNSIGNED.format(scale="alpha")}
     top = Constant <value = float {{15}}> ()
     scale = Div (alpha, top)
     ratio = Div (x, scale)

@@ -24,6 +24,7 @@ from fourbit_onnx.passes.explicit_pads import explicit_pads
 from fourbit_onnx.passes.find_parameters import find_parameters
 from fourbit_onnx.passes.finish import finish
 from fourbit_onnx.passes.flat_convolutions import flat_convolutions
+from fourbit_onnx.passes.fold_relu import fold_relu
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
@@ -120,6 +121,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     expand(forward, roles, plan)
     explicit_casts(forward)
     share_quantizers(forward)
+    fold_relu(forward)
     evaluation = finish(forward, "evaluation", [roles.loss, *roles.metrics.values(), *_own(forward, roles)])
 
     counted_dropout(graph, roles)  # the evaluation graph has none
@@ -132,6 +134,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     expand(training_graph, roles, plan)
     explicit_casts(training_graph)
     share_quantizers(training_graph)
+    fold_relu(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
     state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]

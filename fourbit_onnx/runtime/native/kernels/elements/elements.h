@@ -32,8 +32,10 @@ struct ElementKernels {
                                   bool sign_bit, uint8_t* codes);
   // u = multiples of 2^-24 in [0, 1), from `first` and its successors, scrambled with the keys
   void (*random)(float* u, int64_t n, uint32_t first, uint32_t low_key, uint32_t high_key);
-  // bit i = low < x[i] && x[i] < high
-  void (*inside)(const float* x, int64_t n, float low, float high, uint8_t* mask);
+  // codes = clip(rint(x / scale), low, high) and bit i = below < x[i] && x[i] < above; either output may be
+  // nullptr. Returns 0 if every x[i] is in least .. the largest float, which NaN is not.
+  uint32_t (*quantize_clipped)(const float* x, int64_t n, float scale, float low, float high, float below,
+                               float above, float least, uint8_t* codes, uint8_t* mask);
   // dx = mask ? dy : +0
   void (*apply_mask)(const float* dy, const uint8_t* mask, int64_t n, float* dx);
   // sum of rint(dy / m * 2^30), over code == top less over code == bottom, where mask is 0

@@ -164,19 +164,42 @@ void random(float* u, int64_t n, uint32_t first, uint32_t low_key, uint32_t high
   }
 }
 
-void inside(const float* x, int64_t n, float low, float high, uint8_t* mask) {
-  uint8_t bytes[kBlock];
-  for (; n > 0; n -= kBlock, x += kBlock, mask += kBlock / 8) {
+// Bytes 0 or 1 to bits, the first in the lowest bit; the bits of a tail are 0.
+void pack_bits(uint8_t* bytes, int64_t n, uint8_t* mask) {
+  for (int64_t i = n; i % 8 != 0; ++i) bytes[i] = 0;
+  for (int64_t i = 0; i < n; i += 8) {
+    // The product moves bit 0 of byte j to bit 56 + j, without carries.
+    uint64_t eight;
+    __builtin_memcpy(&eight, bytes + i, 8);
+    mask[i / 8] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
+  }
+}
+
+uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
+                          float least, uint8_t* codes, uint8_t* mask) {
+  constexpr float kMost = 3.4028235e38f;
+  uint8_t bytes[kBlock], inside[kBlock];
+  uint32_t bad = 0;
+  for (; n > 0; n -= kBlock, x += kBlock) {
     const int64_t count = n < kBlock ? n : kBlock;
-    for (int64_t i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>((x[i] > low) & (x[i] < high));
-    for (int64_t i = count; i % 8 != 0; ++i) bytes[i] = 0;
-    for (int64_t i = 0; i < count; i += 8) {
-      // The product moves bit 0 of byte j to bit 56 + j, without carries.
-      uint64_t eight;
-      __builtin_memcpy(&eight, bytes + i, 8);
-      mask[i / 8] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
+    for (int64_t i = 0; i < count; ++i) {
+      bad |= !((x[i] >= least) & (x[i] <= kMost));
+      float code = __builtin_rintf(x[i] / scale);
+      code = code > low ? code : low;  // NaN too becomes a number; it is refused afterwards
+      code = code < high ? code : high;
+      bytes[i] = static_cast<uint8_t>(static_cast<int32_t>(code) & 15);
+      inside[i] = static_cast<uint8_t>((x[i] > below) & (x[i] < above));
+    }
+    if (codes != nullptr) {
+      pack_block(bytes, count, codes);
+      codes += kBlock / 2;
+    }
+    if (mask != nullptr) {
+      pack_bits(inside, count, mask);
+      mask += kBlock / 8;
     }
   }
+  return bad;
 }
 
 void apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
@@ -222,6 +245,6 @@ int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, 
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
                                          quantize_log4, quantize_log2, quantize_stochastic, random,
-inside, apply_mask, clipped_sum};
+quantize_clipped, apply_mask, clipped_sum};
 
 }  // namespace fourbit

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "kernels/elements/elements.h"
@@ -112,11 +113,14 @@ int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_poin
 int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
                          uint8_t* codes, uint8_t* mask, const Host& host) {
   const ElementKernels& k = best_elements();
-  return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
-                     if (mask != nullptr) k.inside(x + at, count, below, above, mask + at / 8);
-                     if (codes == nullptr) return k.largest(x + at, count);
-                     return k.quantize(x + at, count, scale, 0, low, high, codes + at / 2);
-                   }));
+  const float largest = float_of(kLargestFinite);
+  const float least = low == 0 ? -std::numeric_limits<float>::infinity() : -largest;
+  const auto parts = blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
+    return k.quantize_clipped(x + at, count, scale, low, high, below, above, least,
+                              codes != nullptr ? codes + at / 2 : nullptr, mask != nullptr ? mask + at / 8 : nullptr);
+  });
+  if (std::all_of(parts.begin(), parts.end(), [](uint32_t bad) { return bad == 0; })) return -1;
+  return std::find_if(x, x + n, [&](float y) { return !(y >= least && y <= largest); }) - x;
 }
 
 int64_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes, const Host& host) {

@@ -21,7 +21,8 @@ void magnitude_moments(const float* x, int64_t n, float m, int64_t* sum, int64_t
 int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_point, float low, float high,
                          uint8_t* codes, const Host& host);
 
-// The same and mask bit i = below < x[i] < above; either output may be nullptr.
+// codes = clip(rint(x / scale), low, high), mask bit i = below < x[i] < above; either output may be nullptr. Returns the
+// first x that is not finite, or -1; where low is 0, minus infinity is as good as any number below 0.
 int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
                          uint8_t* codes, uint8_t* mask, const Host& host);
 

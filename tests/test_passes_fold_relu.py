@@ -1,0 +1,120 @@
+"""A Relu in front of an unsigned PACT quantiser is removed, and no bit of a training run changes."""
+
+import numpy as np
+import pytest
+from graphs import graph, model, text
+
+from fourbit_onnx.api import convert
+from fourbit_onnx.models import registry
+from fourbit_onnx.passes import pipeline
+from fourbit_onnx.passes.fold_relu import fold_relu
+from fourbit_onnx.runtime.trainer import Trainer
+
+SIGNATURE = (
+    "(float[N,4] z, float[N,4] d, float[N,4] e, float k, float l) => (float[N,4] dz, uint4[] c, uint4[] b)"
+)
+QUANTIZED = "c, s, m = ai.fourbit.QuantizePact ({0}, k) b, t, n = ai.fourbit.QuantizePact ({0}, l)"
+GRADIENTS = "p, u = ai.fourbit.PactGrad (d, c, m) q, v = ai.fourbit.PactGrad (e, b, n)"
+FORWARD = f"y = Relu (z) {QUANTIZED.format('y')}"
+
+
+def test_several_quantisers_and_the_sum_of_their_gradients():
+    g = graph(
+        SIGNATURE, f"{FORWARD} {GRADIENTS} w = Sum (p, q) a = com.microsoft.ReluGrad (w, y) dz = Neg (a)"
+    )
+    assert fold_relu(g) == 1
+    after = graph(SIGNATURE, f"{QUANTIZED.format('z')} {GRADIENTS} w = Sum (p, q) dz = Neg (w)")
+    assert text(g) == text(after)
+    assert fold_relu(g) == 0
+
+
+def test_no_gradient_and_a_reader_of_the_shape():
+    signature = "(float[N,4] z, float k) => (uint4[] c, int64[2] h)"
+    g = graph(signature, "y = Relu (z) c, s, m = ai.fourbit.QuantizePact (y, k) h = Shape (y)")
+    assert fold_relu(g) == 1
+    after = graph(signature, "c, s, m = ai.fourbit.QuantizePact (z, k) h = Shape (z)")
+    assert text(g) == text(after)
+
+
+LEFT_ALONE = {
+    "the gradient is not PACT's": f"{FORWARD} a = com.microsoft.ReluGrad (d, y) dz = Neg (a)",
+    "a part of it is not": f"{FORWARD} {GRADIENTS} w = Sum (p, e)"
+    " a = com.microsoft.ReluGrad (w, y) dz = Neg (a)",
+    "it is that of the clip": f"{FORWARD} {GRADIENTS} a = com.microsoft.ReluGrad (u, y) dz = Neg (a)",
+    "the mask of another tensor": f"{FORWARD} f, g, o = ai.fourbit.QuantizePact (e, k)"
+    " p, u = ai.fourbit.PactGrad (d, c, o) a = com.microsoft.ReluGrad (p, y) dz = Neg (a)",
+    "another reader": f"{FORWARD} dz = Add (y, d)",
+    "a signed quantiser": f"{FORWARD} f, g, o = ai.fourbit.QuantizePactSigned (y, k) dz = other.Use (f)",
+    "a clip made of it": f"y = Relu (z) i = ReduceMax (y) {QUANTIZED.format('y')}"
+    " f, g, o = ai.fourbit.QuantizePact (y, i) dz = other.Use (f)",
+    "its gradient as what was rectified": f"{FORWARD} {GRADIENTS}"
+    " a = com.microsoft.ReluGrad (y, p) dz = Neg (a)",
+    "a graph output": f"dz = Relu (z) {QUANTIZED.format('dz')}",
+    "a gradient that is an output": f"{FORWARD} {GRADIENTS} dz = com.microsoft.ReluGrad (p, y)",
+    "no quantiser": "y = Relu (z) dz = Identity (d) h = Shape (y) c, b = other.Use (h)",
+    "another domain": f"y = other.Relu (z) {QUANTIZED.format('y')} dz = Identity (d)",
+}
+
+
+@pytest.mark.parametrize("body", LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_what_is_left_alone(body):
+    g = graph(SIGNATURE, body)
+    before = text(g)
+    assert fold_relu(g) == 0
+    assert text(g) == before
+
+
+def small_resnet():
+    return registry.build("resnet8", input_shape=(1, 8, 8), width=8)
+
+
+def two_readers():
+    """One Relu read by three convolutions; the clip of one of them is not trained."""
+    rng = np.random.default_rng(5)
+    values = {name: rng.normal(0, 0.3, (4, c, 3, 3)) for name, c in (("f", 1), ("u", 4), ("v", 4), ("w", 4))}
+    values["h"] = rng.normal(0, 0.3, (4, 10))
+    body = """
+        [first] a = Conv <pads = [1, 1, 1, 1]> (x, f)
+        r = Relu (a)
+        [left] b = Conv <pads = [1, 1, 1, 1]> (r, u)
+        [middle] c = Conv <pads = [1, 1, 1, 1]> (r, v)
+        [right] d = Conv <pads = [1, 1, 1, 1]> (r, w)
+        e = Add (b, c) g = Add (e, d) i = Relu (g) j = GlobalAveragePool (i) k = Flatten (j)
+        [last] y = Gemm (k, h)
+    """
+    return model(
+        "(float[N,1,8,8] x) => (float[N,10] y)", body, {k: v.astype(np.float32) for k, v in values.items()}
+    )
+
+
+CASES = {
+    "residuals": (small_resnet, {"recipe": "ibm2020"}),
+    "learned scale": (small_resnet, {"recipe": "ibm2020-learned-scale"}),
+    "clips that are not trained": (small_resnet, {"recipe": "luq"}),
+    "several readers": (two_readers, {"recipe": "ibm2020", "settings": [("middle", "luq")]}),
+}
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_a_training_run_has_the_same_bits(case, native, tmp_path, monkeypatch):
+    make, options = CASES[case]
+    rng = np.random.default_rng(0)
+    batches = [(rng.normal(0, 1, (6, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 6)) for _ in range(3)]
+
+    def trained(folder):
+        graphs = convert(make(), folder, **options)
+        trainer = Trainer(folder, threads=1, native=native)
+        for batch in batches:
+            trainer.step(batch, learning_rate=0.1)
+        return graphs, {name: np.array(array) for name, array in trainer.state.tensors.items()}
+
+    graphs, state = trained(tmp_path / "folded")
+    monkeypatch.setattr(pipeline, "fold_relu", lambda graph: 0)
+    plain_graphs, plain_state = trained(tmp_path / "plain")
+    for role in ("training", "evaluation"):
+        left = [node.op_type for node in getattr(graphs, role).graph.node].count("Relu")
+        assert left < [node.op_type for node in getattr(plain_graphs, role).graph.node].count("Relu")
+    assert set(state) == set(plain_state)
+    for name in state:
+        assert state[name].tobytes() == plain_state[name].tobytes(), name
