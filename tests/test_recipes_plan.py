@@ -1,13 +1,16 @@
 """The precision plan: shares, bytes, and its file."""
 
 import json
+import re
 
 import pytest
 
 from fourbit_onnx.errors import ArtifactError
-from fourbit_onnx.recipes.plan import Plan, Site, read
+from fourbit_onnx.recipes.plan import POINTS, Plan, Site, read
 
-PACT = {"fwd.x": "uint4 pact"}
+# Points of a 4-bit site; only those of x matter for bytes.
+PACT = {point: "uint4 pact" if point.endswith(".x") else "int4 absmax" for point in POINTS}
+LINEAR = dict.fromkeys(POINTS, "int4 absmax")
 SITES = [
     Site("a", "Conv", "x", "w1", "fp32", "r", "first site", {}, macs=100, activations=8),
     Site("b", "Conv", "h", "w2", "4-bit", "r", "", PACT, macs=600, weights=9, activations=16),
@@ -25,7 +28,7 @@ SITES = [
         activations=4,
         shapes={"x": ["N", 4], "y": None},
     ),
-    Site("e", "Gemm", "k", "w5", "4-bit", "r", "", {"fwd.x": "int4 absmax"}, macs=0, activations=2),
+    Site("e", "Gemm", "k", "w5", "4-bit", "r", "", LINEAR, macs=0, activations=2),
 ]
 PLAN = Plan("r", SITES)
 
@@ -65,6 +68,15 @@ def test_file(tmp_path):
     assert json.loads(path.read_text())["four_bit_share"] == 0.8
 
 
+def test_a_site_of_an_older_version_has_both_gradients(tmp_path):
+    path = tmp_path / "plan.json"
+    fields = json.loads(PLAN.to_json())
+    for site in fields["sites"]:
+        del site["gradients"]
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    assert [site.gradients for site in read(path).sites] == [["x", "w"]] * len(SITES)
+
+
 def test_fields_of_a_later_version_are_skipped(tmp_path):
     path = tmp_path / "plan.json"
     fields = json.loads(PLAN.to_json())
@@ -80,6 +92,14 @@ DAMAGED = {
     "a site without a name": lambda text: text.replace('"name"', '"nom"', 1),
     "numbers as text": lambda text: text.replace('"macs": 100', '"macs": "many"', 1),
     "points as a list": lambda text: text.replace('"points": {}', '"points": []', 1),
+    "a point too few": lambda text: text.replace('"dgrad.dy"', '"dgrad.dx"', 1),
+    "a point that is no quantiser": lambda text: text.replace('"int4 absmax"', '"int4"', 1),
+    "points of a float32 site": lambda text: text.replace('"4-bit"', '"fp32"', 1),
+    "4 bits without points": lambda text: text.replace('"fp32"', '"4-bit"', 1),
+    "no such precision": lambda text: text.replace('"fp16"', '"bf16"', 1),
+    "no such operand": lambda text: text.replace('"w"\n', '"y"\n', 1),
+    "operands as a number": lambda text: re.sub(r'"gradients": \[[^]]*\]', '"gradients": 3', text, count=1),
+    "fewer than no products": lambda text: text.replace('"macs": 100', '"macs": -100', 1),
     "not UTF-8": lambda text: "\udcff",
 }
 
@@ -87,6 +107,7 @@ DAMAGED = {
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_files_are_refused(damage, tmp_path):
     path = tmp_path / "plan.json"
+    assert damage(PLAN.to_json()) != PLAN.to_json()
     path.write_text(damage(PLAN.to_json()), encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ArtifactError) as refusal:
         read(path)

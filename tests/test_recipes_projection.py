@@ -139,6 +139,10 @@ def test_figures_of_a_file(tmp_path):
         "a text": ("[int4]\ntime = '3'", ": int4.time is a number, not '3'"),
         "a truth": ("[int4]\ntime = true", ": int4.time is a number, not True"),
         "zero": ("[int4]\nenergy = 0", r": int4.energy is a number above 0, FP16 = 1, not 0$"),
+        "beyond a float": (
+            f"[int4]\ntime = 1{'0' * 400}",
+            r": int4.time is a number above 0, FP16 = 1, not inf",
+        ),
         "infinite": ("[int4]\ntime = inf", r": int4.time is a number above 0, FP16 = 1, not inf"),
         "not a number": ("[int4]\ntime = nan", r": int4.time is a number above 0, FP16 = 1, not nan"),
         "too long": ("#" * 2**17, r" is larger than 65,536 bytes; that is no table of figures"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 from cli import fourbit, mlp, refusal
@@ -174,6 +175,12 @@ def test_print_change_and_use(tmp_path):
     assert "recipe mine" in shown.stdout
     named = fourbit("convert", mlp(), "-o", tmp_path / "named", "--set", f"*={file}")
     assert named.exit_code == 0, named.output
+
+
+def test_a_number_beyond_a_float_is_infinite():
+    assert toml.checked("", 10**400, float) == math.inf
+    assert toml.checked("", -(10**400), float) == -math.inf
+    assert toml.checked("", 10**300, float) == 1e300
 
 
 def test_refusals_of_the_commands(tmp_path):

@@ -129,7 +129,7 @@ def read(path: Path) -> Mapping[str, Figure]:
         values = {key: toml.checked(f"{where}.{key}", value, _KEYS[key]) for key, value in table.items()}
         for key in ("time", "energy"):
             if not 0 < values.get(key, 1) < math.inf:
-                raise RecipeError(f"{where}.{key} is a number above 0, FP16 = 1, not {table[key]!r}")
+                raise RecipeError(f"{where}.{key} is a number above 0, FP16 = 1, not {values[key]:g}")
         source = values.pop("source", str(path))
         old, derivation = FIGURES[row], f"{' and '.join(values)} as given"
         for key in {"time", "energy"} - set(values):

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from fourbit_onnx.errors import ArtifactError, RecipeError
-from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
+from fourbit_onnx.recipes.recipe import ARITHMETICS, CLIPS, Quantizer
 
 # The six quantisation points, in the order of the three products.
 POINTS = ("fwd.x", "fwd.w", "dgrad.dy", "dgrad.w", "wgrad.x", "wgrad.dy")
@@ -113,8 +113,28 @@ def read(path: Path) -> Plan:
         ]
         plan = Plan(fields["recipe"], sites)
         _ = plan.share, plan.stored_bytes  # a field of a wrong type shows here
+        for site in sites:
+            _check(site)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror or error}); {remedy}") from error
     except (RecipeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged: it is no precision plan; {remedy}") from error
     return plan
+
+
+def _check(site: Site) -> None:
+    """Refuse what no conversion writes.
+
+    Raises:
+        RecipeError: A point is no quantiser.
+        ValueError: Anything else.
+    """
+    for quantizer in site.points.values():
+        Quantizer.parse(quantizer)
+    if (
+        site.precision not in ARITHMETICS
+        or set(site.points) != (set(POINTS) if site.precision == "4-bit" else set())
+        or not set(site.gradients) <= {"x", "w"}
+        or site.macs < 0
+    ):
+        raise ValueError(site)

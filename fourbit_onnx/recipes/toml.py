@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,7 +127,8 @@ def checked(where: str, value: Any, kind: type) -> Any:
         RecipeError: It is of another type.
     """
     if kind is float and type(value) is int:
-        return float(value)
+        beyond = abs(value) > sys.float_info.max
+        return (math.inf if value > 0 else -math.inf) if beyond else float(value)
     if kind is list and type(value) is list:
         return value
     if type(value) is not kind:
