@@ -13,7 +13,7 @@ from fourbit_onnx import __version__
 from fourbit_onnx.errors import FourbitError
 
 # In the order of the help; each is the name of a file here, which holds ``command``.
-COMMANDS = ("demo", "convert", "train", "eval", "export", "check", "inspect", "ops", "doctor")
+COMMANDS = ("demo", "convert", "train", "eval", "export", "check", "bench", "inspect", "ops", "doctor")
 INTERRUPTED = 130  # what shells expect after Ctrl-C, so that `fourbit train … && …` stops
 
 

@@ -18,8 +18,13 @@ def json_option(command: F) -> F:
 
 
 def print_json(result: Mapping[str, Any]) -> None:
+    """One object, as `to_json` writes it."""
+    click.echo(to_json(result))
+
+
+def to_json(result: Mapping[str, Any]) -> str:
     """One object; NaN and infinity, which JSON lacks, become null."""
-    click.echo(json.dumps(_plain(result), indent=2, allow_nan=False))
+    return json.dumps(_plain(result), indent=2, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

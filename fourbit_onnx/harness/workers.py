@@ -3,12 +3,12 @@
 import json
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fourbit_onnx.harness import spawn
 from fourbit_onnx.harness.folder import Folder
 
 Job = tuple[str, int]  # recipe, seed
@@ -28,18 +28,6 @@ class Event:
     job: Job
     kind: str
     fields: dict[str, Any] = field(default_factory=dict)
-
-
-def _start() -> str:
-    """Python that runs the worker from where this process has its modules.
-
-    ``python -m`` would look into the current folder first: a checkout there is another package, without the
-    native library.
-    """
-    return (
-        f"import sys; sys.path[:] = {sys.path!r}; import runpy; "
-        "runpy.run_module('fourbit_onnx.harness.worker', run_name='__main__', alter_sys=True)"
-    )
 
 
 class Workers:
@@ -62,7 +50,7 @@ class Workers:
         recipe, seed = job
         log = self._folder.log(recipe, seed)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-c", _start(), str(self._folder.path), recipe, str(seed)]
+        command = spawn.command("fourbit_onnx.harness.worker", str(self._folder.path), recipe, str(seed))
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 [*command, *(["observe"] if observe else [])],

@@ -1,0 +1,154 @@
+"""Recipes' training steps beside those of the FP32 and FP16 graphs."""
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fourbit_onnx import api
+from fourbit_onnx.errors import TrainingError
+from fourbit_onnx.harness import spawn
+from fourbit_onnx.harness.bench.contest import Outcome, contest
+from fourbit_onnx.harness.bench.machine import machine
+from fourbit_onnx.harness.bench.stored_bytes import stored_bytes
+from fourbit_onnx.harness.bench.subjects import Subject
+from fourbit_onnx.harness.bench.summary import speedup, summary
+from fourbit_onnx.recipes import table
+from fourbit_onnx.runtime import library
+from fourbit_onnx.runtime.engine import Engine
+from fourbit_onnx.runtime.session import available_processors
+
+BASELINES = ("fp32", "fp16")
+# Of the first losses: a broken graph is off by factors. Rounding all operands moves the loss of an untrained
+# network by up to a fifth (ResNet-18: 4 %), rounding to FP16 by less than a thousandth.
+CLOSE = {"fp16": 0.01}
+CLOSE_4_BIT = 0.5
+
+
+class Silent:
+    """Shows nothing; what a display of the progress must have."""
+
+    def say(self, text: str) -> None:
+        """What is being done now."""
+
+    def begin(self, total: int) -> None:
+        """So many rounds come."""
+
+    def done(self, rounds: int) -> None:
+        """So many of them are done."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How it is measured.
+
+    Attributes:
+        recipes: Beside the two baselines; names, or TOML files.
+        threads: Of each operator; None: all processors.
+        batch_size: None: the subject's.
+        rounds: Timed steps of each recipe.
+        warmup: Steps before these.
+        command: How the measurement is called in the result.
+    """
+
+    recipes: Sequence[str]
+    threads: int | None = None
+    batch_size: int | None = None
+    rounds: int = 20
+    warmup: int = 3
+    command: str = ""
+
+
+def bench(subject: Subject, settings: Settings, display: Silent | None = None) -> dict[str, Any]:
+    """The result as JSON values: a row for each recipe, the baselines first.
+
+    Raises:
+        FourbitError: The model cannot be trained, or no data can be made up for it; a loss is not finite,
+            or a recipe's first loss is far from the FP32 graph's; the native library is missing.
+    """
+    shown = display or Silent()
+    threads = settings.threads or available_processors()
+    recipes = {table.find(given).name: given for given in [*BASELINES, *settings.recipes]}
+    library.require()  # times of function bodies would say nothing
+    started = machine()
+    with tempfile.TemporaryDirectory(prefix="fourbit-bench-") as temporary:
+        folder, rows = Path(temporary), {}
+        model = subject.build()
+        batch_file = folder / "batch.npz"
+        for name, given in recipes.items():
+            shown.say(f"converting for {name}")
+            began = time.perf_counter()
+            compiled = api.convert(model, folder / name, recipe=given, loss=subject.loss)
+            rows[name] = {"recipe": name, "convert_seconds": time.perf_counter() - began}
+            weights = sum(compiled.state[key].size for key in compiled.manifest.parameters)
+            del compiled
+            shown.say(f"counting what {name} stores")
+            engine = Engine(folder / name, threads=threads, native=True)
+            batch = subject.batch(engine.specs, settings.batch_size)
+            engine.calibrate([batch])
+            stored = stored_bytes(folder / name, engine.now.values, batch, threads=threads)
+            rows[name] |= {"parameters": weights, "stored": dataclasses.asdict(stored)}
+            np.savez(batch_file, allow_pickle=False, **batch)
+            del engine
+        shown.say("steps")
+        shown.begin(settings.warmup + settings.rounds)
+        outcomes = contest(
+            {
+                name: spawn.command(
+                    "fourbit_onnx.harness.bench.child", str(folder / name), str(batch_file), str(threads)
+                )
+                for name in recipes
+            },
+            rounds=settings.rounds,
+            warmup=settings.warmup,
+            after_round=shown.done,
+            check_first=check_first,
+        )
+    return {
+        "command": settings.command,
+        "machine": started,
+        "model": subject.name,
+        "options": dict(subject.options),
+        "batch_size": len(next(iter(batch.values()))),
+        "threads": threads,
+        "rounds": settings.rounds,
+        "warmup": settings.warmup,
+        "rows": [{**rows[name], **measured(name, outcomes, BASELINES)} for name in recipes],
+    }
+
+
+def measured(name: str, outcomes: Mapping[str, Outcome], baselines: Sequence[str]) -> dict[str, Any]:
+    """The part of a row that is measured: times in seconds, memory in bytes."""
+    own = outcomes[name]
+    return {
+        "seconds": dataclasses.asdict(summary(own.seconds)),
+        "speedup": {
+            other: dataclasses.asdict(speedup(outcomes[other].seconds, own.seconds)) for other in baselines
+        },
+        "peak_bytes": own.peak,
+        "step_bytes": None if own.peak is None or own.before is None else own.peak - own.before,
+        "first_loss": own.losses[0],
+        "last_loss": own.losses[-1],
+        "all_seconds": own.seconds,
+    }
+
+
+def check_first(losses: Mapping[str, float]) -> None:
+    """All recipes begin from the same weights and batch.
+
+    Raises:
+        TrainingError: A first loss is far from the FP32 graph's: then times mean nothing.
+    """
+    expected = losses[BASELINES[0]]
+    for name, loss in losses.items():
+        tolerance = CLOSE.get(name, CLOSE_4_BIT)
+        if not math.isclose(loss, expected, rel_tol=tolerance, abs_tol=tolerance):
+            raise TrainingError(
+                f"{name}: the first loss is {loss:.4g}, that of {BASELINES[0]} {expected:.4g}; a step that "
+                "computes something else is not timed: try fourbit doctor"
+            )

@@ -1,0 +1,83 @@
+"""A result as rows of text, and as Markdown for docs/performance.md."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEADER = (
+    "recipe",
+    "ms a step",
+    "x fp32",
+    "x fp16",
+    "peak memory",
+    "of the step",
+    "kept for backward",
+    "loss",
+)
+RIGHT = tuple(range(1, len(HEADER)))
+_MEBI = 1 << 20
+
+
+def rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """One for each recipe, under `HEADER`."""
+    return [
+        [
+            row["recipe"],
+            _range(row["seconds"], 1000, ".4g"),
+            *(_range(row["speedup"][name], 1, ".2f") for name in ("fp32", "fp16")),
+            mebibytes(row["peak_bytes"]),
+            mebibytes(row["step_bytes"]),
+            mebibytes(row["stored"]["activations"]),
+            f"{row['first_loss']:.4g}",
+        ]
+        for row in result["rows"]
+    ]
+
+
+def caption(result: Mapping[str, Any]) -> str:
+    """What was measured, on what, when and how."""
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
+    options = ", ".join(f"{name} {_option(value)}" for name, value in result["options"].items())
+    load = "" if machine["load"] is None else f", load before {machine['load']:.1f}"
+    plural = "s" * (result["threads"] != 1)
+    return "\n".join(
+        [
+            f"{result['model']}{f' ({options})' if options else ''}, batch size {result['batch_size']}, "
+            f"{result['threads']} thread{plural}; {result['rounds']} rounds after {result['warmup']}.",
+            f"{machine['processor']}, {machine['cores']} cores, kernels {machine['kernels']}{load}; "
+            f"{machine['system']}; {versions}; {machine['date']}.",
+        ]
+    )
+
+
+NOTE = """\
+Medians, with quartiles in brackets. x fp32: how many times faster, by the ratios of rounds, in which all took
+turns. Peak memory: of the process; of the step: without Python and libraries. Kept for backward: what the
+forward part of the graph gives and the backward part reads, but for parameters."""
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Table and caption, ready for a document."""
+    command = f"`{result['command']}`: " if result["command"] else ""
+    return f"{markdown_table(HEADER, rows(result), RIGHT)}\n\n{command}{caption(result)}\n"
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """A table of GitHub's Markdown; columns in ``right`` to the right."""
+    ruler = ["---:" if i in right else "---" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ruler, *lines))
+
+
+def mebibytes(count: int | None) -> str:
+    """``123.4 MiB``; ``?`` where it is not known."""
+    return "?" if count is None else f"{count / _MEBI:.1f} MiB"
+
+
+def _range(found: Mapping[str, float], factor: float, form: str) -> str:
+    """``0.69 [0.68, 0.71]``."""
+    median, low, high = (format(factor * found[name], form) for name in ("median", "low", "high"))
+    return f"{median} [{low}, {high}]"
+
+
+def _option(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,152 @@
+"""``fourbit bench``: a tiny run has what is promised; bad input is refused before anything runs."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from cli import fourbit, mlp, place, refusal
+from native import needs_library
+
+from fourbit_onnx.harness.bench import bench, contest
+from fourbit_onnx.harness.bench.contest import Outcome
+from fourbit_onnx.harness.bench.subjects import SUBJECTS
+from fourbit_onnx.harness.bench.summary import Summary, speedup, summary
+from fourbit_onnx.models import registry
+
+QUICK = ("--steps", 3, "--warmup", 1, "--threads", 1, "--batch-size", 4, "--quiet")
+
+
+@pytest.mark.slow
+@needs_library
+def test_a_tiny_run(tmp_path):
+    file = tmp_path / "result.json"
+    result = fourbit("bench", "--model", mlp(), *QUICK, "--json", file)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["recipe", "fp32", "fp16", "ibm2020"]
+    found = json.loads(file.read_text())
+    assert (found["batch_size"], found["threads"], found["rounds"], found["warmup"]) == (4, 1, 3, 1)
+    assert found["command"].startswith("fourbit ")
+    assert found["machine"]["versions"]["onnxruntime-training-cpu"] == "1.19.2"
+    assert set(found["machine"]) >= {"processor", "cores", "kernels", "date", "load"}
+    for row in found["rows"]:
+        times = row["all_seconds"]
+        assert len(times) == 3
+        assert min(times) > 0
+        assert row["seconds"]["median"] == np.median(times)
+        assert row["peak_bytes"] > row["step_bytes"] > 0
+        assert row["stored"]["activations"] > 0
+        assert row["parameters"] >= 64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
+        assert np.isfinite([row["first_loss"], row["last_loss"]]).all()
+    fp32, _, four_bit = found["rows"]
+    assert fp32["speedup"]["fp32"] == {"median": 1.0, "low": 1.0, "high": 1.0}
+    ratios = np.divide(fp32["all_seconds"], four_bit["all_seconds"])
+    assert four_bit["speedup"]["fp32"]["median"] == pytest.approx(np.median(ratios), rel=1e-12)
+
+
+@pytest.mark.slow
+@needs_library
+def test_markdown_and_json_alone():
+    result = fourbit("bench", "--model", mlp(), *QUICK, "--markdown")
+    header, ruler, *rows = result.stdout.splitlines()[:5]
+    assert {line.count("|") for line in (header, ruler, *rows)} == {9}
+    assert "AMD" in result.stdout or "cores" in result.stdout
+    assert set(json.loads(fourbit("bench", "--model", mlp(), *QUICK, "--json").stdout)) >= {"rows", "machine"}
+
+
+def test_refusals(tmp_path):
+    assert "neither a model (resnet18, mobilenetv2, transformer, lstm) nor a file" in refusal(
+        "bench", "--model", "resnet99", code=2
+    )
+    assert "no recipe 'fp5'" in refusal("bench", "--recipes", "fp5", code=2)
+    assert "--loss is for a model file" in refusal("bench", "--loss", "mse", code=2)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    assert "is not an ONNX model" in refusal("bench", "--model", broken)
+
+
+def test_sizes_that_nobody_knows_are_refused():
+    model = registry.build("mlp", input_shape=(6,), classes=3)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "features"
+    path = place() / "open.onnx"
+    onnx.save(model, path)
+    assert "'features' of 'image' is open" in refusal("bench", "--model", path)
+
+
+def test_without_the_library_nothing_is_timed(monkeypatch):
+    monkeypatch.setenv("FOURBIT_LIBRARY", "none")
+    assert "switched off by FOURBIT_LIBRARY=none; unset it" in refusal("bench", "--model", mlp(), *QUICK)
+
+
+def test_a_first_loss_far_from_that_of_fp32_is_refused():
+    bench.check_first({"fp32": 2.3, "fp16": 2.301, "ibm2020": 2.5})
+    with pytest.raises(bench.TrainingError, match=r"^ibm2020: the first loss is 0.7, that of fp32 2.3;"):
+        bench.check_first({"fp32": 2.3, "fp16": 2.3, "ibm2020": 0.7})
+    with pytest.raises(bench.TrainingError, match=r"^fp16: the first loss is 2.4"):
+        bench.check_first({"fp32": 2.3, "fp16": 2.4, "ibm2020": 2.3})
+
+
+def test_medians_and_quartiles():
+    assert summary([4.0, 1.0, 3.0, 2.0, 5.0]) == Summary(3.0, 2.0, 4.0)
+    assert speedup([4.0, 2.0, 9.0], [1.0, 1.0, 3.0]) == Summary(3.0, 2.5, 3.5)
+
+
+def child(text):
+    """A contestant that says these lines, each after a line of ours."""
+    return [sys.executable, "-c", text]
+
+
+TURNS = """
+import json, sys
+print(json.dumps({"event": "ready", "before": 1}), flush=True)
+steps = 0
+for line in sys.stdin:
+    if line == "end\\n":
+        print(json.dumps({"event": "end", "peak": 2}), flush=True)
+        continue
+    steps += 1
+    with open(FILE, "a") as log:
+        print(NAME, file=log)
+    print(json.dumps({"event": "step", "seconds": steps, "loss": 1.0, "skipped": NAME == "b" and steps == 2}),
+          flush=True)
+"""
+
+
+def test_contestants_take_turns_and_a_skipped_round_does_not_count(tmp_path):
+    log = tmp_path / "log"
+    commands = {
+        name: child(TURNS.replace("FILE", repr(str(log))).replace("NAME", repr(name))) for name in "ab"
+    }
+    found = contest.contest(commands, rounds=2, warmup=1)
+    assert found == {name: Outcome([3, 4], [1.0] * 4, before=1, peak=2) for name in "ab"}
+    assert "".join(log.read_text().split()) == "ab" + "ba" + "ba" + "ab"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raise SystemExit(3)", r"^the process of a died with code 3"),
+        ('print(\'{"event": "refused", "text": "no"}\')', r"^a: no$"),
+        (TURNS.replace('"loss": 1.0', '"loss": float("nan")'), r"^a: the loss is nan"),
+        (TURNS.replace('NAME == "b" and steps == 2', "True"), r"^steps were skipped 31 times"),
+    ],
+)
+def test_what_ends_a_contest(tmp_path, monkeypatch, text, message):
+    monkeypatch.setattr(contest, "REST", 0)
+    text = text.replace("FILE", repr(str(tmp_path / "log"))).replace("NAME", "'a'")
+    with pytest.raises(contest.TrainingError, match=message):
+        contest.contest({"a": child(text)}, rounds=1, warmup=1)
+
+
+def test_the_named_models_are_those_of_the_claims():
+    """Depth, width and sequence as docs/performance.md states them."""
+    assert SUBJECTS["resnet18"].options == {
+        "input_shape": (3, 32, 32), "classes": 10, "stem": "small", "width": 64
+    }  # fmt: skip
+    assert SUBJECTS["transformer"].options.items() >= {"width": 512, "layers": 6, "length": 128}.items()
+    for subject in SUBJECTS.values():
+        for changes in subject.sizes.values():
+            for change in changes:
+                assert subject.sized(change).model in registry.MODELS
