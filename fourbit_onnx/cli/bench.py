@@ -58,7 +58,7 @@ def command(
     json_file: str | None,
     quiet: bool,
 ) -> None:
-    """Measure training steps beside the FP32 and FP16 graphs: time, memory.
+    """Time and memory of training steps, beside FP32 and FP16.
 
     Every recipe trains the same model on the same batch in a process of its own; they take turns, step by
     step. The first losses are compared before anything is timed.
