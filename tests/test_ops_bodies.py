@@ -328,8 +328,8 @@ def test_every_operator_is_tested():
         *SCALE_INPUTS,
         "SawbScale", "AbsMaxScale", "MinMaxScale", "GradientScale", "LearnedGradientScale",
         "PactGrad", "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul",
-        "RandomUniform",  # in test_ops_random_uniform.py
-        "DitherScale",  # in test_formats_dither.py
+        "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py
+        "Relu", "AddRelu", "ReluGrad", "SumReluGrad",  # in test_native_relu.py
         "UnderflowScale", "QuantizeLog2",  # in test_ops_stochastic.py
         "QuantizeInt4Stochastic", "QuantizeLogStochastic",
         "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul",  # in test_ops_blocks.py

@@ -1,29 +1,16 @@
 """The gradient of PACT: through the mask to the activation, from what was clipped to the clip."""
 
+from fourbit_onnx.ops.masks import UNPACK_MASK
 from fourbit_onnx.ops.text import function
 
-PACT_GRAD = function("""
-PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {
-    minus_one = Constant <value_ints = [-1]> ()
-    zero_at = Constant <value = int64[1] {0}> ()
-    no_element = Constant <value = float[1] {0}> ()
-    no_integer = Constant <value = int64[1] {0}> ()
-    nought = Constant <value = float {0}> ()
-    unit = Constant <value = float {1}> ()
-    largest = Constant <value = float {3.4028235e38}> ()
-    powers = Constant <value = uint8[8] {1, 2, 4, 8, 16, 32, 64, 128}> ()
-    shape = Shape (dy)
-    element_count = Size (dy)
-    count_column = Reshape (element_count, minus_one)
-    bytes = Unsqueeze (mask, minus_one)
-    bits = BitwiseAnd (bytes, powers)
-    bits_count = Size (bits)
-    bits_column = Reshape (bits_count, minus_one)
-    bits_flat = Reshape <allowzero = 1> (bits, bits_column)
-    taken = Slice (bits_flat, zero_at, count_column)
-    bit = Reshape <allowzero = 1> (taken, shape)
-    inside = Cast <to = 9> (bit)
-    outside = Not (inside)
+PACT_GRAD = function(f"""
+PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {{
+    {UNPACK_MASK}
+    no_element = Constant <value = float[1] {{0}}> ()
+    no_integer = Constant <value = int64[1] {{0}}> ()
+    nought = Constant <value = float {{0}}> ()
+    unit = Constant <value = float {{1}}> ()
+    largest = Constant <value = float {{3.4028235e38}}> ()
     dx = Where (outside, nought, dy)
 
     flat = Reshape <allowzero = 1> (dy, count_column)
@@ -39,7 +26,7 @@ PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {
     all_zero = Equal (m, nought)
     divisor = Where (all_zero, unit, m)
     ratio = Div (dy, divisor)
-    two_to_30 = Constant <value = float {1073741824}> ()
+    two_to_30 = Constant <value = float {{1073741824}}> ()
     scaled = Mul (ratio, two_to_30)
     rounded = Round (scaled)
     top_number = Constant <value_int : int = @top> ()
@@ -59,9 +46,9 @@ PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {
     sum = ReduceSum <keepdims = 0> (terms_column)
     sum_double = Cast <to = 11> (sum)
     m_double = Cast <to = 11> (m)
-    unit_double = Constant <value = double {0.000000000931322574615478515625}> ()   # 2**-30
+    unit_double = Constant <value = double {{0.000000000931322574615478515625}}> ()   # 2**-30
     in_units = Mul (sum_double, unit_double)
     product = Mul (in_units, m_double)
     dalpha = Cast <to = 1> (product)
-}
+}}
 """)

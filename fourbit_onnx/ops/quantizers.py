@@ -1,5 +1,6 @@
 """Quantisers: a float tensor and its scale to 4-bit codes."""
 
+from fourbit_onnx.ops.masks import PACK_MASK
 from fourbit_onnx.ops.text import ACCEPTED, INT4, UINT4, codes, function
 
 QUANTIZE_INT4 = function(f"""
@@ -31,29 +32,6 @@ QuantizeAffine (x, scale, zero_point) => (codes) {{
 # What is below 0 is 0 to an unsigned quantiser, minus infinity too: so a Relu in front of it changes nothing.
 _ACCEPTED_UNSIGNED = ACCEPTED.replace("Abs (x)", "Identity (x)")
 
-# One bit an element, the first in the lowest bit of the first byte; true where dx = dy.
-_PACK_MASK = """
-    minus_one = Constant <value_ints = [-1]> ()
-    zero = Constant <value = int64[1] {0}> ()
-    eight = Constant <value = int64[1] {8}> ()
-    weights = Constant <value = float[8, 1] {1, 2, 4, 8, 16, 32, 64, 128}> ()
-    element_count = Size (x)
-    count_column = Reshape (element_count, minus_one)
-    negated = Neg (count_column)
-    missing = Mod (negated, eight)
-    padded_count = Add (count_column, missing)
-    byte_count = Div (padded_count, eight)
-    bits_shape = Concat <axis = 0> (byte_count, eight)
-    inside_float = Cast <to = 1> (inside)
-    inside_flat = Reshape <allowzero = 1> (inside_float, count_column)
-    tail = ConstantOfShape <value = float[1] {0}> (missing)
-    bits_flat = Concat <axis = 0> (inside_flat, tail)
-    bits = Reshape <allowzero = 1> (bits_flat, bits_shape)
-    bytes = MatMul (bits, weights)
-    bytes_flat = Reshape <allowzero = 1> (bytes, byte_count)
-    mask = Cast <to = 2> (bytes_flat)
-"""
-
 QUANTIZE_PACT = function(f"""
 QuantizePact (x, alpha) => (codes, scale, mask) {{
     {_ACCEPTED_UNSIGNED.format(scale="alpha")}
@@ -66,7 +44,7 @@ QuantizePact (x, alpha) => (codes, scale, mask) {{
     positive = Greater (x, nought)
     below = Less (x, alpha)
     inside = And (positive, below)
-    {_PACK_MASK}
+    {PACK_MASK}
 }}
 """)
 
@@ -84,7 +62,7 @@ QuantizePactSigned (x, alpha) => (codes, scale, mask) {{
     above = Greater (x, least)
     below = Less (x, alpha)
     inside = And (above, below)
-    {_PACK_MASK}
+    {PACK_MASK}
 }}
 """)
 

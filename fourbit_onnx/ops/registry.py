@@ -11,6 +11,7 @@ from fourbit_onnx.ops import (
     products,
     quantizers,
     random_uniform,
+    relu,
     scales,
     stochastic,
 )
@@ -34,6 +35,10 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         stochastic.QUANTIZE_INT4_STOCHASTIC,
         stochastic.QUANTIZE_LOG_STOCHASTIC,
         pact_grad.PACT_GRAD,
+        relu.RELU,
+        relu.ADD_RELU,
+        relu.RELU_GRAD,
+        relu.SUM_RELU_GRAD,
         random_uniform.RANDOM_UNIFORM,
         products.Q_CONV,
         products.Q_CONV_INPUT_GRAD,

@@ -31,6 +31,7 @@ from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
 from fourbit_onnx.passes.regular_matmul import regular_matmul
+from fourbit_onnx.passes.relu_masks import relu_masks
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.passes.share_quantizers import share_quantizers
@@ -135,6 +136,8 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     explicit_casts(training_graph)
     share_quantizers(training_graph)
     fold_relu(training_graph)
+    if any(site.precision == "4-bit" for site in plan.sites):  # the float models are the baselines
+        relu_masks(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
     state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]

@@ -32,6 +32,7 @@ from fourbit_onnx.ops.reference.quantizers import (
     quantize_pact_signed,
 )
 from fourbit_onnx.ops.reference.random import random_uniform
+from fourbit_onnx.ops.reference.relu import add_relu, relu, relu_grad, sum_relu_grad
 from fourbit_onnx.ops.reference.scales import (
     abs_max_scale,
     dither_scale,
@@ -59,6 +60,10 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QuantizeInt4Stochastic": quantize_int4_stochastic,
     "QuantizeLogStochastic": quantize_log_stochastic,
     "PactGrad": pact_grad,
+    "Relu": relu,
+    "AddRelu": add_relu,
+    "ReluGrad": relu_grad,
+    "SumReluGrad": sum_relu_grad,
     "RandomUniform": random_uniform,
     "QConv": q_conv,
     "QConvInputGrad": q_conv_input_grad,
@@ -78,6 +83,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
 __all__ = [
     "REFERENCES",
     "abs_max_scale",
+    "add_relu",
     "block16_scale",
     "block_hadamard",
     "dither_scale",
@@ -105,6 +111,9 @@ __all__ = [
     "quantize_pact",
     "quantize_pact_signed",
     "random_uniform",
+    "relu",
+    "relu_grad",
     "sawb_scale",
+    "sum_relu_grad",
     "underflow_scale",
 ]

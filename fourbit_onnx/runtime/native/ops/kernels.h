@@ -179,6 +179,32 @@ class QConvWeightGrad final : public ConvOperator {
 // Throws if `bad` >= 0: x[bad], by its index in the shape, is not finite.
 void refuse_bad(const char* name, const Tensor& x, int64_t bad);
 
+// Relu with the mask of its gradient (relu.cc)
+
+class Relu final : public Operator {
+ public:
+  explicit Relu(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class AddRelu final : public Operator {
+ public:
+  explicit AddRelu(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class ReluGrad final : public Operator {
+ public:
+  explicit ReluGrad(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class SumReluGrad final : public Operator {
+ public:
+  explicit SumReluGrad(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // Random numbers (random.cc)
 
 class RandomUniform final : public Operator {

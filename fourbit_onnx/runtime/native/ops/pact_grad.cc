@@ -12,11 +12,11 @@ void PactGrad::compute(const Context& context) const {
     throw Refused("mask must have " + std::to_string(divide_up(dy.count(), 8)) + " bytes for dy of shape " +
                   text(dy.shape()) + "; it has " + std::to_string(mask.count()));
   }
-  int64_t bad;
-  const float m = largest_magnitude(dy.data<float>(), dy.count(), &bad, context);
-  refuse_bad("dy", dy, bad);
   const Tensor dx = context.output(0, dy.shape());
-  if (dx.present()) mask_gradient(dy.data<float>(), mask.data<uint8_t>(), dy.count(), dx.data<float>(), context);
+  int64_t bad;
+  const float m =
+      mask_gradient(dy.data<float>(), mask.data<uint8_t>(), dy.count(), dx.data<float>(), &bad, context);
+  refuse_bad("dy", dy, bad);
   const Tensor dalpha = context.output(1, {});
   if (!dalpha.present()) return;
   // Nibbles: INT4 -top is 16 - top; UINT4 has no bottom.

@@ -36,8 +36,14 @@ struct ElementKernels {
   // nullptr. Returns 0 if every x[i] is in least .. the largest float, which NaN is not.
   uint32_t (*quantize_clipped)(const float* x, int64_t n, float scale, float low, float high, float below,
                                float above, float least, uint8_t* codes, uint8_t* mask);
-  // dx = mask ? dy : +0
-  void (*apply_mask)(const float* dy, const uint8_t* mask, int64_t n, float* dx);
+  // y = x < 0 ? +0 : x and bit i = x[i] > 0; either output may be nullptr
+  void (*rectify)(const float* x, int64_t n, float* y, uint8_t* mask);
+  // the same of a + b
+  void (*rectify_sum)(const float* a, const float* b, int64_t n, float* y, uint8_t* mask);
+  // dx = mask ? dy : +0, unless dx is nullptr; returns `largest` of dy
+  uint32_t (*apply_mask)(const float* dy, const uint8_t* mask, int64_t n, float* dx);
+  // dx = mask ? a + b : +0
+  void (*apply_mask_to_sum)(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx);
   // sum of rint(dy / m * 2^30), over code == top less over code == bottom, where mask is 0
   int64_t (*clipped_sum)(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
                          int bottom);

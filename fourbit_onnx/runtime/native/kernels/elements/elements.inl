@@ -202,40 +202,99 @@ uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, flo
   return bad;
 }
 
-void apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const uint32_t bits = mask[i / 8] | static_cast<uint32_t>(mask[i / 8 + 1]) << 8;
-    for (int j = 0; j < 16; ++j) {
-      const uint32_t kept = bits_of(dy[i + j]) & (0u - (bits >> j & 1));
-      __builtin_memcpy(dx + i + j, &kept, 4);
+void rectify(const float* x, int64_t n, float* y, uint8_t* mask) {
+  uint8_t positive[kBlock];
+  for (; n > 0; n -= kBlock, x += kBlock) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    if (y != nullptr) {
+      for (int64_t i = 0; i < count; ++i) y[i] = x[i] < 0 ? 0.0f : x[i];
+      y += kBlock;
+    }
+    if (mask != nullptr) {
+      for (int64_t i = 0; i < count; ++i) positive[i] = x[i] > 0;
+      pack_bits(positive, count, mask);
+      mask += kBlock / 8;
     }
   }
-  for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? dy[i] : 0.0f;
 }
 
+void rectify_sum(const float* a, const float* b, int64_t n, float* y, uint8_t* mask) {
+  float sum[kBlock];
+  for (; n > 0; n -= kBlock, a += kBlock, b += kBlock) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < count; ++i) sum[i] = a[i] + b[i];
+    rectify(sum, count, y, mask);
+    if (y != nullptr) y += kBlock;
+    if (mask != nullptr) mask += kBlock / 8;
+  }
+}
+
+// The bits of x, or 0 where bit `at` is 0.
+uint32_t kept(float x, uint32_t bits, int at) { return bits_of(x) & (0u - (bits >> at & 1)); }
+
+uint32_t sixteen_bits(const uint8_t* mask) { return mask[0] | static_cast<uint32_t>(mask[1]) << 8; }
+
+uint32_t apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
+  if (dx == nullptr) return largest(dy, n);
+  uint32_t most = 0;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const uint32_t bits = sixteen_bits(mask + i / 8);
+    for (int j = 0; j < 16; ++j) {
+      const uint32_t magnitude = bits_of(dy[i + j]) & 0x7fffffff, value = kept(dy[i + j], bits, j);
+      most = magnitude > most ? magnitude : most;
+      __builtin_memcpy(dx + i + j, &value, 4);
+    }
+  }
+  const uint32_t rest = largest(dy + i, n - i);
+  for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? dy[i] : 0.0f;
+  return rest > most ? rest : most;
+}
+
+void apply_mask_to_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const uint32_t bits = sixteen_bits(mask + i / 8);
+    for (int j = 0; j < 16; ++j) {
+      const uint32_t value = kept(a[i + j] + b[i + j], bits, j);
+      __builtin_memcpy(dx + i + j, &value, 4);
+    }
+  }
+  for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? a[i] + b[i] : 0.0f;
+}
+
+// Bit 4 * i of the result is bit i of a byte.
+uint32_t spread(uint32_t byte) {
+  uint32_t bits = (byte | byte << 12) & 0x000f000f;
+  bits = (bits | bits << 6) & 0x03030303;
+  return (bits | bits << 3) & 0x11111111;
+}
+
+// Bit 4 * i of the result says whether nibble i is `code`, 0..15; no nibble is 16.
+uint32_t equal_nibbles(uint32_t nibbles, int code) {
+  if (code > 15) return 0;
+  const uint32_t differ = nibbles ^ static_cast<uint32_t>(code) * 0x11111111u;
+  return ~(differ | differ >> 1 | differ >> 2 | differ >> 3) & 0x11111111;
+}
+
+// Few elements are clipped: those of eight are found by their codes and mask, and dy is read for them alone.
 int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
                     int bottom) {
-  uint8_t code[kBlock], kept[kBlock];
-  int32_t sign[kBlock];
   int64_t sum = 0;
-  for (; n > 0; n -= kBlock, dy += kBlock, codes += kBlock / 2, mask += kBlock / 8) {
-    const int64_t count = n < kBlock ? n : kBlock;
-    for (int64_t i = 0; i < (count + 1) / 2; ++i) {
-      const uint16_t pair = static_cast<uint16_t>((codes[i] & 15) | (codes[i] & 240) << 4);
-      __builtin_memcpy(code + 2 * i, &pair, 2);
+  for (int64_t i = 0; i < n; i += 8) {
+    const int64_t count = n - i < 8 ? n - i : 8;
+    uint32_t nibbles = 0;  // little-endian: element j is nibble j
+    if (count == 8) {
+      __builtin_memcpy(&nibbles, codes + i / 2, 4);
+    } else {
+      __builtin_memcpy(&nibbles, codes + i / 2, static_cast<size_t>((count + 1) / 2));
     }
-    for (int64_t i = 0; i < count; i += 8) {
-      // Byte j of the product is the whole mask byte; bit j of it stays: not 0 where kept.
-      const uint64_t eight = mask[i / 8] * 0x0101010101010101u & 0x8040201008040201u;
-      __builtin_memcpy(kept + i, &eight, 8);
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      sign[i] = ((code[i] == top) - (code[i] == bottom)) & -(kept[i] == 0);
-    }
-    for (int64_t i = 0; i < count; ++i) {
-      const float u = __builtin_rintf(dy[i] / m * 1073741824.0f);  // at most 2^30
-      sum += static_cast<int32_t>(u) * sign[i];
+    const uint32_t outside = ~spread(mask[i / 8]) & (0x11111111u >> 4 * (8 - count));
+    const uint32_t above = equal_nibbles(nibbles, top) & outside, below = equal_nibbles(nibbles, bottom) & outside;
+    for (uint32_t left = above | below; left != 0; left &= left - 1) {
+      const int place = __builtin_ctz(left);
+      const float u = __builtin_rintf(dy[i + place / 4] / m * 1073741824.0f);  // at most 2^30
+      sum += above >> place & 1 ? static_cast<int32_t>(u) : -static_cast<int32_t>(u);
     }
   }
   return sum;
@@ -245,6 +304,6 @@ int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, 
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
                                          quantize_log4, quantize_log2, quantize_stochastic, random,
-quantize_clipped, apply_mask, clipped_sum};
+quantize_clipped, rectify, rectify_sum, apply_mask, apply_mask_to_sum, clipped_sum};
 
 }  // namespace fourbit

@@ -145,10 +145,37 @@ int64_t quantize_stochastic(const float* x, const float* u, int64_t n, float sca
                    }));
 }
 
-void mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, const Host& host) {
+void rectify(const float* x, const float* b, int64_t n, float* y, uint8_t* mask, const Host& host) {
   const ElementKernels& k = best_elements();
   blocks<char>(n, host, [&](int64_t at, int64_t count) {
-    k.apply_mask(dy + at, mask + at / 8, count, dx + at);
+    float* values = y != nullptr ? y + at : nullptr;
+    uint8_t* bits = mask != nullptr ? mask + at / 8 : nullptr;
+    if (b != nullptr) {
+      k.rectify_sum(x + at, b + at, count, values, bits);
+    } else {
+      k.rectify(x + at, count, values, bits);
+    }
+    return '\0';
+  });
+}
+
+float mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, int64_t* bad, const Host& host) {
+  const ElementKernels& k = best_elements();
+  const auto parts = blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
+    return k.apply_mask(dy + at, mask + at / 8, count, dx != nullptr ? dx + at : nullptr);
+  });
+  *bad = bad_index(dy, n, parts);
+  return parts.empty() ? 0.0f : float_of(*std::max_element(parts.begin(), parts.end()));
+}
+
+void mask_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx, const Host& host) {
+  const ElementKernels& k = best_elements();
+  blocks<char>(n, host, [&](int64_t at, int64_t count) {
+    if (b != nullptr) {
+      k.apply_mask_to_sum(a + at, b + at, mask + at / 8, count, dx + at);
+    } else {
+      k.apply_mask(a + at, mask + at / 8, count, dx + at);
+    }
     return '\0';
   });
 }

@@ -36,8 +36,14 @@ int64_t quantize_log2(const float* x, int64_t n, float scale, uint8_t* codes, co
 int64_t quantize_stochastic(const float* x, const float* u, int64_t n, float scale, const float* levels, bool sign_bit,
                             uint8_t* codes, const Host& host);
 
-// dx = mask ? dy : +0
-void mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, const Host& host);
+// y = x < 0 ? +0 : x and mask bit i = x[i] > 0; with b, of x + b. Either output may be nullptr.
+void rectify(const float* x, const float* b, int64_t n, float* y, uint8_t* mask, const Host& host);
+
+// dx = mask ? dy : +0, unless dx is nullptr; gives what `largest_magnitude` gives of dy.
+float mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, int64_t* bad, const Host& host);
+
+// dx = mask ? a + b : +0; without b, a alone
+void mask_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx, const Host& host);
 
 // sum of rint(dy / m * 2^30) over clipped elements: code == top, less code == bottom
 int64_t clipped_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,

@@ -1,0 +1,47 @@
+"""Relu that also gives the mask of its gradient, so that no float tensor is kept for the backward pass.
+
+``y`` is +0 where x < 0, else x: NaN and -0 stay what they are. The gradient passes where x > 0.
+"""
+
+from fourbit_onnx.ops.masks import PACK_MASK, UNPACK_MASK
+from fourbit_onnx.ops.text import function
+
+_RECTIFY = f"""
+    nought = Constant <value = float {{0}}> ()
+    negative = Less (x, nought)
+    y = Where (negative, nought, x)
+    inside = Greater (x, nought)
+    {PACK_MASK}
+"""
+
+RELU = function(f"""
+Relu (x) => (y, mask) {{
+    {_RECTIFY}
+}}
+""")
+
+# Of two tensors of the same shape: the end of a residual block.
+ADD_RELU = function(f"""
+AddRelu (a, b) => (y, mask) {{
+    x = Add (a, b)
+    {_RECTIFY}
+}}
+""")
+
+RELU_GRAD = function(f"""
+ReluGrad (dy, mask) => (dx) {{
+    {UNPACK_MASK}
+    nought = Constant <value = float {{0}}> ()
+    dx = Where (outside, nought, dy)
+}}
+""")
+
+# Of a tensor that two operators read: two gradients of the same shape.
+SUM_RELU_GRAD = function(f"""
+SumReluGrad (dy, other, mask) => (dx) {{
+    {UNPACK_MASK}
+    nought = Constant <value = float {{0}}> ()
+    sum = Add (dy, other)
+    dx = Where (outside, nought, sum)
+}}
+""")

@@ -1,0 +1,70 @@
+"""``Relu`` with its gradient  →  ``ai.fourbit.Relu``, which keeps a bit an element for it."""
+
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.roles import is_standard
+
+
+def relu_masks(graph: gs.Graph) -> int:
+    """Give the gradient of every Relu a mask instead of the float tensor; with the same bits.
+
+    ============  ========================================================================================
+    before        ``z = Add(a, b);  y = Relu(z);  dy = Sum(d, e);  dz = ReluGrad(dy, y)``
+    after         ``y, mask = ai.fourbit.AddRelu(a, b);  dz = ai.fourbit.SumReluGrad(d, e, mask)``;
+                  ``ai.fourbit.Relu`` and ``ai.fourbit.ReluGrad`` where nothing is added
+    leaves alone  a Relu without gradient; an addition that something else reads, that is a graph output,
+                  or whose operands are not known to have one shape
+    ============  ========================================================================================
+    """
+    outputs = {id(tensor) for tensor in graph.outputs}
+    count = 0
+    for node in graph.nodes:
+        if not is_standard(node, "Relu"):
+            continue
+        y = node.outputs[0]
+        gradients = [reader for reader in y.outputs if _is_gradient(reader, y)]
+        if gradients:
+            mask = gs.Variable(f"{y.name}.mask", "uint8", [f"{y.name}.mask_bytes"])
+            _forward(node, mask, outputs)
+            for gradient in gradients:
+                _backward(gradient, mask, outputs)
+            count += 1
+    if count:
+        graph.cleanup()
+    return count
+
+
+def _forward(relu: gs.Node, mask: gs.Tensor, outputs: set[int]) -> None:
+    relu.domain = DOMAIN
+    relu.outputs = [*relu.outputs, mask]
+    addition = _only_for(relu.inputs[0], relu, outputs)
+    if addition is not None and is_standard(addition, "Add") and _same_shape(*addition.inputs):
+        relu.op = "AddRelu"
+        relu.inputs = list(addition.inputs)
+
+
+def _backward(gradient: gs.Node, mask: gs.Tensor, outputs: set[int]) -> None:
+    dy = gradient.inputs[0]
+    addition = _only_for(dy, gradient, outputs)
+    gradient.domain = DOMAIN
+    if addition is not None and is_standard(addition, "Sum") and len(addition.inputs) == 2:
+        gradient.op = "SumReluGrad"  # the builder's sum of the gradients of one tensor, so of one shape
+        gradient.inputs = [*addition.inputs, mask]
+    else:
+        gradient.inputs = [dy, mask]
+
+
+def _only_for(tensor: gs.Tensor, reader: gs.Node, outputs: set[int]) -> gs.Node | None:
+    """What makes ``tensor``, if ``reader`` alone reads it."""
+    alone = [id(node) for node in tensor.outputs] == [id(reader)] and id(tensor) not in outputs
+    return tensor.inputs[0] if alone and tensor.inputs else None
+
+
+def _same_shape(a: gs.Tensor, b: gs.Tensor) -> bool:
+    known = a.shape is not None and b.shape is not None
+    return known and None not in a.shape and list(a.shape) == list(b.shape)
+
+
+def _is_gradient(node: gs.Node, y: gs.Tensor) -> bool:
+    return (node.domain, node.op) == ("com.microsoft", "ReluGrad") and node.inputs[1] is y
