@@ -9,7 +9,7 @@ import onnx
 import pytest
 from cli import fourbit, mlp, model, refusal
 
-from fourbit_onnx.recipes.hardware import FIGURES
+from fourbit_onnx.recipes.hardware import FIGURES, Figure
 from fourbit_onnx.recipes.plan import read
 from fourbit_onnx.recipes.projection import project
 
@@ -77,6 +77,26 @@ def test_a_model_and_its_folder_have_one_projection(folder):
         for path in (model(), folder)
     )
     assert of_model == of_folder
+
+
+@pytest.mark.parametrize("frozen", [(), ("conv1*", "bn1*"), ("layer1*",)], ids=["", "beginning", "middle"])
+@pytest.mark.parametrize("recipe", ["ibm2020", "luq"])
+def test_the_graph_has_the_products_that_are_projected(tmp_path, recipe, frozen):
+    """Counted: with one multiply-accumulate a product, of cost 1, the projection is their number."""
+    options = [word for pattern in frozen for word in ("--freeze", pattern)]
+    fourbit("convert", model(), "-o", tmp_path / "out", "--recipe", recipe, *options)
+    operators = json.loads(fourbit("inspect", tmp_path / "out", "--json").stdout)["operators"]
+    plan = read(tmp_path / "out" / "plan.json")
+    for site in plan.sites:
+        site.macs = 1
+    unit = dict.fromkeys(FIGURES, Figure(1, 1, "", ""))
+    found = project(plan, unit)
+    total = sum(phase.macs for phase in found.phases)
+    assert [round(phase.time * total) for phase in found.phases[:3]] == [
+        operators["QConv"],
+        operators["QConvInputGrad"],
+        operators["QConvWeightGrad"],
+    ]
 
 
 def test_only_when_asked(folder):

@@ -63,6 +63,21 @@ def test_by_hand():
     assert [*found.figures] == ["fp16", "fp32", "int4", "log4", "log2"]
 
 
+@pytest.mark.parametrize("recipe", ["luq", "nvfp4"])
+def test_products_that_nothing_needs_are_none_without_a_trained_clip(recipe):
+    found = project(Plan("r", [site("a", 5, recipe, gradients=())]))
+    assert [phase.macs for phase in found.phases] == [5, 0, 0, 0]
+    assert found.phases[1].time == found.phases[2].time == 0
+
+
+def test_a_trained_clip_needs_dgrad_of_the_data():
+    """dgrad costs a quarter of one of the two products that FP16 has, and is none of them."""
+    found = project(Plan("r", [site("a", 8, "ibm2020", gradients=["w"])]), ROUND)
+    assert [phase.macs for phase in found.phases] == [8, 0, 8, 0]
+    assert [phase.time for phase in found.phases] == [1 / 16, 1 / 8, 1 / 8, 0]
+    assert [phase.energy for phase in found.phases] == [1 / 32, 1 / 16, 1 / 16, 0]
+
+
 def test_what_fp16_costs_is_the_unit():
     found = project(Plan("fp16", [site("a", 7, precision="fp16"), site("b", 3, precision="fp16")]))
     assert (found.time, found.energy, found.kept.time) == (1, 1, 1)

@@ -8,7 +8,8 @@ one in format f, in time or in energy (`hardware.FIGURES`, FP16 = 1):
 
 so the same products in FP16 cost 1. Two phases of a gradient are not two products: dgrad has the one, wgrad
 the other. ``samples`` is 2 where the products of two stochastic draws are averaged, else 1. A product that
-nothing needs (dgrad of what depends on no weight, wgrad of what is not trained) is in neither sum.
+nothing needs (dgrad of what depends on no weight, wgrad of what is not trained) is in neither sum. A trained
+clip (PACT) needs dgrad even of the data, which FP16 does not have: it is in the first sum only.
 
 The sites in high precision cost k of it, whatever 4 bits cost: no 4-bit hardware makes the products more than
 1 / k times faster (Amdahl's law).
@@ -44,7 +45,7 @@ class Phase:
 
     Attributes:
         name: ``forward``, ``dgrad`` or ``wgrad`` for products in 4 bits; `KEPT` for all others.
-        macs: Multiply-accumulates for one sample.
+        macs: Multiply-accumulates for one sample, those that FP16 would have.
         share: Of the multiply-accumulates of the step: what they cost in FP16.
         time: Projected, all products in FP16 = 1.
         energy: Projected, all products in FP16 = 1.
@@ -102,11 +103,12 @@ def project(plan: Plan, figures: Mapping[str, Figure] = FIGURES) -> Projection:
     used: dict[str, None] = {}
     for site in plan.sites:
         for product, (_, _, operand) in PRODUCTS.items():
-            if not site.macs or (operand and operand not in site.gradients):
+            in_fp16 = not operand or operand in site.gradients
+            if not site.macs or not (in_fp16 or _trains_clip(site, operand)):
                 continue
             phase = product if site.points else KEPT
             rows, samples = _operands(site, product)
-            macs[phase] += site.macs
+            macs[phase] += site.macs * in_fp16
             time[phase] += site.macs * samples * max(figures[row].time for row in rows)
             energy[phase] += site.macs * samples * max(figures[row].energy for row in rows)
             used.update(dict.fromkeys(rows))
@@ -124,6 +126,12 @@ def project(plan: Plan, figures: Mapping[str, Figure] = FIGURES) -> Projection:
         sum(not site.macs for site in plan.sites),
         {row: figures[row] for row in figures if row in used},
     )
+
+
+def _trains_clip(site: Site, operand: str) -> bool:
+    """Whether the gradient of an operand that depends on no weight is needed all the same."""
+    text = site.points.get(f"fwd.{operand}")
+    return text is not None and Quantizer.parse(text).scale == "pact"
 
 
 def _operands(site: Site, product: str) -> tuple[list[str], int]:
