@@ -334,7 +334,7 @@ def test_every_operator_is_tested():
         "QuantizeInt4Stochastic", "QuantizeLogStochastic",
         "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul",  # in test_ops_blocks.py
         "QuantizeE2M1Blocks", "QuantizeE2M1BlocksStochastic",
-        "QuantizeInt4Blocks", "QuantizeInt4BlocksStochastic",
+        "QuantizeInt4Blocks", "QuantizeInt4BlocksStochastic", "SgdUpdate", "AdamWUpdate",
     }  # fmt: skip
     assert tested == set(FUNCTIONS)
 

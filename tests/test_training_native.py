@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from native import ISAS, needs_library
 from training_graph import batch_of, calibrated, compiled, run
@@ -110,6 +111,39 @@ def test_several_steps_with_the_optimizer(name, recipe, tmp_path):
     assert_same_bits(*states)
     first = Trainer(tmp_path / "out", threads=1).state.tensors
     assert any(not np.array_equal(first[p], states[0][p]) for p in trainer.manifest.parameters)
+
+
+UPDATES = {
+    "nesterov": {"nesterov": True, "max_norm": 0.5},
+    "adamw": {"optimizer": "adamw", "max_norm": 0.5},
+    "adamw that may skip": {"recipe": "fp16", "optimizer": "adamw"},
+    "sgd that may skip": {"recipe": "fp16", "max_norm": 0.5},
+}
+
+
+@pytest.mark.parametrize("options", UPDATES.values(), ids=UPDATES)
+def test_several_steps_of_every_update(options, tmp_path):
+    """And each is one node a parameter, whose gradients, moments and numbers are passed over once."""
+    convert(exported("resnet8"), tmp_path / "out", **({"recipe": "ibm2020"} | options))
+    states = []
+    for native, threads in ((True, 1), (True, 2), (False, 1)):
+        trainer = Trainer(tmp_path / "out", threads=threads, native=native)
+        for i in range(3):
+            assert not trainer.step(data("resnet8", seed=i), learning_rate=0.02)["skipped"]
+        states.append(trainer.state.tensors)
+    assert_same_bits(states[0], states[2])
+    if "max_norm" not in options and options.get("recipe") != "fp16":  # sums of ONNX Runtime's own
+        assert_same_bits(states[1], states[2])
+    proto = onnx.load(tmp_path / "out" / "optimizer_model.onnx")
+    (skip,) = [node for node in proto.graph.node if node.op_type == "If"] or [None]
+    assert (skip is None) == (options.get("recipe") != "fp16")
+    nodes = proto.graph.node if skip is None else onnx.helper.get_node_attr_value(skip, "then_branch").node
+    parameters = trainer.manifest.parameters
+    assert {node.input[0] for node in nodes if node.domain == "ai.fourbit"} == set(parameters)
+    standard = [node.op_type for node in nodes if node.domain == ""]
+    clips = len(trainer.manifest.clips)
+    assert not {"Where", "Identity"} & set(standard), standard
+    assert (standard.count("Mul"), standard.count("Max") - ("max_norm" in options)) == (clips, clips)
 
 
 RUN = """

@@ -10,3 +10,5 @@ Codes: TypeAlias = NDArray[np.int8] | NDArray[np.uint8]
 
 # A scale, clip or threshold as callers have it; it is read as float32.
 Scalar: TypeAlias = float | np.floating | NDArray[np.floating]
+
+FloatArray: TypeAlias = NDArray[np.float32]

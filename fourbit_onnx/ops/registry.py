@@ -7,6 +7,7 @@ import onnx
 from fourbit_onnx.ops import (
     block_products,
     blocks,
+    optimizers,
     pact_grad,
     products,
     quantizers,
@@ -53,5 +54,7 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         blocks.QUANTIZE_INT4_BLOCKS_STOCHASTIC,
         blocks.BLOCK_HADAMARD,
         block_products.Q_BLOCK_MATMUL,
+        optimizers.SGD_UPDATE,
+        optimizers.ADAMW_UPDATE,
     )
 }

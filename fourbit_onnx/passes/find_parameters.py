@@ -19,6 +19,7 @@ _BY_PLACE = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "P
 _RESERVED = {
     "learning_rate", "step", "half", "norm", "max_norm", "loss_scale", "scaled_loss", "good_steps",
     "gradients_finite", "no_clip", "no_zero_point", "random_state", "gradient_top",
+    "one", "beta1", "beta2", "power1", "power2", "correction1", "correction2", "update",
 }  # fmt: skip
 
 # No weight is larger; what is, hides positions from a softmax.

@@ -8,11 +8,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from fourbit_onnx.errors import RecipeError
-from fourbit_onnx.ops.optimizers import OPTIMIZER_FUNCTIONS
+from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 from fourbit_onnx.passes.roles import Roles
 
 _MOMENTS = {"SgdUpdate": ("momentum",), "AdamWUpdate": ("mean", "square")}
+_CORRECTIONS = ("correction1", "correction2")  # of AdamW's bias: 1 - beta^step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,89 +60,114 @@ def optimizer_model(
 ) -> tuple[onnx.ModelProto, dict[str, str], dict[str, str]]:
     """The model, parameter to its new value, and moment to its new value.
 
-    First moments (zeros) are added to ``roles.values``.
+    First moments (zeros) are added to ``roles.values``. Where steps may be skipped, all updates are a branch
+    of one If: no tensor is read a second time to choose.
     """
     op = {"sgd": "SgdUpdate", "adamw": "AdamWUpdate"}[optimizer.kind]
+    moments_of = {name: [f"{name}.{moment}" for moment in _MOMENTS[op]] for name in roles.parameters}
+    state = [tensor for name in roles.parameters for tensor in (name, *moments_of[name])]
+    shapes = {name: roles.values[name].shape for name in roles.parameters}
+    shapes |= {moment: shapes[name] for name, moments in moments_of.items() for moment in moments}
     inputs = [
         helper.make_tensor_value_info("learning_rate", TensorProto.FLOAT, []),
         helper.make_tensor_value_info("step", TensorProto.INT64, []),
     ]
-    outputs: list[onnx.ValueInfoProto] = []
-    nodes: list[onnx.NodeProto] = []
-    updates: dict[str, str] = {}
-    moments: dict[str, str] = {}
-    shapes = {name: roles.values[name].shape for name in roles.parameters}
     if roles.skip:
         inputs.append(helper.make_tensor_value_info(roles.skip, TensorProto.BOOL, []))
-    factor = ""
-    if optimizer.max_norm:
-        factor = _clip_factor(nodes, [gradients[name] for name in roles.parameters], optimizer.max_norm)
     for name in roles.parameters:
-        gradient, clip = gradients[name], name in roles.clips
-        inputs += [_float(name, shapes[name]), _float(gradient, shapes[name])]
-        if factor:
-            nodes.append(
-                helper.make_node(
-                    "Mul", [gradient, factor], [f"{name}.clipped_grad"], name=f"{name}/clip_norm"
-                )
-            )
-            gradient = f"{name}.clipped_grad"
-        state = [f"{name}.{moment}" for moment in _MOMENTS[op]]
-        new_state = [f"{moment}.new" for moment in state]
-        raw, updates[name] = f"{name}.updated", f"{name}.new"
-        decay = optimizer.clip_decay if clip else optimizer.weight_decay if len(shapes[name]) > 1 else 0.0
-        raw_state = [f"{moment}.updated" for moment in state] if roles.skip else new_state
-        attributes: dict[str, object] = {"weight_decay": float(decay)}
-        if op == "SgdUpdate":
-            attributes |= {"momentum": float(optimizer.momentum), "nesterov": int(optimizer.nesterov)}
-        else:
-            attributes |= {
-                "beta1": optimizer.betas[0],
-                "beta2": optimizer.betas[1],
-                "epsilon": optimizer.epsilon,
-            }
-        nodes.append(
-            helper.make_node(
-                op,
-                [name, gradient, "learning_rate", "step", *state],
-                [raw, *raw_state],
-                name=f"{name}/update",
-                domain=DOMAIN,
-                **attributes,
-            )
-        )
-        last = raw
-        if clip:
-            # a clip stays positive: one step can at most halve it
-            nodes.append(helper.make_node("Mul", [name, "half"], [f"{name}.half"], name=f"{name}/half"))
-            nodes.append(
-                helper.make_node("Max", [raw, f"{name}.half"], [f"{name}.positive"], name=f"{name}/positive")
-            )
-            last = f"{name}.positive"
-        if roles.skip:
-            pairs = [(name, last, updates[name]), *zip(state, raw_state, new_state, strict=True)]
-            nodes += [
-                helper.make_node("Where", [roles.skip, new, old], [kept], name=f"{kept}/skip")
-                for old, new, kept in pairs
-            ]
-        else:
-            nodes.append(helper.make_node("Identity", [last], [updates[name]], name=f"{name}/new"))
-        outputs.append(_float(updates[name], shapes[name]))
-        for moment, new in zip(state, new_state, strict=True):
-            inputs.append(_float(moment, shapes[name]))
-            outputs.append(_float(new, shapes[name]))
-            moments[moment] = new
-            roles.values[moment] = np.zeros(shapes[name], np.float32)
-    half = helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])
-    graph = helper.make_graph(nodes, "optimizer", inputs, outputs, [half])
+        inputs += [_float(tensor, shapes[name]) for tensor in (name, gradients[name], *moments_of[name])]
+    outputs = [_float(f"{tensor}.new", shapes[tensor]) for tensor in state]
+    suffix = "updated" if roles.skip else "new"
+    updates: list[onnx.NodeProto] = []
+    factor = "one"
+    if optimizer.max_norm:
+        factor = _clip_factor(updates, [gradients[name] for name in roles.parameters], optimizer.max_norm)
+    for name in roles.parameters:
+        updates += _update(op, name, gradients[name], factor, moments_of[name], suffix, roles, optimizer)
+    nodes = _corrections(optimizer) if op == "AdamWUpdate" else []
+    nodes += _unless_skipped(roles.skip, updates, state, shapes) if roles.skip else updates
+    constants = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in (("half", 0.5), ("one", 1.0))]
     model = helper.make_model(
-        graph,
+        helper.make_graph(nodes, "optimizer", inputs, outputs, constants),
         ir_version=10,
-        functions=[OPTIMIZER_FUNCTIONS[op]],
+        functions=[FUNCTIONS[op]],
         producer_name="fourbit_onnx",
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)],
     )
-    return model, updates, moments
+    moments = [moment for name in roles.parameters for moment in moments_of[name]]
+    roles.values.update((moment, np.zeros(shapes[moment], np.float32)) for moment in moments)
+    return (
+        model,
+        {name: f"{name}.new" for name in roles.parameters},
+        {moment: f"{moment}.new" for moment in moments},
+    )
+
+
+def _update(
+    op: str,
+    name: str,
+    gradient: str,
+    factor: str,
+    moments: list[str],
+    suffix: str,
+    roles: Roles,
+    optimizer: Optimizer,
+) -> list[onnx.NodeProto]:
+    """Nodes for the new value of one parameter and its moments, which get ``suffix``."""
+    clip = name in roles.clips
+    matrix = roles.values[name].ndim > 1
+    decay = optimizer.clip_decay if clip else optimizer.weight_decay if matrix else 0.0
+    attributes: dict[str, object] = {"weight_decay": float(decay)}
+    if op == "SgdUpdate":
+        attributes |= {"momentum": float(optimizer.momentum), "nesterov": int(optimizer.nesterov)}
+    else:
+        beta1, beta2 = optimizer.betas
+        attributes |= {"beta1": beta1, "beta2": beta2, "epsilon": optimizer.epsilon}
+    corrections = _CORRECTIONS if op == "AdamWUpdate" else ()
+    last = f"{name}.{suffix}"
+    node = helper.make_node(
+        op,
+        [name, gradient, factor, "learning_rate", *corrections, *moments],
+        [f"{name}.free" if clip else last, *(f"{moment}.{suffix}" for moment in moments)],
+        name=f"{name}/update",
+        domain=DOMAIN,
+        **attributes,
+    )
+    if not clip:
+        return [node]
+    # a clip stays positive: one step can at most halve it
+    return [
+        node,
+        helper.make_node("Mul", [name, "half"], [f"{name}.half"], name=f"{name}/half"),
+        helper.make_node("Max", [f"{name}.free", f"{name}.half"], [last], name=f"{name}/positive"),
+    ]
+
+
+def _corrections(optimizer: Optimizer) -> list[onnx.NodeProto]:
+    """Nodes for 1 - beta^step, once for all parameters."""
+    nodes = [helper.make_node("Cast", ["step"], ["update"], to=TensorProto.FLOAT, name="update")]
+    for i, (beta, correction) in enumerate(zip(optimizer.betas, _CORRECTIONS, strict=True), 1):
+        nodes += [
+            helper.make_node("Constant", [], [f"beta{i}"], value_float=float(beta), name=f"beta{i}"),
+            helper.make_node("Pow", [f"beta{i}", "update"], [f"power{i}"], name=f"power{i}"),
+            helper.make_node("Sub", ["one", f"power{i}"], [correction], name=correction),
+        ]
+    return nodes
+
+
+def _unless_skipped(
+    skip: str, updates: list[onnx.NodeProto], state: list[str], shapes: dict[str, tuple[int, ...]]
+) -> list[onnx.NodeProto]:
+    """The updates as a branch of an If on ``skip`` (false: the state is handed on as it is)."""
+    kept = [helper.make_node("Identity", [name], [f"{name}.kept"], name=f"{name}/keep") for name in state]
+    new_branch = helper.make_graph(
+        updates, "new", [], [_float(f"{name}.updated", shapes[name]) for name in state]
+    )
+    kept_branch = helper.make_graph(
+        kept, "kept", [], [_float(f"{name}.kept", shapes[name]) for name in state]
+    )
+    new = [f"{name}.new" for name in state]
+    return [helper.make_node("If", [skip], new, name="skip", then_branch=new_branch, else_branch=kept_branch)]
 
 
 def _float(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:

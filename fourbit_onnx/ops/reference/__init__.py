@@ -19,6 +19,7 @@ from fourbit_onnx.ops.reference.blocks import (
     quantize_int4_blocks,
     quantize_int4_blocks_stochastic,
 )
+from fourbit_onnx.ops.reference.optimizers import adamw_update, sgd_update
 from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
 from fourbit_onnx.ops.reference.quantizers import (
     pact_grad,
@@ -78,11 +79,14 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QuantizeInt4BlocksStochastic": quantize_int4_blocks_stochastic,
     "BlockHadamard": block_hadamard,
     "QBlockMatMul": q_block_matmul,
+    "SgdUpdate": sgd_update,
+    "AdamWUpdate": adamw_update,
 }
 
 __all__ = [
     "REFERENCES",
     "abs_max_scale",
+    "adamw_update",
     "add_relu",
     "block16_scale",
     "block_hadamard",
@@ -114,6 +118,7 @@ __all__ = [
     "relu",
     "relu_grad",
     "sawb_scale",
+    "sgd_update",
     "sum_relu_grad",
     "underflow_scale",
 ]

@@ -2,6 +2,7 @@
 
 #include "ops/blocks.h"
 #include "ops/kernels.h"
+#include "ops/updates.h"
 
 namespace fourbit {
 
@@ -44,6 +45,8 @@ const std::vector<Definition>& definitions() {
       {"QuantizeInt4Blocks",   make<QuantizeInt4Blocks>,   {f, i32, f},                    {int4}},
       {"QuantizeE2M1BlocksStochastic", make<QuantizeE2M1Blocks>, {f, i32, f, f},           {uint4}},
       {"QuantizeInt4BlocksStochastic", make<QuantizeInt4Blocks>, {f, i32, f, f},           {int4}},
+      {"SgdUpdate",            make<SgdUpdate>,            {f, f, f, f, f},                {f, f}},
+      {"AdamWUpdate",          make<AdamWUpdate>,          {f, f, f, f, f, f, f, f},       {f, f, f}},
   };
   // clang-format on
   return all;

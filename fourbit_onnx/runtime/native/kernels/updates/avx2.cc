@@ -1,0 +1,2 @@
+#define FOURBIT_UPDATES updates_avx2
+#include "kernels/updates/updates.inl"

@@ -1,0 +1,2 @@
+#define FOURBIT_UPDATES updates_scalar
+#include "kernels/updates/updates.inl"
