@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from convolution_cases import SA, SB, convolutions
 from native import INT4, LOG2, LOG4, UINT4, check, codes, needs_library, run
 from one_node import Codes
 
 pytestmark = needs_library
 F = np.float32
 NONE = np.int32(0)
-SA, SB = F(0.37), F(0.0113)
 
 
 def matmul(a, b, a_values, b_values, trans_a=0, trans_b=0, za=0, zb=0):
@@ -109,61 +109,6 @@ GEOMETRIES = {
     "many positions": (3, 3, 2, (40, 41), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "no images": (0, 3, 5, (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
 }
-
-
-def convolutions(geometry, zx=0, zw=0, *, ops=("QConv", "QConvInputGrad", "QConvWeightGrad"), seed=0):
-    batch, channels, filters, spatial, kernel, strides, pads, dilations, group = geometry
-    rng = np.random.default_rng(seed)
-    rank = len(spatial)
-    out = [
-        (spatial[d] + pads[d] + pads[d + rank] - dilations[d] * (kernel[d] - 1) - 1) // strides[d] + 1
-        for d in range(rank)
-    ]
-    x_type, x_values = ("uint4", UINT4) if zx == 0 else ("int4", INT4)
-    x, w = (
-        codes(rng, (batch, channels, *spatial), x_type, -8),
-        codes(rng, (filters, channels // group, *kernel), "int4", -8),
-    )
-    dy = codes(rng, (batch, filters, *out), "uint4")
-    shared = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
-    cases = {
-        "QConv": (
-            {
-                "x": x,
-                "x_scale": SA,
-                "x_zero_point": np.int32(zx),
-                "w": w,
-                "w_scale": SB,
-                "w_zero_point": np.int32(zw),
-            },
-            {"x_values": x_values, "w_values": INT4},
-        ),
-        "QConvInputGrad": (
-            {
-                "dy": dy,
-                "dy_scale": SA,
-                "w": w,
-                "w_scale": SB,
-                "w_zero_point": np.int32(zw),
-                "x_shape": np.array([batch, channels, *spatial]),
-            },
-            {"dy_values": LOG4, "w_values": INT4},
-        ),
-        "QConvWeightGrad": (
-            {
-                "x": x,
-                "x_scale": SA,
-                "x_zero_point": np.int32(zx),
-                "dy": dy,
-                "dy_scale": SB,
-                "w_shape": np.array([filters, channels // group, *kernel]),
-            },
-            {"x_values": x_values, "dy_values": LOG4},
-        ),
-    }
-    for op in ops:
-        inputs, attributes = cases[op]
-        yield op, inputs, {**attributes, **shared}
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

@@ -6,6 +6,7 @@
 #include "kernels/conv/small_groups.h"
 #include "kernels/conv/sources.h"
 #include "kernels/conv/weights.h"
+#include "kernels/winograd/convolution.h"
 
 namespace fourbit {
 namespace {
@@ -72,6 +73,7 @@ int64_t images_at_a_time(const Images& one, const Planes& planes, const Grid& gr
 
 void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale, float* y, const Host& host) {
   if (is_small(g, x, w)) return small_conv(g, x, w, scale, y, host);
+  if (winograd_suits(g, x, w)) return winograd_conv(g, x, w, scale, y, host);
   const Planes a_planes = unsigned_planes(w.values, w.zero_point, false);
   const Planes b_planes = signed_planes(x.values, x.zero_point);
   const Grid grid = forward_grid(g);
@@ -104,6 +106,7 @@ void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale
 void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w, float scale, float* dx,
                      const Host& host) {
   if (is_small(g, dy, w)) return small_conv_input_grad(g, dy, w, scale, dx, host);
+  if (winograd_suits_input_grad(g, dy, w)) return winograd_input_grad(g, dy, w, scale, dx, host);
   const Planes a_planes = unsigned_planes(w.values, w.zero_point, false);
   const Planes b_planes = signed_planes(dy.values, dy.zero_point);
   const std::vector<Phase> phases = backward_phases(g);
@@ -144,6 +147,7 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
 void conv_weight_grad(const ConvGeometry& g, const Operand& x, const Operand& dy, float scale, float* dw,
                       const Host& host) {
   if (is_small(g, x, dy)) return small_conv_weight_grad(g, x, dy, scale, dw, host);
+  if (winograd_suits_weight_grad(g, x, dy)) return winograd_weight_grad(g, x, dy, scale, dw, host);
   const Planes a_planes = unsigned_planes(x.values, x.zero_point, true);
   const Planes b_planes = signed_planes(dy.values, dy.zero_point);
   const Grid grid = forward_grid(g);

@@ -11,12 +11,6 @@
 namespace fourbit {
 namespace {
 
-int64_t largest(const Operand& x) {
-  int64_t most = 0;
-  for (const int64_t value : x.values) most = std::max(most, std::abs(value - x.zero_point));
-  return most;
-}
-
 // Codes to values, image by image.
 class Decoder {
  public:

@@ -1,6 +1,7 @@
 #include "kernels/gemm/matmul.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "kernels/bytes/bytes.h"
@@ -75,6 +76,12 @@ void pack(const Matrices& m, const Planes& planes, int width, uint8_t* out, cons
 bool is_wide(const Operand& x) { return signed_planes(x.values, 0).count > 1; }
 
 }  // namespace
+
+int64_t largest(const Operand& x) {
+  int64_t most = 0;
+  for (const int64_t value : x.values) most = std::max(most, std::abs(value - x.zero_point));
+  return most;
+}
 
 void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scale, float* y, const Host& host) {
   // The narrower one goes to the unsigned side, where one plane and any zero point are free.

@@ -16,6 +16,9 @@ struct Operand {
   int64_t zero_point;
 };
 
+// max |value - zero_point| over all codes
+int64_t largest(const Operand& x);
+
 struct MatMulShape {
   int64_t batch, m, k, n;
   bool trans_a, trans_b;  // stored [k, m], [n, k] instead of [m, k], [k, n]

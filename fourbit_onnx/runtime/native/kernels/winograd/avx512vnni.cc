@@ -1,0 +1,99 @@
+// 24 accumulators, two vectors of b, one of a; named, with inline assembly, for the reason given in
+// dot/avx512vnni.cc.
+#include <immintrin.h>
+
+#include "kernels/winograd/winograd.h"
+
+namespace fourbit {
+namespace {
+
+#define ROWS4(X) X(0, p0, 0) X(1, p0, 1) X(2, p0, 2) X(3, p3, 0)
+#define ROWS12(X) ROWS4(X) X(4, p3, 1) X(5, p3, 2) X(6, p6, 0) X(7, p6, 1) X(8, p6, 2) X(9, p9, 0) X(10, p9, 1) X(11, p9, 2)
+
+#define DECLARE(i, p, n)                                           \
+  __m512i l##i = _mm512_loadu_si512(start + i * start_row), \
+          r##i = _mm512_loadu_si512(start + i * start_row + 16);
+#define STORE(i, p, n)                      \
+  _mm512_storeu_si512(c + i * c_row, l##i); \
+  _mm512_storeu_si512(c + i * c_row + 16, r##i);
+
+// Three rows from each pointer: an address holds a register times 1 or 2, not times 3.
+#define DOT(name, ROWS, STEP)                                                                              \
+  void name(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int64_t steps, const int32_t* start, \
+            int64_t start_row, int32_t* c, int64_t c_row) {                                                \
+    const uint8_t *p0 = a, *p3 = a + 3 * a_row, *p6 = a + 6 * a_row, *p9 = a + 9 * a_row;                  \
+    ROWS(DECLARE)                                                                                          \
+    for (; steps > 0; --steps, b += 4 * kCols) {                                                           \
+      const __m512i bl = _mm512_loadu_si512(b), br = _mm512_loadu_si512(b + 64);                           \
+      int32_t quad;                                                                                        \
+      __m512i x;                                                                                           \
+      ROWS(STEP)                                                                                           \
+      p0 += a_step, p3 += a_step, p6 += a_step, p9 += a_step;                                              \
+    }                                                                                                      \
+    (void)p6, (void)p9;                                                                                    \
+    ROWS(STORE)                                                                                            \
+  }
+
+#define STEP8(i, p, n)                                       \
+  __builtin_memcpy(&quad, p + n * a_row, 4);                 \
+  x = _mm512_set1_epi32(quad);                               \
+  asm("vpdpbusd %2, %1, %0" : "+v"(l##i) : "v"(x), "v"(bl)); \
+  asm("vpdpbusd %2, %1, %0" : "+v"(r##i) : "v"(x), "v"(br));
+#define STEP16(i, p, n)                                      \
+  __builtin_memcpy(&quad, p + n * a_row, 4);                 \
+  x = _mm512_set1_epi32(quad);                               \
+  asm("vpdpwssd %2, %1, %0" : "+v"(l##i) : "v"(x), "v"(bl)); \
+  asm("vpdpwssd %2, %1, %0" : "+v"(r##i) : "v"(x), "v"(br));
+
+DOT(dot8_12, ROWS12, STEP8)
+DOT(dot8_4, ROWS4, STEP8)
+DOT(dot16_12, ROWS12, STEP16)
+DOT(dot16_4, ROWS4, STEP16)
+
+template <auto kTwelve, auto kFour>
+void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int64_t steps, const int32_t* start,
+         int64_t start_row, int32_t* c, int64_t c_row, int64_t rows) {
+  if (rows == 12) return kTwelve(a, a_row, a_step, b, steps, start, start_row, c, c_row);
+  for (int64_t i = 0; i < rows; i += 4) {
+    kFour(a + i * a_row, a_row, a_step, b, steps, start + i * start_row, start_row, c + i * c_row, c_row);
+  }
+}
+
+constexpr auto dot8 = dot<dot8_12, dot8_4>;
+constexpr auto dot16 = dot<dot16_12, dot16_4>;
+
+// Pairs, then quadruples of floats change places, within and then between quarters of a register.
+void turn(const float (*lines)[16], float (*turned)[16]) {
+  __m512 x[16], y[16];
+  for (int i = 0; i < 16; ++i) x[i] = _mm512_load_ps(lines[i]);
+  for (int i = 0; i < 16; i += 2) {
+    y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+    y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+  }
+  const auto low = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+  const auto high = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+  for (int i = 0; i < 16; i += 4) {  // x[i + j]: channel j of each quarter, lines i..i + 3
+    x[i] = low(y[i], y[i + 2]);
+    x[i + 1] = high(y[i], y[i + 2]);
+    x[i + 2] = low(y[i + 1], y[i + 3]);
+    x[i + 3] = high(y[i + 1], y[i + 3]);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512 a = _mm512_shuffle_f32x4(x[j], x[4 + j], 0x88), b = _mm512_shuffle_f32x4(x[8 + j], x[12 + j], 0x88);
+    const __m512 c = _mm512_shuffle_f32x4(x[j], x[4 + j], 0xdd), d = _mm512_shuffle_f32x4(x[8 + j], x[12 + j], 0xdd);
+    _mm512_store_ps(turned[j], _mm512_shuffle_f32x4(a, b, 0x88));
+    _mm512_store_ps(turned[8 + j], _mm512_shuffle_f32x4(a, b, 0xdd));
+    _mm512_store_ps(turned[4 + j], _mm512_shuffle_f32x4(c, d, 0x88));
+    _mm512_store_ps(turned[12 + j], _mm512_shuffle_f32x4(c, d, 0xdd));
+  }
+}
+
+}  // namespace
+}  // namespace fourbit
+
+#define FOURBIT_WINOGRAD winograd_avx512vnni
+#include "kernels/winograd/winograd.inl"

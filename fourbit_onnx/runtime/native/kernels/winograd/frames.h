@@ -1,0 +1,40 @@
+// Images of codes as channel-last values with padding, part by part.
+#pragma once
+
+#include <cstdint>
+
+#include "base/host.h"
+#include "kernels/bytes/bytes.h"
+#include "kernels/gemm/matmul.h"
+#include "kernels/winograd/winograd.h"
+
+namespace fourbit {
+
+// Reads parts of code images [image][channel][height][width]. For one thread: it has scratch memory.
+class Frames {
+ public:
+  // Values of `bytes` 1 or 2, which must hold value - zero_point of every code; at most `most` pixels of a channel are
+  // read at once.
+  Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most, const Host& host);
+
+  // Channels of a frame: the next multiple of kVectorBytes; those added are 0.
+  static int64_t padded(int64_t channels, int bytes) {
+    return divide_up(channels * bytes, kVectorBytes) * (kVectorBytes / bytes);
+  }
+
+  // frame[row][col][channel]: pixel (top + row, left + col) of the image, 0 outside it.
+  void read(int64_t image, int64_t top, int64_t left, int64_t rows, int64_t cols, void* frame) const;
+
+ private:
+  const uint8_t* codes_;
+  int64_t channels_, height_, width_;
+  int bytes_;
+  int64_t most_;
+  uint8_t table_[2][16];  // low and high byte of the value of a code
+  Unpack unpack_;
+  Interleave interleave_;
+  Buffer<uint8_t> lines_;  // four rows of bytes
+  Buffer<uint32_t> words_;
+};
+
+}  // namespace fourbit
