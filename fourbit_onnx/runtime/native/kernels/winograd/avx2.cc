@@ -61,6 +61,18 @@ void turn(const float (*lines)[16], float (*turned)[16]) {
   }
 }
 
+// Past the caches, as in avx512vnni.cc.
+void put(float* to, const float* line) {
+  if (reinterpret_cast<uintptr_t>(to) % 32 != 0) {
+    __builtin_memcpy(to, line, 64);
+    return;
+  }
+  _mm256_stream_ps(to, _mm256_load_ps(line));
+  _mm256_stream_ps(to + 8, _mm256_load_ps(line + 8));
+}
+
+void settle() { _mm_sfence(); }
+
 }  // namespace
 }  // namespace fourbit
 

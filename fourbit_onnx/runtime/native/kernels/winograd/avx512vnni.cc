@@ -92,6 +92,18 @@ void turn(const float (*lines)[16], float (*turned)[16]) {
   }
 }
 
+// A whole line past the caches: a large output is long gone when it is read, and to fetch its lines first, from the
+// core that wrote them last, took longer than all the rest of a layer.
+void put(float* to, const float* line) {
+  if (reinterpret_cast<uintptr_t>(to) % 64 == 0) {
+    _mm512_stream_ps(to, _mm512_load_ps(line));
+  } else {
+    __builtin_memcpy(to, line, 64);
+  }
+}
+
+void settle() { _mm_sfence(); }
+
 }  // namespace
 }  // namespace fourbit
 

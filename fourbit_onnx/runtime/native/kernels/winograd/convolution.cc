@@ -11,9 +11,10 @@
 namespace fourbit {
 namespace {
 
-constexpr int64_t kChunkBytes = 2 << 20;  // of transformed inputs, shared by the threads: within the caches
-constexpr int64_t kBlock = 128;           // tiles of a task: its sums, 256 KiB, stay in the second-level cache
-constexpr int64_t kRunTiles = 8;          // of one line, written together
+// A task transforms its own inputs: what one core has just written is slow to read for another.
+constexpr int64_t kTaskBytes = 512 << 10;  // of them, and
+constexpr int64_t kTaskTiles = 128;        // whose sums are 256 KiB: both stay in the second-level cache
+constexpr int64_t kRunTiles = 8;           // of one line, written together
 
 // y[n][f] = sum over c of x[n][c] * panels[f][c], of T values
 struct Problem {
@@ -37,72 +38,66 @@ class Convolution {
 
   void run() {
     const int64_t per_line = p_.tiles.per_line(), all = p_.batch * p_.tiles.lines();
-    const int64_t lines = std::clamp<int64_t>(kChunkBytes / (kPoints * pixel_ * per_line), 1, all);
-    // Blocks are read four rows at a time: the last may reach beyond its tiles.
-    plane_ = lines * per_line * pixel_;
-    Buffer<uint8_t> points(host_, kPoints * plane_ + 3 * pixel_);
-    for (int64_t first = 0; first < all; first += lines) {
-      const int64_t count = std::min(lines, all - first);
-      transform(first, count, points.data());
-      multiply(first * per_line, count * per_line, points.data());
-    }
+    const int64_t most = std::min(kTaskTiles, std::max(kLeastTiles, kTaskBytes / (kPoints * pixel_)));
+    const int64_t lines = std::max<int64_t>(1, most / per_line), tasks = divide_up(all, lines);
+    parallel_ranges(host_, tasks, [&](int64_t begin, int64_t end) {
+      // The dot products read four rows at a time: the last may reach beyond the tiles.
+      const int64_t plane = lines * per_line * pixel_, size = divide_up(lines * per_line, 4) * 4;
+      const int64_t rows = std::min(lines, p_.tiles.lines());
+      const Frames frames(p_.x, p_.channels, p_.height, p_.width, sizeof(T),
+                          std::min(2 * rows + 2, p_.height) * p_.width, host_);
+      Buffer<uint8_t> frame(host_, (2 * rows + 2) * (2 * per_line + 2) * pixel_);
+      Buffer<uint8_t> points(host_, kPoints * plane + 3 * pixel_);
+      Buffer<int32_t> sums(host_, kPoints * size * kCols);
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t first = task * lines, count = std::min(lines, all - first);
+        transform(first, count, frames, frame.data(), points.data(), plane);
+        for (int64_t panel = 0; panel < shape_.panels(); ++panel) {
+          multiply(count * per_line, panel, points.data(), plane, sums.data(), size);
+          store(first * per_line, count * per_line, panel, sums.data(), size * kCols);
+        }
+      }
+      k_.settle();
+    });
   }
 
  private:
+  static constexpr int64_t kLeastTiles = 48;
+
   // points[point][tile][channel]
-  void transform(int64_t first, int64_t count, uint8_t* points) {
+  void transform(int64_t first, int64_t count, const Frames& frames, uint8_t* frame, uint8_t* points, int64_t plane) {
     const int64_t per_line = p_.tiles.per_line(), cols = 2 * per_line + 2;
-    const int64_t band = p_.tiles.band();
-    parallel_ranges(host_, divide_up(count, band), [&](int64_t begin, int64_t end) {
-      begin *= band, end = std::min(end * band, count);
-      const int64_t most = std::min(end - begin, p_.tiles.lines());
-      const Frames frames(p_.x, p_.channels, p_.height, p_.width, sizeof(T),
-                          std::min(2 * most + 2, p_.height) * p_.width, host_);
-      Buffer<uint8_t> frame(host_, (2 * most + 2) * cols * pixel_);
-      uint8_t* out = points + begin * per_line * pixel_;
-      p_.tiles.for_images(first + begin, first + end, [&](int64_t image, int64_t line, int64_t lines) {
-        frames.read(image, 2 * line - p_.top, -p_.left, 2 * lines + 2, cols, frame.data());
-        for (int64_t i = 0; i < lines; ++i) {
-          for (int64_t j = 0; j < per_line; ++j, out += pixel_) {
-            point(frame.data() + (2 * i * cols + 2 * j) * pixel_, cols * padded_, out);
-          }
+    p_.tiles.for_images(first, first + count, [&](int64_t image, int64_t line, int64_t lines) {
+      frames.read(image, 2 * line - p_.top, -p_.left, 2 * lines + 2, cols, frame);
+      for (int64_t i = 0; i < lines; ++i) {
+        for (int64_t j = 0; j < per_line; ++j, points += pixel_) {
+          point(frame + (2 * i * cols + 2 * j) * pixel_, cols * padded_, points, plane);
         }
-      });
+      }
     });
   }
 
-  void point(const uint8_t* tile, int64_t row, uint8_t* out) {
+  void point(const uint8_t* tile, int64_t row, uint8_t* out, int64_t plane) {
     if constexpr (sizeof(T) == 1) {
-      k_.input8(reinterpret_cast<const int8_t*>(tile), row, padded_, out, plane_);
+      k_.input8(reinterpret_cast<const int8_t*>(tile), row, padded_, out, plane);
     } else {
-      k_.input16(reinterpret_cast<const int16_t*>(tile), row, padded_, reinterpret_cast<int16_t*>(out), plane_ / 2);
+      k_.input16(reinterpret_cast<const int16_t*>(tile), row, padded_, reinterpret_cast<int16_t*>(out), plane / 2);
     }
   }
 
-  void multiply(int64_t first, int64_t count, const uint8_t* points) {
-    const int64_t blocks = divide_up(count, kBlock), size = divide_up(divide_up(count, blocks), 4) * 4;
-    const int64_t panels = shape_.panels();
+  // sums[point][tile][column] of a panel
+  void multiply(int64_t tiles, int64_t panel, const uint8_t* points, int64_t plane, int32_t* sums, int64_t size) {
     static constexpr int32_t kNothing[kPoints * kCols] = {};
     const auto dot = sizeof(T) == 1 ? k_.dot8 : k_.dot16;
-    parallel_ranges(host_, blocks * panels, [&](int64_t begin, int64_t end) {
-      Buffer<int32_t> sums(host_, kPoints * size * kCols);
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t panel = task % panels, tile = task / panels * size;
-        const int64_t tiles = std::min(size, count - tile);
-        if (tiles <= 0) continue;
-        const uint8_t* weights = p_.panels + panel * kPoints * shape_.point_bytes();
-        const int32_t* starts = p_.starts == nullptr ? kNothing : p_.starts + panel * kPoints * kCols;
-        for (int p = 0; p < kPoints; ++p) {
-          const uint8_t* a = points + p * plane_ + tile * pixel_;
-          int32_t* c = sums.data() + p * size * kCols;
-          for (int64_t i = 0; i < tiles; i += kRows) {
-            dot(a + i * pixel_, pixel_, 4, weights + p * shape_.point_bytes(), shape_.steps(), starts + p * kCols, 0,
-                c + i * kCols, kCols, divide_up(std::min<int64_t>(kRows, tiles - i), 4) * 4);
-          }
-        }
-        store(first + tile, tiles, panel, sums.data(), size * kCols);
+    const uint8_t* weights = p_.panels + panel * kPoints * shape_.point_bytes();
+    const int32_t* starts = p_.starts == nullptr ? kNothing : p_.starts + panel * kPoints * kCols;
+    for (int p = 0; p < kPoints; ++p) {
+      for (int64_t i = 0; i < tiles; i += kRows) {
+        dot(points + p * plane + i * pixel_, pixel_, 4, weights + p * shape_.point_bytes(), shape_.steps(),
+            starts + p * kCols, 0, sums + (p * size + i) * kCols, kCols,
+            divide_up(std::min<int64_t>(kRows, tiles - i), 4) * 4);
       }
-    });
+    }
   }
 
   void store(int64_t first, int64_t count, int64_t panel, const int32_t* sums, int64_t plane) {
@@ -125,7 +120,6 @@ class Convolution {
   const WinogradKernels& k_;
   const int64_t padded_, pixel_;  // channels of a pixel, and its bytes
   const PanelShape shape_;
-  int64_t plane_ = 0;
 };
 
 }  // namespace

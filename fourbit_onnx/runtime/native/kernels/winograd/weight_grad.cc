@@ -1,4 +1,8 @@
-// The gradient to the weights: k runs over tiles, chunk by chunk.
+// The gradient to the weights: k runs over tiles.
+//
+// What one core has just written is slow to read for another. So where the sums are small, the tiles are dealt
+// out and every part has sums of its own, added at the end; else (many channels, few tiles) all transform, then the
+// sums are dealt out.
 #include <algorithm>
 #include <cstring>
 
@@ -10,140 +14,179 @@
 namespace fourbit {
 namespace {
 
-constexpr int64_t kChunkBytes = 4 << 20;  // of both operands, transformed: within the caches; or as much as their sums
-constexpr int64_t kDepth = 128;           // steps at a time: a panel of 16 KiB stays in the first-level cache
+constexpr int64_t kOwnSums = 3 << 19;    // bytes of a part's sums: not much more than the second-level cache
+constexpr int64_t kParts = 8;
+constexpr int64_t kPartTiles = 128;      // transformed at once in a part
+constexpr int64_t kChunkBytes = 4 << 20; // transformed at once by all: within the caches; or as much as the sums
+constexpr int64_t kDepth = 128;          // steps at a time: a panel of 16 KiB stays in the first-level cache
+constexpr int64_t kTileSize = kRows * kCols;
+constexpr int64_t kBlockSize = kPoints * kTileSize;
 
 class WeightGrad {
  public:
   WeightGrad(const ConvGeometry& g, const Operand& x, const Operand& dy, float scale, float* dw, const Host& host)
       : g_(g), x_(x), dy_(dy), scale_(scale), dw_(dw), host_(host), k_(best_winograd()),
-        tiles_{g.output[0], g.output[1]}, channels_(divide_up(g.channels, int64_t{kCols}) * kCols),
-        filters_(divide_up(g.filters, int64_t{kRows}) * kRows),
-        wide_(std::max(filters_, Frames::padded(g.filters, 2))) {}
+        tiles_{g.output[0], g.output[1]}, panels_(divide_up(g.channels, int64_t{kCols})),
+        blocks_(divide_up(g.filters, int64_t{kRows})), channels_(panels_ * kCols), filters_(blocks_ * kRows),
+        wide_(std::max(filters_, Frames::padded(g.filters, 2))), pairs_(divide_up(tiles_.per_line(), 2)),
+        all_(g.batch * tiles_.lines()), most_(std::max<int64_t>(1, most_tiles(x, dy) / (2 * pairs_))) {}
 
   void run() {
-    const int64_t per_line = tiles_.per_line(), all = g_.batch * tiles_.lines();
-    // A line of tiles is filled up to whole pairs, with zeros.
-    pairs_ = divide_up(per_line, 2);
-    const int64_t line_bytes = kPoints * pairs_ * 4 * (channels_ + filters_);
-    const int64_t sum_bytes = kPoints * channels_ * filters_ * 8;
-    const int64_t fit = std::min(std::max(kChunkBytes, sum_bytes) / line_bytes, most_tiles(x_, dy_) / (2 * pairs_));
-    const int64_t lines = std::clamp<int64_t>(fit, 1, all);
-    const int64_t panels = channels_ / kCols, blocks = filters_ / kRows;
-    steps_ = lines * pairs_;
-    const bool chunked = lines < all;
-    Buffer<uint8_t> left(host_, kPoints * steps_ * filters_ * 4), right(host_, kPoints * steps_ * channels_ * 4);
-    Buffer<int64_t> sums(host_, chunked ? blocks * panels * kPoints * kTileSize : 0);
-    if (chunked) std::memset(sums.data(), 0, blocks * panels * kPoints * kTileSize * sizeof(int64_t));
-    for (int64_t first = 0; first < all; first += lines) {
-      const int64_t count = std::min(lines, all - first);
-      transform(first, count, left.data(), right.data());
-      multiply(count * pairs_, left.data(), right.data(), chunked ? sums.data() : nullptr, first + count == all);
-    }
+    const int64_t parts = std::min(kParts, all_ / 2);
+    if (parts >= 2 && blocks_ * panels_ * kBlockSize * 4 <= kOwnSums) return run_parts(parts);
+    run_chunks();
   }
 
  private:
-  static constexpr int64_t kTileSize = kRows * kCols;
+  void run_parts(int64_t parts) {
+    const int64_t size = blocks_ * panels_ * kBlockSize;
+    const int64_t lines = std::clamp<int64_t>(kPartTiles / (2 * pairs_), 1, most_), steps = lines * pairs_;
+    Buffer<int64_t> totals(host_, parts * size);
+    host_.parallel(parts, [&](int64_t part) {
+      Buffer<int16_t> left(host_, kPoints * steps * filters_ * 2), right(host_, kPoints * steps * channels_ * 2);
+      Buffer<int32_t> sums(host_, size);
+      int64_t* total = totals.data() + part * size;
+      std::memset(total, 0, size * sizeof *total);
+      int64_t fresh = 0;  // lines in `sums`
+      const int64_t end = all_ * (part + 1) / parts;
+      for (int64_t first = all_ * part / parts; first < end; first += lines) {
+        const int64_t count = std::min(lines, end - first);
+        transform(first, count, left.data(), right.data(), steps);
+        for (int64_t panel = 0; panel < panels_; ++panel) {
+          multiply(panel, 0, blocks_, count * pairs_, steps, left.data(), right.data(), fresh > 0,
+                   sums.data() + panel * blocks_ * kBlockSize);
+        }
+        fresh += count;
+        if (fresh + lines > most_ || first + count == end) {
+          for (int64_t i = 0; i < size; ++i) total[i] += sums.data()[i];
+          fresh = 0;
+        }
+      }
+    });
+    parallel_ranges(host_, blocks_ * panels_, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        int64_t* sum = totals.data() + i * kBlockSize;
+        for (int64_t part = 1; part < parts; ++part) {
+          for (int64_t j = 0; j < kBlockSize; ++j) sum[j] += sum[part * size + j];
+        }
+        finish(i % blocks_, i / blocks_, sum, k_.taps64);
+      }
+    });
+  }
 
-  // left[point][pair of tiles][filter][2], right[point][panel of channels][pair of tiles][channel][2]
-  void transform(int64_t first, int64_t count, uint8_t* left, uint8_t* right) {
-    const int64_t per_line = tiles_.per_line();
-    const int64_t channels = channels_, filters = Frames::padded(g_.filters, 2);
-    static_assert(kVectorBytes == kCols * 2, "a frame has as many channels as whole panels");
+  void run_chunks() {
+    const int64_t line_bytes = kPoints * pairs_ * 4 * (channels_ + filters_);
+    const int64_t sum_bytes = blocks_ * panels_ * kBlockSize * 8;
+    const int64_t fit = std::min(std::max(kChunkBytes, sum_bytes) / line_bytes, most_);
+    const int64_t lines = std::clamp<int64_t>(fit, 1, all_), steps = lines * pairs_;
+    Buffer<int16_t> left(host_, kPoints * steps * filters_ * 2), right(host_, kPoints * steps * channels_ * 2);
+    const bool single = lines == all_;
+    Buffer<int64_t> totals(host_, single ? 0 : blocks_ * panels_ * kBlockSize);
+    if (!single) std::memset(totals.data(), 0, sum_bytes);
     const int64_t band = tiles_.band();
-    parallel_ranges(host_, divide_up(count, band), [&](int64_t begin, int64_t end) {
-      begin *= band, end = std::min(end * band, count);
-      const int64_t most = std::min(end - begin, tiles_.lines()), cols = 2 * per_line;
-      const Frames xs(x_, g_.channels, g_.input[0], g_.input[1], 2, std::min(2 * most + 2, g_.input[0]) * g_.input[1],
-                      host_);
-      const Frames gradients(dy_, g_.filters, g_.output[0], g_.output[1], 2,
-                             std::min(2 * most, g_.output[0]) * g_.output[1], host_);
-      Buffer<int16_t> x_frame(host_, (2 * most + 2) * (cols + 2) * channels);
-      Buffer<int16_t> dy_frame(host_, 2 * most * cols * filters);
-      // Two tiles, transformed; what is beyond the true channels stays 0.
-      Buffer<int16_t> x_points(host_, 2 * kPoints * channels_), dy_points(host_, 2 * kPoints * wide_);
-      std::memset(x_points.data(), 0, 2 * kPoints * channels_ * sizeof(int16_t));
-      std::memset(dy_points.data(), 0, 2 * kPoints * wide_ * sizeof(int16_t));
-      int64_t step = begin * pairs_;
-      tiles_.for_images(first + begin, first + end, [&](int64_t image, int64_t line, int64_t lines) {
-        xs.read(image, 2 * line - g_.pads[0], -g_.pads[1], 2 * lines + 2, cols + 2, x_frame.data());
-        gradients.read(image, 2 * line, 0, 2 * lines, cols, dy_frame.data());
-        for (int64_t i = 0; i < lines; ++i) {
-          for (int64_t pair = 0; pair < pairs_; ++pair, ++step) {
-            for (int64_t odd = 0; odd < 2; ++odd) {
-              const int64_t j = 2 * pair + odd;
-              int16_t *x_half = x_points.data() + odd * channels_, *dy_half = dy_points.data() + odd * wide_;
-              if (j < per_line) {
-                k_.input16(x_frame.data() + (2 * i * (cols + 2) + 2 * j) * channels, (cols + 2) * channels, channels,
-                           x_half, 2 * channels_);
-                k_.gradient16(dy_frame.data() + (2 * i * cols + 2 * j) * filters, cols * filters, filters, dy_half,
-                              2 * wide_);
-              } else {
-                for (int p = 0; p < kPoints; ++p) {
-                  std::memset(dy_half + p * 2 * wide_, 0, wide_ * sizeof(int16_t));
-                }
-              }
+    // Blocks of a task share a panel.
+    const int64_t some = std::clamp<int64_t>(blocks_ * panels_ / 16, 1, std::min<int64_t>(blocks_, 4));
+    const int64_t groups = divide_up(blocks_, some);
+    for (int64_t first = 0; first < all_; first += lines) {
+      const int64_t count = std::min(lines, all_ - first);
+      parallel_ranges(host_, divide_up(count, band), [&](int64_t begin, int64_t end) {
+        begin *= band, end = std::min(end * band, count);
+        const int64_t at = begin * pairs_;
+        transform(first + begin, end - begin, left.data() + at * filters_ * 2, right.data() + at * kCols * 2, steps);
+      });
+      parallel_ranges(host_, groups * panels_, [&](int64_t begin, int64_t end) {
+        Buffer<int32_t> sums(host_, some * kBlockSize);
+        for (int64_t task = begin; task < end; ++task) {
+          const int64_t panel = task / groups, block = task % groups * some, size = std::min(some, blocks_ - block);
+          multiply(panel, block, size, count * pairs_, steps, left.data(), right.data(), false, sums.data());
+          for (int64_t i = 0; i < size; ++i) {
+            int32_t* sum = sums.data() + i * kBlockSize;
+            if (single) {
+              finish(block + i, panel, sum, k_.taps32);
+              continue;
             }
-            spread(step, x_points.data(), dy_points.data(), left, right);
+            int64_t* total = totals.data() + (panel * blocks_ + block + i) * kBlockSize;
+            for (int64_t j = 0; j < kBlockSize; ++j) total[j] += sum[j];
+            if (first + count == all_) finish(block + i, panel, total, k_.taps64);
           }
         }
       });
-    });
-  }
-
-  void spread(int64_t step, const int16_t* x, const int16_t* dy, uint8_t* left, uint8_t* right) {
-    for (int p = 0; p < kPoints; ++p, x += 2 * channels_, dy += 2 * wide_) {
-      k_.pair16(dy, dy + wide_, filters_, reinterpret_cast<int16_t*>(left + (p * steps_ + step) * filters_ * 4));
-      for (int64_t c = 0; c < channels_; c += kCols) {
-        uint8_t* to = right + ((p * (channels_ / kCols) + c / kCols) * steps_ + step) * kCols * 4;
-        k_.pair16(x + c, x + channels_ + c, kCols, reinterpret_cast<int16_t*>(to));
-      }
     }
   }
 
-  void multiply(int64_t steps, const uint8_t* left, const uint8_t* right, int64_t* sums, bool last) {
-    const int64_t panels = channels_ / kCols, blocks = filters_ / kRows;
-    const int64_t some = std::clamp<int64_t>(blocks * panels / 16, 1, std::min<int64_t>(blocks, 4));
-    const int64_t groups = divide_up(blocks, some);
-    parallel_ranges(host_, groups * panels, [&](int64_t begin, int64_t end) {
-      Buffer<int32_t> tile(host_, some * kPoints * kTileSize);
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t panel = task / groups, block0 = task % groups * some;
-        const int64_t count = std::min(some, blocks - block0);
-        for (int p = 0; p < kPoints; ++p) {
-          for (int64_t k = 0; k < steps; k += kDepth) {
-            const uint8_t* b = right + ((p * panels + panel) * steps_ + k) * kCols * 4;
-            for (int64_t i = 0; i < count; ++i) {
-              static constexpr int32_t kNothing[kCols] = {};
-              const uint8_t* a = left + ((p * steps_ + k) * filters_ + (block0 + i) * kRows) * 4;
-              int32_t* c = tile.data() + (i * kPoints + p) * kTileSize;
-              k_.dot16(a, 4, filters_ * 4, b, std::min(kDepth, steps - k), k == 0 ? kNothing : c, k == 0 ? 0 : kCols,
-                       c, kCols, kRows);
+  // left[point][pair of tiles][filter][2], right[point][panel of channels][pair of tiles][channel][2], of `steps` pairs
+  void transform(int64_t first, int64_t count, int16_t* left, int16_t* right, int64_t steps) const {
+    const int64_t per_line = tiles_.per_line(), cols = 2 * per_line, filters = Frames::padded(g_.filters, 2);
+    const int64_t most = std::min(count, tiles_.lines());
+    static_assert(kVectorBytes == kCols * 2, "a frame has as many channels as whole panels");
+    const Frames xs(x_, g_.channels, g_.input[0], g_.input[1], 2, std::min(2 * most + 2, g_.input[0]) * g_.input[1],
+                    host_);
+    const Frames gradients(dy_, g_.filters, g_.output[0], g_.output[1], 2,
+                           std::min(2 * most, g_.output[0]) * g_.output[1], host_);
+    Buffer<int16_t> x_frame(host_, (2 * most + 2) * (cols + 2) * channels_);
+    Buffer<int16_t> dy_frame(host_, 2 * most * cols * filters);
+    // Two tiles, transformed; what is beyond the true filters, and the tile beyond an odd line, stays 0.
+    Buffer<int16_t> x_points(host_, 2 * kPoints * channels_), dy_points(host_, 2 * kPoints * wide_);
+    std::memset(x_points.data(), 0, 2 * kPoints * channels_ * sizeof(int16_t));
+    std::memset(dy_points.data(), 0, 2 * kPoints * wide_ * sizeof(int16_t));
+    int64_t step = 0;
+    tiles_.for_images(first, first + count, [&](int64_t image, int64_t line, int64_t lines) {
+      xs.read(image, 2 * line - g_.pads[0], -g_.pads[1], 2 * lines + 2, cols + 2, x_frame.data());
+      gradients.read(image, 2 * line, 0, 2 * lines, cols, dy_frame.data());
+      for (int64_t i = 0; i < lines; ++i) {
+        for (int64_t pair = 0; pair < pairs_; ++pair, ++step) {
+          for (int64_t odd = 0; odd < 2; ++odd) {
+            const int64_t j = 2 * pair + odd;
+            int16_t* dy_half = dy_points.data() + odd * wide_;
+            if (j < per_line) {
+              k_.input16(x_frame.data() + (2 * i * (cols + 2) + 2 * j) * channels_, (cols + 2) * channels_, channels_,
+                         x_points.data() + odd * channels_, 2 * channels_);
+              k_.gradient16(dy_frame.data() + (2 * i * cols + 2 * j) * filters, cols * filters, filters, dy_half,
+                            2 * wide_);
+            } else {
+              for (int p = 0; p < kPoints; ++p) std::memset(dy_half + p * 2 * wide_, 0, wide_ * sizeof(int16_t));
             }
           }
-        }
-        for (int64_t i = 0; i < count; ++i) {
-          const int64_t block = block0 + i;
-          finish(block, panel, tile.data() + i * kPoints * kTileSize,
-                 sums == nullptr ? nullptr : sums + (block * panels + panel) * kPoints * kTileSize, last);
+          spread(step, steps, x_points.data(), dy_points.data(), left, right);
         }
       }
     });
   }
 
-  void finish(int64_t block, int64_t panel, const int32_t* tile, int64_t* sums, bool last) {
-    if (sums != nullptr) {
-      for (int64_t i = 0; i < kPoints * kTileSize; ++i) sums[i] += tile[i];
-      if (!last) return;
+  void spread(int64_t step, int64_t steps, const int16_t* x, const int16_t* dy, int16_t* left, int16_t* right) const {
+    for (int p = 0; p < kPoints; ++p, x += 2 * channels_, dy += 2 * wide_) {
+      k_.pair16(dy, dy + wide_, filters_, left + (p * steps + step) * filters_ * 2);
+      for (int64_t panel = 0; panel < panels_; ++panel) {
+        const int16_t* from = x + panel * kCols;
+        k_.pair16(from, from + channels_, kCols, right + ((p * panels_ + panel) * steps + step) * kCols * 2);
+      }
     }
+  }
+
+  // sums[block][point][row][column] of `count` blocks from `block` on, added to what is there or not.
+  void multiply(int64_t panel, int64_t block, int64_t count, int64_t used, int64_t steps, const int16_t* left,
+                const int16_t* right, bool add, int32_t* sums) const {
+    static constexpr int32_t kNothing[kCols] = {};
+    for (int p = 0; p < kPoints; ++p) {
+      for (int64_t k = 0; k < used; k += kDepth) {
+        const bool begun = add || k > 0;
+        const int16_t* b = right + ((p * panels_ + panel) * steps + k) * kCols * 2;
+        for (int64_t i = 0; i < count; ++i) {
+          const int16_t* a = left + ((p * steps + k) * filters_ + (block + i) * kRows) * 2;
+          int32_t* c = sums + i * kBlockSize + p * kTileSize;
+          k_.dot16(reinterpret_cast<const uint8_t*>(a), 4, filters_ * 4, reinterpret_cast<const uint8_t*>(b),
+                   std::min(kDepth, used - k), begun ? c : kNothing, begun ? kCols : 0, c, kCols, kRows);
+        }
+      }
+    }
+  }
+
+  template <typename Sum, typename Taps>
+  void finish(int64_t block, int64_t panel, const Sum* sums, Taps taps) const {
     const int64_t channels = std::min<int64_t>(kCols, g_.channels - panel * kCols);
     for (int64_t i = 0; i < kRows && block * kRows + i < g_.filters; ++i) {
       float* to = dw_ + ((block * kRows + i) * g_.channels + panel * kCols) * 9;
-      if (sums != nullptr) {
-        k_.taps64(sums + i * kCols, kTileSize, channels, scale_, to);
-      } else {
-        k_.taps32(tile + i * kCols, kTileSize, channels, scale_, to);
-      }
+      taps(sums + i * kCols, kTileSize, channels, scale_, to);
     }
   }
 
@@ -154,9 +197,11 @@ class WeightGrad {
   const Host& host_;
   const WinogradKernels& k_;
   const Tiles tiles_;
-  const int64_t channels_, filters_;  // filled up to whole panels
+  const int64_t panels_, blocks_;
+  const int64_t channels_, filters_;  // filled up to whole panels and blocks
   const int64_t wide_;                // filters of a transformed tile, which whole vectors are written to
-  int64_t pairs_ = 0, steps_ = 0;
+  const int64_t pairs_;               // of tiles of a line, which is filled up with a tile of zeros
+  const int64_t all_, most_;          // lines: of the batch; whose sums fit 32 bits
 };
 
 }  // namespace

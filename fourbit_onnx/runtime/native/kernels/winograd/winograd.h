@@ -47,6 +47,8 @@ struct WinogradKernels {
   // m[p * plane + c]
   void (*taps32)(const int32_t* m, int64_t plane, int64_t channels, float scale, float* y);
   void (*taps64)(const int64_t* m, int64_t plane, int64_t channels, float scale, float* y);
+  // To be called by a thread after its last `output`, before others read.
+  void (*settle)();
   // c[i][j] = start[i][j] + sum over k of a[i][k] * b[k][j],  for i < rows (4, 8 or 12), j < kCols, modulo 2^32.
   // Four bytes of k are a step, as in `Dot`: four of 8 bits (a unsigned, |a[i][k] * b[k][j]| < 2^14), or two of 16.
   // They are at a + i * a_row + step * a_step, and at b + (step * kCols + j) * 4; start_row and c_row count elements.

@@ -1,4 +1,4 @@
-// Included once by each instruction set's file, after its dot8, dot16 and turn, with FOURBIT_WINOGRAD
+// Included once by each instruction set's file, after its dot8, dot16, turn, put and settle, with FOURBIT_WINOGRAD
 // defined. Internal linkage, and nothing of the C++ library, for the reason given in elements.inl.
 
 namespace fourbit {
@@ -121,7 +121,7 @@ void output(const int32_t* m, int64_t plane, int64_t tiles, int64_t channels, in
       turn(lines[i], turned);
       float* to = y + first * channel + i * row;
       if (columns == 16) {
-        for (int64_t c = 0; c < some; ++c) __builtin_memcpy(to + c * channel, turned[c], 64);
+        for (int64_t c = 0; c < some; ++c) put(to + c * channel, turned[c]);
       } else if (columns == 8) {
         for (int64_t c = 0; c < some; ++c) __builtin_memcpy(to + c * channel, turned[c], 32);
       } else if (columns == 4) {
@@ -165,6 +165,6 @@ void taps(const Sum* m, int64_t plane, int64_t channels, float scale, float* y) 
 
 const WinogradKernels FOURBIT_WINOGRAD = {
     input<int8_t, uint8_t, kInputShift>, input<int16_t, int16_t, 0>, gradient16, weights, pair<int8_t>, pair<int16_t>,
-    output, taps<int32_t, uint32_t>, taps<int64_t, uint64_t>, dot8, dot16};
+    output, taps<int32_t, uint32_t>, taps<int64_t, uint64_t>, settle, dot8, dot16};
 
 }  // namespace fourbit
