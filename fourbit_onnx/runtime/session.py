@@ -13,7 +13,7 @@ from onnxruntime.capi import _pybind_state as native_errors
 
 from fourbit_onnx.data.checks import Spec
 from fourbit_onnx.errors import ArtifactError, TrainingError
-from fourbit_onnx.runtime import library, refusals
+from fourbit_onnx.runtime import arena, library, refusals
 
 Array = npt.NDArray[Any]
 Value = Any  # an ort.OrtValue: onnxruntime has no types
@@ -115,6 +115,7 @@ def session_options(threads: int | None = None) -> Any:
     # 1.19.2 counts a 4-bit element as a byte when it re-uses memory: a freed tensor of codes would be given
     # to one of bytes with the same shape, which is twice as long and overwrites what lies behind.
     options.enable_mem_reuse = False
+    arena.share(options)
     return options
 
 
