@@ -64,6 +64,23 @@ class Settings:
     command: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A subject, converted for every recipe.
+
+    Attributes:
+        commands: Name to the command line of its process, as for `contest`.
+        rows: Name to the part of its row that is known before anything is timed.
+        batch: The file of the batch: arrays by the names of the model's inputs and targets.
+        about: What the result says beside its rows.
+    """
+
+    commands: dict[str, list[str]]
+    rows: dict[str, dict[str, Any]]
+    batch: Path
+    about: dict[str, Any]
+
+
 def bench(subject: Subject, settings: Settings, display: Silent | None = None) -> dict[str, Any]:
     """The result as JSON values: a row for each recipe, the baselines first.
 
@@ -72,54 +89,72 @@ def bench(subject: Subject, settings: Settings, display: Silent | None = None) -
             or a recipe's first loss is far from the FP32 graph's; the native library is missing.
     """
     shown = display or Silent()
-    threads = settings.threads or available_processors()
-    recipes = {table.find(given).name: given for given in [*BASELINES, *settings.recipes]}
-    library.require()  # times of function bodies would say nothing
-    started = machine()
     with tempfile.TemporaryDirectory(prefix="fourbit-bench-") as temporary:
-        folder, rows = Path(temporary), {}
-        model = subject.build()
-        batch_file = folder / "batch.npz"
-        for name, given in recipes.items():
-            shown.say(f"converting for {name}")
-            began = time.perf_counter()
-            compiled = api.convert(model, folder / name, recipe=given, loss=subject.loss)
-            rows[name] = {"recipe": name, "convert_seconds": time.perf_counter() - began}
-            weights = sum(compiled.state[key].size for key in compiled.manifest.parameters)
-            del compiled
-            shown.say(f"counting what {name} stores")
-            engine = Engine(folder / name, threads=threads, native=True)
-            batch = subject.batch(engine.specs, settings.batch_size)
-            engine.calibrate([batch])
-            stored = stored_bytes(folder / name, engine.now.values, batch, threads=threads)
-            rows[name] |= {"parameters": weights, "stored": dataclasses.asdict(stored)}
-            np.savez(batch_file, allow_pickle=False, **batch)
-            del engine
-        shown.say("steps")
-        shown.begin(settings.warmup + settings.rounds)
-        outcomes = contest(
-            {
-                name: spawn.command(
-                    "fourbit_onnx.harness.bench.child", str(folder / name), str(batch_file), str(threads)
-                )
-                for name in recipes
-            },
-            rounds=settings.rounds,
-            warmup=settings.warmup,
-            after_round=shown.done,
-            check_first=check_first,
+        prepared = prepare(subject, settings, Path(temporary), shown)
+        return result(prepared, settings, shown)
+
+
+def prepare(subject: Subject, settings: Settings, folder: Path, display: Silent) -> Prepared:
+    """Convert the subject for every recipe, into ``folder``; draw a batch; count what is stored.
+
+    Raises:
+        FourbitError: As `bench`.
+    """
+    library.require()  # times of function bodies would say nothing
+    about: dict[str, Any] = {"command": settings.command, "machine": machine()}
+    threads = settings.threads or available_processors()
+    model, batch_file = subject.build(), folder / "batch.npz"
+    commands: dict[str, list[str]] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for given in dict.fromkeys([*BASELINES, *settings.recipes]):
+        name = table.find(given).name
+        display.say(f"converting for {name}")
+        began = time.perf_counter()
+        compiled = api.convert(model, folder / name, recipe=given, loss=subject.loss)
+        rows[name] = {
+            "recipe": name,
+            "convert_seconds": time.perf_counter() - began,
+            "parameters": sum(compiled.state[key].size for key in compiled.manifest.parameters),
+            "four_bit_share": compiled.plan.share,
+        }
+        del compiled
+        engine = Engine(folder / name, threads=threads, native=True)
+        batch = subject.batch(engine.specs, settings.batch_size)
+        engine.calibrate([batch])
+        stored = stored_bytes(folder / name, engine.now.values, batch, threads=threads)
+        rows[name]["stored"] = dataclasses.asdict(stored)
+        np.savez(batch_file, allow_pickle=False, **batch)
+        commands[name] = spawn.command(
+            "fourbit_onnx.harness.bench.child", str(folder / name), str(batch_file), str(threads)
         )
-    return {
-        "command": settings.command,
-        "machine": started,
+    about |= {
         "model": subject.name,
         "options": dict(subject.options),
         "batch_size": len(next(iter(batch.values()))),
         "threads": threads,
         "rounds": settings.rounds,
         "warmup": settings.warmup,
-        "rows": [{**rows[name], **measured(name, outcomes, BASELINES)} for name in recipes],
     }
+    return Prepared(commands, rows, batch_file, about)
+
+
+def result(prepared: Prepared, settings: Settings, display: Silent) -> dict[str, Any]:
+    """Run the contest of what was prepared.
+
+    Raises:
+        TrainingError: As `contest`; or a first loss is far from the FP32 graph's.
+    """
+    display.say("steps")
+    display.begin(settings.warmup + settings.rounds)
+    outcomes = contest(
+        prepared.commands,
+        rounds=settings.rounds,
+        warmup=settings.warmup,
+        after_round=display.done,
+        check_first=check_first,
+    )
+    rows = [{**row, **measured(name, outcomes, BASELINES)} for name, row in prepared.rows.items()]
+    return {**prepared.about, "rows": rows}
 
 
 def measured(name: str, outcomes: Mapping[str, Outcome], baselines: Sequence[str]) -> dict[str, Any]:

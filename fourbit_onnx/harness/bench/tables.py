@@ -22,8 +22,8 @@ def rows(result: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             row["recipe"],
-            _range(row["seconds"], 1000, ".4g"),
-            *(_range(row["speedup"][name], 1, ".2f") for name in ("fp32", "fp16")),
+            span(row["seconds"], 1000, ".4g"),
+            *(span(row["speedup"][name], 1, ".2f") for name in ("fp32", "fp16")),
             mebibytes(row["peak_bytes"]),
             mebibytes(row["step_bytes"]),
             mebibytes(row["stored"]["activations"]),
@@ -73,8 +73,8 @@ def mebibytes(count: int | None) -> str:
     return "?" if count is None else f"{count / _MEBI:.1f} MiB"
 
 
-def _range(found: Mapping[str, float], factor: float, form: str) -> str:
-    """``0.69 [0.68, 0.71]``."""
+def span(found: Mapping[str, float], factor: float, form: str) -> str:
+    """A median with its quartiles: ``0.69 [0.68, 0.71]``."""
     median, low, high = (format(factor * found[name], form) for name in ("median", "low", "high"))
     return f"{median} [{low}, {high}]"
 
