@@ -29,7 +29,7 @@ NODES = (1_000, 3_000, 10_000)
 
 
 def chain(nodes: int) -> onnx.ModelProto:
-    """Residual blocks of Gemm, Relu, Gemm, Add, Relu, up to ``nodes`` nodes, narrow: only the graph is large."""
+    """Residual blocks of Gemm, Relu, Gemm, Add, Relu, up to ``nodes`` nodes: only the graph is large."""
     blocks = (nodes - 1) // 5
     rng = np.random.Generator(np.random.PCG64(0))
     steps, weights, x = [], [], "x"

@@ -1,10 +1,10 @@
-"""A training step of ours beside ONNX Runtime's FP32 and FP16 graphs and PyTorch's: FP32, bf16, fake-quantised.
+"""A training step of ours beside those of ONNX Runtime (FP32, FP16) and PyTorch (FP32, bf16, fake-quantised).
 
     python benchmarks/steps.py --model resnet18 --threads 2 --json resnet18.json
 
-The same model, first weights, batch and optimiser (SGD, momentum 0.9, weight decay 1e-4 of tensors with two or more
-dimensions), each contestant in a process of its own with the same number of threads, step by step in turns. The first
-loss of every contestant is compared with that of the FP32 graph before anything is timed.
+The same model, first weights, batch and optimiser (SGD, momentum 0.9, weight decay 1e-4 of tensors with two
+or more dimensions), each contestant in a process of its own with the same number of threads, step by step in
+turns. The first loss of every contestant is compared with that of the FP32 graph before anything is timed.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""4-bit training as it is usually simulated: quantise and dequantise in float32, around PyTorch's own products.
+"""4-bit training as it is usually simulated: quantise and dequantise in float32, around PyTorch's products.
 
-The recipe is `ibm2020`: weights INT4 by SAWB, activations UINT4 by PACT with a trained clip (INT4 by their largest
-magnitude where they may be negative), gradients radix-4 in two phases with a dithered scale. The first and the last
-layer stay as they are. This is what the arithmetic costs without kernels of its own; only its time is of interest, so
-scales are not those of our operators to the last bit.
+The recipe is `ibm2020`: weights INT4 by SAWB, activations UINT4 by PACT with a trained clip (INT4 where they
+may be negative), gradients radix-4 in two phases with a dithered scale. The first and the last layer stay as
+they are. This is what the arithmetic costs without kernels of its own; only its time is of interest, so scales
+are not those of our operators to the last bit.
 """
 
 import math
@@ -45,7 +45,7 @@ class Pact(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
-        """x rounded."""
+        """Rounds x."""
         step = clip / 15
         ctx.save_for_backward((x > 0) & (x < clip), x >= clip)
         return (x.clamp_min(0).minimum(clip) / step).round() * step
@@ -62,7 +62,7 @@ class Signed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
-        """x rounded."""
+        """Rounds x."""
         step = clip / 7
         ctx.save_for_backward(x.abs() < clip, x)
         return (x / step).round().clamp(-7, 7) * step

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.in_order import in_order
 from fourbit_onnx.passes.roles import Roles, is_standard
 
 Nodes = Callable[..., gs.Variable]
@@ -43,7 +44,7 @@ def attach_loss(graph: gs.Graph, roles: Roles, loss: str, output: str = "") -> N
         return result
 
     LOSSES[loss](graph, roles, prediction, node)
-    graph.toposort()
+    in_order(graph)
 
 
 def _number(name: str, value: float | Sequence[int], dtype: type[np.generic] = np.float32) -> gs.Constant:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.tidy import tidy
 
 
 def average_pool(graph: gs.Graph) -> int:
@@ -31,7 +32,7 @@ def average_pool(graph: gs.Graph) -> int:
             _replace(graph, node, shape[1])
             count += 1
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.without_dropout import without_dropout
 
 PERCENTILE = 0.999
@@ -53,7 +54,7 @@ def calibration(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, str]
         names[clip] = result.name
     graph.outputs = outputs
     without_dropout(graph)  # after the new nodes: one may read what a Dropout gives
-    graph.cleanup().toposort()
+    tidy(graph)
     read = {id(tensor) for node in graph.nodes for tensor in node.inputs}
     graph.inputs = [tensor for tensor in graph.inputs if id(tensor) in read]
     return graph, names

@@ -6,6 +6,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.random_state import random_state
 from fourbit_onnx.passes.roles import Roles, is_standard, replace_everywhere
+from fourbit_onnx.passes.tidy import tidy
 
 
 def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
@@ -30,7 +31,7 @@ def counted_dropout(graph: gs.Graph, roles: Roles) -> int:
     state = random_state(graph, roles)
     for stream, node in enumerate(nodes):
         _replace(graph, node, state, stream)
-    graph.cleanup().toposort()
+    tidy(graph)
     return len(nodes)
 
 

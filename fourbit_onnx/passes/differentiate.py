@@ -7,6 +7,7 @@ from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops import sites
 from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
+from fourbit_onnx.passes.in_order import in_order
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.reached import STOPS, dependent, has_gradient, reached
 from fourbit_onnx.passes.roles import Roles, is_standard
@@ -145,7 +146,7 @@ def _read_once(graph: gs.Graph, roles: Roles) -> None:
                 copy = gs.Variable(name, tensor.dtype, tensor.shape)
                 graph.nodes.append(gs.Node("Identity", name, {}, [tensor], [copy]))
                 reader.inputs[place] = copy
-    graph.toposort()
+    in_order(graph)
 
 
 def _freeze_unreached(graph: gs.Graph, roles: Roles) -> None:

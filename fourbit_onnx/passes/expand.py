@@ -13,6 +13,8 @@ from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.block_operands import BlockProducts
 from fourbit_onnx.passes.operands import Operand, OperandBuilder
 from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.unlink import unlink
 from fourbit_onnx.recipes.plan import Plan
 
 _GEOMETRY = ("strides", "pads", "dilations", "group")
@@ -50,13 +52,12 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
             expansion.backward(gradient, site.points)
         for old in (node, gradient):
             if old is not None:
-                old.outputs.clear()
-                old.inputs.clear()
+                unlink(old)
     builder.close()
     if backward:
         raise GraphError(f"a gradient without its forward operator: {next(iter(backward))}")
     if forward:
-        graph.cleanup().toposort()
+        tidy(graph)
     return len(forward)
 
 

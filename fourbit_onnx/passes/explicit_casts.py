@@ -5,6 +5,8 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.sites import ROUND_FLOAT16
 from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.unlink import unlink
 
 _FLOAT, _FLOAT16 = 1, 10
 
@@ -22,11 +24,10 @@ def explicit_casts(graph: gs.Graph) -> int:
     for node in [node for node in graph.nodes if (node.domain, node.op) == (DOMAIN, ROUND_FLOAT16.name)]:
         x, y = node.inputs[0], node.outputs[0]
         half = gs.Variable(f"{y.name}.half", np.float16, y.shape)
-        node.inputs.clear()
-        node.outputs.clear()
+        unlink(node)
         graph.nodes.append(gs.Node("Cast", f"{y.name}/half", {"to": _FLOAT16}, [x], [half]))
         graph.nodes.append(gs.Node("Cast", f"{y.name}/float", {"to": _FLOAT}, [half], [y]))
         count += 1
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count

@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
+from fourbit_onnx.passes.tidy import tidy
 
 # Gradients that ONNX Runtime keeps in the standard domain, where ONNX does not know them.
 _RUNTIME_OPERATORS = ("MaxPoolGrad", "AveragePoolGrad", "GlobalAveragePoolGrad", "GlobalMaxPoolGrad")
@@ -36,7 +37,7 @@ def finish(
     present = {tensor.name: tensor for tensor in graph.outputs}
     graph.outputs = [present[output] for output in outputs]
     graph.name = name
-    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    tidy(graph)
     model = gs.export_onnx(graph, do_type_check=False)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     del model.functions[:]

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.in_order import in_order
 from fourbit_onnx.passes.roles import is_standard
 
 
@@ -36,7 +37,7 @@ def flat_convolutions(graph: gs.Graph) -> int:
             _widen(graph, node)
             count += 1
     if count:
-        graph.toposort()
+        in_order(graph)
     return count
 
 

@@ -4,6 +4,8 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import is_standard, replace_everywhere
+from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.unlink import unlink
 
 
 def fold_relu(graph: gs.Graph) -> int:
@@ -27,7 +29,7 @@ def fold_relu(graph: gs.Graph) -> int:
             _fold(graph, node)
             count += 1
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count
 
 
@@ -48,11 +50,9 @@ def _fold(graph: gs.Graph, relu: gs.Node) -> None:
     for reader in list(y.outputs):
         if _is_gradient(reader, y):
             replace_everywhere(graph, reader.outputs[0], reader.inputs[0])
-            reader.inputs.clear()
-            reader.outputs.clear()
+            unlink(reader)
     replace_everywhere(graph, y, z)
-    relu.inputs.clear()
-    relu.outputs.clear()
+    unlink(relu)
 
 
 def _quantizes(node: gs.Node, x: gs.Tensor) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.tidy import tidy
 
 FIRST_SCALE = 2.0**16
 GOOD_STEPS = 2000
@@ -79,4 +80,4 @@ def unscale_gradients(graph: gs.Graph, roles: Roles, gradients: dict[str, str]) 
     roles.skip = finite.name
     roles.quantizer_state |= {"loss_scale": new_scale.name, "good_steps": new_good.name}
     roles.values["good_steps"] = np.array(0, np.int64)
-    graph.cleanup().toposort()
+    tidy(graph)

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.passes.lstm_form import lstm_features, lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.sizes import merged
+from fourbit_onnx.passes.tidy import tidy
 
 # What hands zeros on.
 _SAME_VALUES = ("Expand", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Slice", "Transpose", "Gather")
@@ -31,7 +32,7 @@ def lower_lstm(graph: gs.Graph, roles: Roles) -> int:
     for node in found:
         _Lowering(graph, roles, node).run()
     if found:
-        graph.cleanup().toposort()
+        tidy(graph)
     return len(found)
 
 

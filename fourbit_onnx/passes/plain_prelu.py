@@ -4,6 +4,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.unlink import unlink
 
 
 def plain_prelu(graph: gs.Graph) -> int:
@@ -26,8 +28,7 @@ def plain_prelu(graph: gs.Graph) -> int:
         negative = gs.Variable(f"{node.name}.negative", np.bool_, x.shape)
         sloped = gs.Variable(f"{node.name}.sloped", np.float32, x.shape)
         outputs = list(node.outputs)
-        node.inputs.clear()
-        node.outputs.clear()
+        unlink(node)
         graph.nodes += [
             gs.Node("Less", f"{node.name}/Less", {}, [x, zero], [negative]),
             gs.Node("Mul", f"{node.name}/Mul", {}, [slope, x], [sloped]),
@@ -35,5 +36,5 @@ def plain_prelu(graph: gs.Graph) -> int:
         ]
         count += 1
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count

@@ -6,6 +6,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.ops.sites import ROUND_FLOAT16
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.recipes.plan import Plan, Site
 from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
 
@@ -35,7 +36,7 @@ def quantize(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
             continue
         count += 1
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count
 
 

@@ -13,7 +13,7 @@ def random_state(graph: gs.Graph, roles: Roles) -> gs.Tensor:
 
     What draws is told apart by its stream: Dropout counts from 0, quantisers from 2**16.
     """
-    for tensor in graph.inputs:
+    for tensor in reversed(graph.inputs):  # it was appended, and there may be thousands before it
         if tensor.name == STATE:
             return tensor
     state, new_state = gs.Variable(STATE, np.int64, []), gs.Variable(f"{STATE}.new", np.int64, [])

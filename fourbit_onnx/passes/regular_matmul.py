@@ -7,6 +7,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
 from fourbit_onnx.passes.sizes import merged
+from fourbit_onnx.passes.tidy import tidy
 
 
 def regular_matmul(graph: gs.Graph) -> int:
@@ -25,7 +26,7 @@ def regular_matmul(graph: gs.Graph) -> int:
         if is_standard(node, "MatMul") and known:
             count += _Rewrite(graph, node).run()
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count
 
 

@@ -4,6 +4,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.tidy import tidy
 
 
 def relu_masks(graph: gs.Graph) -> int:
@@ -31,7 +32,7 @@ def relu_masks(graph: gs.Graph) -> int:
                 _backward(gradient, mask, outputs)
             count += 1
     if count:
-        graph.cleanup()
+        tidy(graph)
     return count
 
 

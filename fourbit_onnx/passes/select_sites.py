@@ -54,9 +54,9 @@ def select_sites(
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
-    trained = dependent(graph, roles.parameters)
+    trained, data = dependent(graph, roles.parameters), _made_of_data(graph, roles)
     for node in nodes:
-        weights = weights_behind(node.inputs[1], roles)
+        weights = _weights_behind(node.inputs[1], roles, data)
         site = _describe(node, is_weight=bool(weights))
         site.gradients = _gradients(node.inputs, trained)
         site.group = roles.groups.get(node.name, "")
@@ -75,7 +75,7 @@ def select_sites(
         if not reason and not named and chosen.arithmetic == "4-bit":
             reason = _kept(chosen, order[place], len(places), names)
         if place not in signs:
-            signs[place] = _of_all(places[place], roles)
+            signs[place] = _of_all(places[place], roles, data)
         _decide(site, node, chosen, reason, signs[place])
         plan.sites.append(site)
     for node in graph.nodes:
@@ -130,11 +130,29 @@ def _fits(names: Iterable[str], pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def weights_behind(tensor: gs.Tensor, roles: Roles) -> list[str]:
-    """The weights that ``tensor`` is made of (itself, turned, normalised); none if data is in it too.
+def _made_of_data(graph: gs.Graph, roles: Roles) -> set[int]:
+    """``id`` of every tensor that data is in; a shape is no data: a weight that is expanded remains one."""
+    found: set[int] = set()
+    for node in graph.nodes:
+        for tensor in _contents(node):
+            given = not (tensor.inputs or tensor.is_empty() or isinstance(tensor, gs.Constant))
+            if (given and tensor.name not in roles.values) or id(tensor) in found:
+                found.update(id(output) for output in node.outputs)
+                if given:
+                    found.add(id(tensor))
+    return found
 
-    A shape is no data: a weight that is expanded to the batch remains one.
-    """
+
+def _contents(node: gs.Node) -> Sequence[gs.Tensor]:
+    """The inputs that the elements of the outputs come from."""
+    inputs: Sequence[gs.Tensor] = node.inputs
+    return inputs[:1] if is_standard(node, "Expand", "Reshape") else inputs
+
+
+def _weights_behind(tensor: gs.Tensor, roles: Roles, data: Collection[int]) -> list[str]:
+    """The weights that ``tensor`` is made of (itself, turned, normalised); none if data is in it too."""
+    if id(tensor) in data:
+        return []
     names: list[str] = []
     seen: set[int] = set()
     waiting = [tensor]
@@ -144,19 +162,16 @@ def weights_behind(tensor: gs.Tensor, roles: Roles) -> list[str]:
             continue
         seen.add(id(found))
         if found.inputs:
-            node = found.inputs[0]
-            waiting += node.inputs[:1] if is_standard(node, "Expand", "Reshape") else node.inputs
+            waiting += _contents(found.inputs[0])
         elif found.name in roles.values:
             names.append(found.name)
-        elif not found.is_empty():
-            return []
     return names
 
 
-def _of_all(operands: Sequence[gs.Tensor], roles: Roles) -> tuple[bool, bool]:
+def _of_all(operands: Sequence[gs.Tensor], roles: Roles, data: Collection[int]) -> tuple[bool, bool]:
     """Whether all of them are weights, and whether all are certain to be >= 0."""
     return (
-        all(weights_behind(tensor, roles) for tensor in operands),
+        all(_weights_behind(tensor, roles, data) for tensor in operands),
         all(nonnegative(tensor) for tensor in operands),
     )
 

@@ -5,6 +5,8 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import replace_everywhere
+from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.unlink import unlink
 
 _SHARED = tuple(
     name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith(("Scale", "Hadamard"))
@@ -32,9 +34,8 @@ def share_quantizers(graph: gs.Graph) -> int:
             continue
         for old, new in zip(node.outputs, kept.outputs, strict=True):
             replace_everywhere(graph, old, new)
-        node.outputs.clear()
-        node.inputs.clear()
+        unlink(node)
         count += 1
     if count:
-        graph.cleanup()
+        tidy(graph)
     return count

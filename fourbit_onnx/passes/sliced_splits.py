@@ -5,6 +5,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.reached import reached
 from fourbit_onnx.passes.roles import Roles, is_standard
+from fourbit_onnx.passes.tidy import tidy
 
 
 def sliced_splits(graph: gs.Graph, roles: Roles) -> int:
@@ -28,7 +29,7 @@ def sliced_splits(graph: gs.Graph, roles: Roles) -> int:
             _slice(graph, node, used, axis, sizes)
             count += 1
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.roles import Literal, is_standard, replace_everywhere
+from fourbit_onnx.passes.tidy import tidy
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     _permutations(graph)
     _separate_equal_initializers(graph)
     _unique_names(graph)
-    graph.cleanup().toposort()
+    tidy(graph)
     return graph
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Quantizer
 
@@ -35,7 +36,7 @@ def unfold_convolutions(graph: gs.Graph, plan: Plan) -> int:
             _Unfolded(graph, node).replace()
             count += 1
     if count:
-        graph.cleanup().toposort()
+        tidy(graph)
     return count
 
 

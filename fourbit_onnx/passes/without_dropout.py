@@ -3,6 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard, replace_everywhere
+from fourbit_onnx.passes.tidy import tidy
 
 
 def without_dropout(graph: gs.Graph) -> int:
@@ -23,5 +24,5 @@ def without_dropout(graph: gs.Graph) -> int:
             replace_everywhere(graph, y, x)
             node.outputs.clear()
     if dropouts:
-        graph.cleanup()
+        tidy(graph)
     return len(dropouts)
