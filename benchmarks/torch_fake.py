@@ -2,8 +2,8 @@
 
 The recipe is `ibm2020`: weights INT4 by SAWB, activations UINT4 by PACT with a trained clip (INT4 where they
 may be negative), gradients radix-4 in two phases with a dithered scale. The first and the last layer stay as
-they are. This is what the arithmetic costs without kernels of its own; only its time is of interest, so scales
-are not those of our operators to the last bit.
+they are. This is what the arithmetic costs without kernels of its own; only its time is of interest, so
+scales are not those of our operators to the last bit.
 """
 
 import math
