@@ -5,12 +5,10 @@ import pytest
 from convolution_cases import SA, SB, convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import INT4, LOG2, LOG4, UINT4, check, codes, needs_library
+from native import INT4, ISAS, LOG2, LOG4, UINT4, check, codes, needs_library, run, using
 from one_node import Codes
 
 pytestmark = needs_library
-
-WINOGRAD = dict.fromkeys(("kernel", "strides", "dilations"))  # what makes a convolution one of these
 
 
 def geometry(batch, channels, filters, spatial, pads=(1, 1, 1, 1)):
@@ -28,7 +26,8 @@ GEOMETRIES = {
     "asymmetric": geometry(2, 40, 36, (7, 10), (0, 1, 2, 0)),
     "a run longer than eight tiles": geometry(1, 32, 32, (4, 37)),
     "many blocks": geometry(5, 64, 70, (12, 12)),
-    "several chunks of inputs": geometry(9, 64, 32, (32, 32)),
+    "parts with sums of their own": geometry(9, 64, 32, (32, 32)),
+    "several chunks, sums of many channels": geometry(2, 160, 160, (40, 40)),
 }
 
 
@@ -76,13 +75,18 @@ def test_largest_values(deep):
 
 
 def test_weight_gradient_beyond_32_bits():
-    """2,592 tiles of 4 * 15 and 4 * 4096 are more than 2^31: chunks add up in 64 bits."""
-    shape = geometry(8, 32, 32, (36, 36))
-    for op, inputs, attributes in convolutions(shape, ops=("QConvWeightGrad",)):
+    """22,500 tiles of 4 * 15 and 4 * 4096: every part adds up in 64 bits more than once."""
+    size = 300
+    for op, inputs, attributes in convolutions(geometry(1, 32, 32, (size, size)), ops=("QConvWeightGrad",)):
         inputs["x"] = Codes(np.full(inputs["x"].array.shape, 15), "uint4")
         inputs["dy"] = Codes(np.full(inputs["dy"].array.shape, 7), "uint4")
-        (dw,) = check(op, inputs, (), attributes)
-        assert dw[0, 0, 1, 1] == np.float32(8 * 36 * 36 * 15 * 4096) * (SA * SB)
+        seen = np.array([size - 1, size, size - 1])
+        sums = 15 * 4096 * np.outer(seen, seen)
+        expected = np.broadcast_to(sums.astype(np.float32) * (SA * SB), (32, 32, 3, 3))
+        for isa in ISAS:
+            with using(isa):
+                (dw,) = run(op, inputs, (), attributes, threads=2)
+            np.testing.assert_array_equal(dw, expected)
 
 
 @settings(max_examples=25, deadline=None)

@@ -62,34 +62,37 @@ void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int6
 constexpr auto dot8 = dot<dot8_12, dot8_4>;
 constexpr auto dot16 = dot<dot16_12, dot16_4>;
 
-// Pairs, then quadruples of floats change places, within and then between quarters of a register.
-void turn(const float (*lines)[16], float (*turned)[16]) {
-  __m512 x[16], y[16];
-  for (int i = 0; i < 16; ++i) x[i] = _mm512_load_ps(lines[i]);
+// 16 x 16 words: pairs, then quadruples change places within quarters of a register, then quarters.
+void turn_block(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
+  __m512i x[16], y[16];
+  for (int i = 0; i < 16; ++i) x[i] = _mm512_loadu_si512(lines + i * line);
   for (int i = 0; i < 16; i += 2) {
-    y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
-    y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
   }
-  const auto low = [](__m512 a, __m512 b) {
-    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
-  };
-  const auto high = [](__m512 a, __m512 b) {
-    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
-  };
-  for (int i = 0; i < 16; i += 4) {  // x[i + j]: channel j of each quarter, lines i..i + 3
-    x[i] = low(y[i], y[i + 2]);
-    x[i + 1] = high(y[i], y[i + 2]);
-    x[i + 2] = low(y[i + 1], y[i + 3]);
-    x[i + 3] = high(y[i + 1], y[i + 3]);
+  for (int i = 0; i < 16; i += 4) {  // x[i + j]: word j of each quarter, lines i..i + 3
+    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
   }
   for (int j = 0; j < 4; ++j) {
-    const __m512 a = _mm512_shuffle_f32x4(x[j], x[4 + j], 0x88), b = _mm512_shuffle_f32x4(x[8 + j], x[12 + j], 0x88);
-    const __m512 c = _mm512_shuffle_f32x4(x[j], x[4 + j], 0xdd), d = _mm512_shuffle_f32x4(x[8 + j], x[12 + j], 0xdd);
-    _mm512_store_ps(turned[j], _mm512_shuffle_f32x4(a, b, 0x88));
-    _mm512_store_ps(turned[8 + j], _mm512_shuffle_f32x4(a, b, 0xdd));
-    _mm512_store_ps(turned[4 + j], _mm512_shuffle_f32x4(c, d, 0x88));
-    _mm512_store_ps(turned[12 + j], _mm512_shuffle_f32x4(c, d, 0xdd));
+    const __m512i a = _mm512_shuffle_i32x4(x[j], x[4 + j], 0x88), b = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0x88);
+    const __m512i c = _mm512_shuffle_i32x4(x[j], x[4 + j], 0xdd), d = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0xdd);
+    y[j] = _mm512_shuffle_i32x4(a, b, 0x88);
+    y[8 + j] = _mm512_shuffle_i32x4(a, b, 0xdd);
+    y[4 + j] = _mm512_shuffle_i32x4(c, d, 0x88);
+    y[12 + j] = _mm512_shuffle_i32x4(c, d, 0xdd);
   }
+  if (count >= 16) {
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * pixel, y[i]);
+  } else {
+    for (int i = 0; i < count; ++i) _mm512_storeu_si512(out + i * pixel, y[i]);
+  }
+}
+
+void turn(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
+  for (int64_t i = 0; i < count; i += 16) turn_block(lines + 4 * i, line, count - i, out + i * pixel, pixel);
 }
 
 // A whole line past the caches: a large output is long gone when it is read, and to fetch its lines first, from the

@@ -4,11 +4,18 @@
 #include <cstring>
 
 namespace fourbit {
+namespace {
+
+constexpr int64_t kWords = 16;  // turned at once
+static_assert(4 * kWords == kVectorBytes, "a pixel is whole vectors");
+
+}  // namespace
 
 Frames::Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most,
                const Host& host)
     : codes_(x.codes), channels_(channels), height_(height), width_(width), bytes_(bytes), most_(most),
-      unpack_(best_unpack()), interleave_(best_interleave()), lines_(host, 4 * most), words_(host, most) {
+      unpack_(best_unpack()), interleave_(best_interleave()), kernels_(best_winograd()),
+      lines_(host, 4 * most), words_(host, 4 * (kWords * most + kWords)) {
   for (int code = 0; code < 16; ++code) {
     const int64_t value = x.values[code] - x.zero_point;
     table_[0][code] = static_cast<uint8_t>(value);
@@ -24,25 +31,31 @@ void Frames::read(int64_t image, int64_t top, int64_t left, int64_t rows, int64_
   const int64_t pixels = (row1 - row0) * width_;
   if (row1 <= row0 || col1 <= col0) return;
   uint8_t* const to = static_cast<uint8_t*>(frame);
-  for (int64_t word = 0; word < divide_up(channels_, per_word); ++word) {
-    const uint8_t* lines[4];
-    for (int j = 0; j < 4; ++j) {
-      const int64_t channel = word * per_word + j / bytes_;
-      uint8_t* line = lines_.data() + j * most_;
-      lines[j] = line;
-      if (channel < channels_) {
-        unpack_(codes_, ((image * channels_ + channel) * height_ + row0) * width_, pixels, table_[j % bytes_], line);
-      } else {
-        std::memset(line, 0, pixels);
-      }
-    }
-    interleave_(lines, pixels, reinterpret_cast<uint8_t*>(words_.data()));
+  const int64_t words = divide_up(channels_, per_word), line = 4 * most_;
+  for (int64_t first = 0; first < words; first += kWords) {
+    const int64_t some = std::min(kWords, words - first);
+    for (int64_t i = 0; i < some; ++i) fill(image, first + i, row0, pixels, words_.data() + i * line);
+    for (int64_t i = some; i < kWords; ++i) std::memset(words_.data() + i * line, 0, 4 * pixels);
     for (int64_t row = row0; row < row1; ++row) {
-      const uint32_t* from = words_.data() + (row - row0) * width_ + col0;
-      uint8_t* place = to + ((row - top) * cols + (col0 - left)) * pixel + word * 4;
-      for (int64_t col = col0; col < col1; ++col, ++from, place += pixel) std::memcpy(place, from, 4);
+      kernels_.turn(words_.data() + 4 * ((row - row0) * width_ + col0), line, col1 - col0,
+                    to + ((row - top) * cols + (col0 - left)) * pixel + 4 * first, pixel);
     }
   }
+}
+
+void Frames::fill(int64_t image, int64_t word, int64_t row, int64_t pixels, uint8_t* out) const {
+  const uint8_t* lines[4];
+  for (int j = 0; j < 4; ++j) {
+    const int64_t channel = word * (4 / bytes_) + j / bytes_;
+    uint8_t* line = lines_.data() + j * most_;
+    lines[j] = line;
+    if (channel < channels_) {
+      unpack_(codes_, ((image * channels_ + channel) * height_ + row) * width_, pixels, table_[j % bytes_], line);
+    } else {
+      std::memset(line, 0, pixels);
+    }
+  }
+  interleave_(lines, pixels, out);
 }
 
 }  // namespace fourbit

@@ -26,6 +26,9 @@ class Frames {
   void read(int64_t image, int64_t top, int64_t left, int64_t rows, int64_t cols, void* frame) const;
 
  private:
+  // `pixels` of the channels of a word, from a row on.
+  void fill(int64_t image, int64_t word, int64_t row, int64_t pixels, uint8_t* out) const;
+
   const uint8_t* codes_;
   int64_t channels_, height_, width_;
   int bytes_;
@@ -33,8 +36,9 @@ class Frames {
   uint8_t table_[2][16];  // low and high byte of the value of a code
   Unpack unpack_;
   Interleave interleave_;
+  const WinogradKernels& kernels_;
   Buffer<uint8_t> lines_;  // four rows of bytes
-  Buffer<uint32_t> words_;
+  Buffer<uint8_t> words_;  // 16 lines of words of four bytes
 };
 
 }  // namespace fourbit

@@ -10,6 +10,7 @@ namespace fourbit {
 namespace {
 
 constexpr int kTaps = 9;
+constexpr int64_t kLines = 16;  // filters that are turned into columns at once
 
 // Values of weights, as bytes in the order of the codes.
 void decode(const Operand& w, int64_t count, int8_t* values, const Host& host) {
@@ -29,6 +30,12 @@ void deal_taps(const int8_t* values, int64_t channels, bool turned, int64_t plan
   }
 }
 
+int32_t sum(const int8_t* x, int64_t n) {
+  int32_t result = 0;
+  for (int64_t i = 0; i < n; ++i) result += x[i];
+  return result;
+}
+
 }  // namespace
 
 void forward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t* panels, int32_t* starts,
@@ -39,27 +46,27 @@ void forward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t
   decode(w, filters * channels * kTaps, values.data(), host);
   parallel_ranges(host, shape.panels(), [&](int64_t first, int64_t last) {
     const WinogradKernels& k = best_winograd();
-    Buffer<int8_t> taps(host, kTaps * padded), points(host, kPoints * padded);
+    // Points of some filters; `turn` reads beyond a line.
+    Buffer<int8_t> taps(host, kTaps * padded), points(host, kLines * kPoints * padded + 64);
     std::memset(taps.data(), 0, kTaps * padded);
     for (int64_t panel = first; panel < last; ++panel) {
       uint8_t* to = panels + panel * kPoints * shape.point_bytes();
       int32_t* start = starts + panel * kPoints * kCols;
-      const int64_t columns = std::min<int64_t>(kCols, filters - panel * kCols);
-      if (columns < kCols) {
-        std::memset(to, 0, kPoints * shape.point_bytes());
-        std::memset(start, 0, kPoints * kCols * sizeof *start);
-      }
-      for (int64_t j = 0; j < columns; ++j) {
-        const int64_t filter = panel * kCols + j;
-        deal_taps(values.data() + filter * channels * kTaps, channels, false, padded, taps.data());
-        k.weights(taps.data(), padded, points.data(), padded);
+      for (int64_t half = 0; half < kCols; half += kLines) {
+        for (int64_t j = 0; j < kLines; ++j) {
+          const int64_t filter = panel * kCols + half + j;
+          int8_t* line = points.data() + j * kPoints * padded;
+          if (filter >= filters) {
+            std::memset(line, 0, kPoints * padded);
+          } else {
+            deal_taps(values.data() + filter * channels * kTaps, channels, false, padded, taps.data());
+            k.weights(taps.data(), padded, line, padded);
+          }
+          for (int p = 0; p < kPoints; ++p) start[p * kCols + half + j] = -kInputShift * sum(line + p * padded, padded);
+        }
         for (int p = 0; p < kPoints; ++p) {
-          const int8_t* from = points.data() + p * padded;
-          uint8_t* place = to + p * shape.point_bytes() + j * 4;
-          int32_t sum = 0;
-          for (int64_t c = 0; c < padded; ++c) sum += from[c];
-          for (int64_t s = 0; s < steps; ++s) std::memcpy(place + s * kCols * 4, from + 4 * s, 4);
-          start[p * kCols + j] = -kInputShift * sum;
+          k.turn(reinterpret_cast<const uint8_t*>(points.data()) + p * padded, kPoints * padded, steps,
+                 to + p * shape.point_bytes() + half * 4, kCols * 4);
         }
       }
     }

@@ -15,7 +15,7 @@ namespace fourbit {
 namespace {
 
 constexpr int64_t kOwnSums = 3 << 19;    // bytes of a part's sums: not much more than the second-level cache
-constexpr int64_t kParts = 8;
+constexpr int64_t kParts = 8, kLeastPart = 512;  // parts, and tiles of one: to add its sums must not cost more
 constexpr int64_t kPartTiles = 128;      // transformed at once in a part
 constexpr int64_t kChunkBytes = 4 << 20; // transformed at once by all: within the caches; or as much as the sums
 constexpr int64_t kDepth = 128;          // steps at a time: a panel of 16 KiB stays in the first-level cache
@@ -32,7 +32,7 @@ class WeightGrad {
         all_(g.batch * tiles_.lines()), most_(std::max<int64_t>(1, most_tiles(x, dy) / (2 * pairs_))) {}
 
   void run() {
-    const int64_t parts = std::min(kParts, all_ / 2);
+    const int64_t parts = std::min(kParts, all_ * tiles_.per_line() / kLeastPart);
     if (parts >= 2 && blocks_ * panels_ * kBlockSize * 4 <= kOwnSums) return run_parts(parts);
     run_chunks();
   }
@@ -118,16 +118,16 @@ class WeightGrad {
   void transform(int64_t first, int64_t count, int16_t* left, int16_t* right, int64_t steps) const {
     const int64_t per_line = tiles_.per_line(), cols = 2 * per_line, filters = Frames::padded(g_.filters, 2);
     const int64_t most = std::min(count, tiles_.lines());
-    static_assert(kVectorBytes == kCols * 2, "a frame has as many channels as whole panels");
-    const Frames xs(x_, g_.channels, g_.input[0], g_.input[1], 2, std::min(2 * most + 2, g_.input[0]) * g_.input[1],
+    const int64_t channels = Frames::padded(g_.channels, 1);
+    const Frames xs(x_, g_.channels, g_.input[0], g_.input[1], 1, std::min(2 * most + 2, g_.input[0]) * g_.input[1],
                     host_);
     const Frames gradients(dy_, g_.filters, g_.output[0], g_.output[1], 2,
                            std::min(2 * most, g_.output[0]) * g_.output[1], host_);
-    Buffer<int16_t> x_frame(host_, (2 * most + 2) * (cols + 2) * channels_);
+    Buffer<int8_t> x_frame(host_, (2 * most + 2) * (cols + 2) * channels), x_points(host_, 2 * kPoints * channels);
     Buffer<int16_t> dy_frame(host_, 2 * most * cols * filters);
     // Two tiles, transformed; what is beyond the true filters, and the tile beyond an odd line, stays 0.
-    Buffer<int16_t> x_points(host_, 2 * kPoints * channels_), dy_points(host_, 2 * kPoints * wide_);
-    std::memset(x_points.data(), 0, 2 * kPoints * channels_ * sizeof(int16_t));
+    Buffer<int16_t> dy_points(host_, 2 * kPoints * wide_);
+    std::memset(x_points.data(), 0, 2 * kPoints * channels);
     std::memset(dy_points.data(), 0, 2 * kPoints * wide_ * sizeof(int16_t));
     int64_t step = 0;
     tiles_.for_images(first, first + count, [&](int64_t image, int64_t line, int64_t lines) {
@@ -139,26 +139,27 @@ class WeightGrad {
             const int64_t j = 2 * pair + odd;
             int16_t* dy_half = dy_points.data() + odd * wide_;
             if (j < per_line) {
-              k_.input16(x_frame.data() + (2 * i * (cols + 2) + 2 * j) * channels_, (cols + 2) * channels_, channels_,
-                         x_points.data() + odd * channels_, 2 * channels_);
+              k_.signed8(x_frame.data() + (2 * i * (cols + 2) + 2 * j) * channels, (cols + 2) * channels, channels,
+                         x_points.data() + odd * channels, 2 * channels);
               k_.gradient16(dy_frame.data() + (2 * i * cols + 2 * j) * filters, cols * filters, filters, dy_half,
                             2 * wide_);
             } else {
               for (int p = 0; p < kPoints; ++p) std::memset(dy_half + p * 2 * wide_, 0, wide_ * sizeof(int16_t));
             }
           }
-          spread(step, steps, x_points.data(), dy_points.data(), left, right);
+          spread(step, steps, x_points.data(), channels, dy_points.data(), left, right);
         }
       }
     });
   }
 
-  void spread(int64_t step, int64_t steps, const int16_t* x, const int16_t* dy, int16_t* left, int16_t* right) const {
-    for (int p = 0; p < kPoints; ++p, x += 2 * channels_, dy += 2 * wide_) {
+  void spread(int64_t step, int64_t steps, const int8_t* x, int64_t channels, const int16_t* dy, int16_t* left,
+              int16_t* right) const {
+    for (int p = 0; p < kPoints; ++p, x += 2 * channels, dy += 2 * wide_) {
       k_.pair16(dy, dy + wide_, filters_, left + (p * steps + step) * filters_ * 2);
       for (int64_t panel = 0; panel < panels_; ++panel) {
-        const int16_t* from = x + panel * kCols;
-        k_.pair16(from, from + channels_, kCols, right + ((p * panels_ + panel) * steps + step) * kCols * 2);
+        const int8_t* from = x + panel * kCols;
+        k_.pair8(from, from + channels, kCols, right + ((p * panels_ + panel) * steps + step) * kCols * 2);
       }
     }
   }

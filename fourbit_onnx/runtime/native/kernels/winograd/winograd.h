@@ -29,12 +29,17 @@ constexpr int kInputShift = 64;
 struct WinogradKernels {
   // B' d B + 64 of a 4x4 tile within -16..16
   void (*input8)(const int8_t* tile, int64_t row, int64_t channels, uint8_t* out, int64_t plane);
+  // B' d B of a 4x4 tile within -16..16
+  void (*signed8)(const int8_t* tile, int64_t row, int64_t channels, int8_t* out, int64_t plane);
   // B' d B of a 4x4 tile within -8191..8191
   void (*input16)(const int16_t* tile, int64_t row, int64_t channels, int16_t* out, int64_t plane);
   // A dy A' of a 2x2 tile within -8191..8191
   void (*gradient16)(const int16_t* tile, int64_t row, int64_t channels, int16_t* out, int64_t plane);
   // 4 G g G'; tap t of channel c is taps[t * channels + c], within -14..14; channels are a multiple of kCols
   void (*weights)(const int8_t* taps, int64_t channels, int8_t* out, int64_t plane);
+  // Words of four bytes change from 16 lines to columns: out[i * pixel + 4 * j] = lines[j * line + 4 * i], i < count,
+  // distances in bytes. Up to 16 words beyond the end of a line are read.
+  void (*turn)(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
   // out[2 * i] = even[i], out[2 * i + 1] = odd[i]
   void (*pair8)(const int8_t* even, const int8_t* odd, int64_t n, int16_t* out);
   void (*pair16)(const int16_t* even, const int16_t* odd, int64_t n, int16_t* out);

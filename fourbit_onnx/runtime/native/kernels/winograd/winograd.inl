@@ -118,7 +118,7 @@ void output(const int32_t* m, int64_t plane, int64_t tiles, int64_t channels, in
     }
     const int64_t some = channels - first < 16 ? channels - first : 16;
     for (int64_t i = 0; i < rows; ++i) {
-      turn(lines[i], turned);
+      turn(reinterpret_cast<const uint8_t*>(lines[i]), 64, 16, reinterpret_cast<uint8_t*>(turned), 64);
       float* to = y + first * channel + i * row;
       if (columns == 16) {
         for (int64_t c = 0; c < some; ++c) put(to + c * channel, turned[c]);
@@ -164,7 +164,7 @@ void taps(const Sum* m, int64_t plane, int64_t channels, float scale, float* y) 
 }  // namespace
 
 const WinogradKernels FOURBIT_WINOGRAD = {
-    input<int8_t, uint8_t, kInputShift>, input<int16_t, int16_t, 0>, gradient16, weights, pair<int8_t>, pair<int16_t>,
-    output, taps<int32_t, uint32_t>, taps<int64_t, uint64_t>, settle, dot8, dot16};
+    input<int8_t, uint8_t, kInputShift>, input<int8_t, int8_t, 0>, input<int16_t, int16_t, 0>, gradient16, weights, turn,
+    pair<int8_t>, pair<int16_t>, output, taps<int32_t, uint32_t>, taps<int64_t, uint64_t>, settle, dot8, dot16};
 
 }  // namespace fourbit
