@@ -48,6 +48,8 @@ EXTRA = {
     "quantised twice": "a = ai.fourbit.QuantizeInt4 (x, half) b = ai.fourbit.QuantizeInt4 (x, half)"
     " y = other.Use (a, b)",
     "a product": "y = MatMul (x, w)",
+    "normalised in training": "y, m, v, t, i = com.microsoft.BatchNormInternal"
+    " <training_mode = 1> (x, s, s, s, s)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }

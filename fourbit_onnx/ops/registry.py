@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import onnx
 
 from fourbit_onnx.ops import (
+    batch_norm,
     block_products,
     blocks,
     optimizers,
@@ -40,6 +41,8 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         relu.ADD_RELU,
         relu.RELU_GRAD,
         relu.SUM_RELU_GRAD,
+        batch_norm.BATCH_NORM,
+        batch_norm.BATCH_NORM_GRAD,
         random_uniform.RANDOM_UNIFORM,
         products.Q_CONV,
         products.Q_CONV_INPUT_GRAD,

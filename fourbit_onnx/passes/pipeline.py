@@ -18,6 +18,7 @@ from fourbit_onnx.passes.calibration import calibration
 from fourbit_onnx.passes.counted_dropout import counted_dropout
 from fourbit_onnx.passes.differentiate import check_trainable, differentiate
 from fourbit_onnx.passes.evaluation_form import evaluation_form
+from fourbit_onnx.passes.exact_batch_norm import exact_batch_norm
 from fourbit_onnx.passes.expand import expand
 from fourbit_onnx.passes.explicit_casts import explicit_casts
 from fourbit_onnx.passes.explicit_pads import explicit_pads
@@ -138,6 +139,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     fold_relu(training_graph)
     if any(site.precision == "4-bit" for site in plan.sites):  # the float models are the baselines
         relu_masks(training_graph)
+        exact_batch_norm(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
     state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]

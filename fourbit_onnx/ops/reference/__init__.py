@@ -8,6 +8,7 @@ or 0-d arrays, and come back as NumPy scalars. Masks are packed, as the operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fourbit_onnx.ops.reference.batch_norm import batch_norm, batch_norm_grad
 from fourbit_onnx.ops.reference.blocks import (
     block16_scale,
     block_hadamard,
@@ -65,6 +66,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "AddRelu": add_relu,
     "ReluGrad": relu_grad,
     "SumReluGrad": sum_relu_grad,
+    "BatchNorm": batch_norm,
+    "BatchNormGrad": batch_norm_grad,
     "RandomUniform": random_uniform,
     "QConv": q_conv,
     "QConvInputGrad": q_conv_input_grad,
@@ -88,6 +91,8 @@ __all__ = [
     "abs_max_scale",
     "adamw_update",
     "add_relu",
+    "batch_norm",
+    "batch_norm_grad",
     "block16_scale",
     "block_hadamard",
     "dither_scale",

@@ -205,6 +205,24 @@ class SumReluGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// Batch normalisation in training (batch_norm.cc)
+
+class BatchNorm final : public Operator {
+ public:
+  explicit BatchNorm(const Attributes& attributes)
+      : epsilon_(attributes.number("epsilon", 1e-5f)), momentum_(attributes.number("momentum", 0.9f)) {}
+  void compute(const Context& context) const override;
+
+ private:
+  float epsilon_, momentum_;
+};
+
+class BatchNormGrad final : public Operator {
+ public:
+  explicit BatchNormGrad(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // Random numbers (random.cc)
 
 class RandomUniform final : public Operator {

@@ -230,25 +230,28 @@ void rectify_sum(const float* a, const float* b, int64_t n, float* y, uint8_t* m
 }
 
 // The bits of x, or 0 where bit `at` is 0.
-uint32_t kept(float x, uint32_t bits, int at) { return bits_of(x) & (0u - (bits >> at & 1)); }
+uint32_t kept(float x, uint32_t bits, int at) {
+  return bits_of(x) & static_cast<uint32_t>(static_cast<int32_t>(bits << (31 - at)) >> 31);
+}
 
 uint32_t sixteen_bits(const uint8_t* mask) { return mask[0] | static_cast<uint32_t>(mask[1]) << 8; }
 
 uint32_t apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
   if (dx == nullptr) return largest(dy, n);
-  uint32_t most = 0;
+  uint32_t lanes[16] = {};
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
     const uint32_t bits = sixteen_bits(mask + i / 8);
     for (int j = 0; j < 16; ++j) {
       const uint32_t magnitude = bits_of(dy[i + j]) & 0x7fffffff, value = kept(dy[i + j], bits, j);
-      most = magnitude > most ? magnitude : most;
+      lanes[j] = magnitude > lanes[j] ? magnitude : lanes[j];
       __builtin_memcpy(dx + i + j, &value, 4);
     }
   }
-  const uint32_t rest = largest(dy + i, n - i);
+  uint32_t most = largest(dy + i, n - i);
+  for (int j = 0; j < 16; ++j) most = lanes[j] > most ? lanes[j] : most;
   for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? dy[i] : 0.0f;
-  return rest > most ? rest : most;
+  return most;
 }
 
 void apply_mask_to_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx) {
@@ -264,35 +267,37 @@ void apply_mask_to_sum(const float* a, const float* b, const uint8_t* mask, int6
 }
 
 // Bit 4 * i of the result is bit i of a byte.
-uint32_t spread(uint32_t byte) {
-  uint32_t bits = (byte | byte << 12) & 0x000f000f;
+uint64_t spread(uint64_t byte) {
+  uint64_t bits = (byte | byte << 12) & 0x000f000f;
   bits = (bits | bits << 6) & 0x03030303;
   return (bits | bits << 3) & 0x11111111;
 }
 
-// Bit 4 * i of the result says whether nibble i is `code`, 0..15; no nibble is 16.
-uint32_t equal_nibbles(uint32_t nibbles, int code) {
-  if (code > 15) return 0;
-  const uint32_t differ = nibbles ^ static_cast<uint32_t>(code) * 0x11111111u;
-  return ~(differ | differ >> 1 | differ >> 2 | differ >> 3) & 0x11111111;
+// Bit 4 * i of the result says whether nibble i is `code`, 0..15.
+uint64_t equal_nibbles(uint64_t nibbles, int code) {
+  const uint64_t differ = nibbles ^ static_cast<uint64_t>(code) * 0x1111111111111111u;
+  return ~(differ | differ >> 1 | differ >> 2 | differ >> 3) & 0x1111111111111111u;
 }
 
-// Few elements are clipped: those of eight are found by their codes and mask, and dy is read for them alone.
+// Few elements are clipped: those of sixteen are found by their codes and mask, and dy is read for them alone.
 int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
                     int bottom) {
   int64_t sum = 0;
-  for (int64_t i = 0; i < n; i += 8) {
-    const int64_t count = n - i < 8 ? n - i : 8;
-    uint32_t nibbles = 0;  // little-endian: element j is nibble j
-    if (count == 8) {
-      __builtin_memcpy(&nibbles, codes + i / 2, 4);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t count = n - i < 16 ? n - i : 16;
+    uint64_t nibbles = 0;  // little-endian: element j is nibble j
+    if (count == 16) {
+      __builtin_memcpy(&nibbles, codes + i / 2, 8);
     } else {
       __builtin_memcpy(&nibbles, codes + i / 2, static_cast<size_t>((count + 1) / 2));
     }
-    const uint32_t outside = ~spread(mask[i / 8]) & (0x11111111u >> 4 * (8 - count));
-    const uint32_t above = equal_nibbles(nibbles, top) & outside, below = equal_nibbles(nibbles, bottom) & outside;
-    for (uint32_t left = above | below; left != 0; left &= left - 1) {
-      const int place = __builtin_ctz(left);
+    uint64_t above = equal_nibbles(nibbles, top), below = bottom < 16 ? equal_nibbles(nibbles, bottom) : 0;
+    if ((above | below) == 0) continue;
+    const uint64_t inside = spread(mask[i / 8]) | (count > 8 ? spread(mask[i / 8 + 1]) << 32 : 0);
+    const uint64_t counted = ~inside & (0x1111111111111111u >> 4 * (16 - count));
+    above &= counted, below &= counted;
+    for (uint64_t left = above | below; left != 0; left &= left - 1) {
+      const int place = __builtin_ctzll(left);
       const float u = __builtin_rintf(dy[i + place / 4] / m * 1073741824.0f);  // at most 2^30
       sum += above >> place & 1 ? static_cast<int32_t>(u) : -static_cast<int32_t>(u);
     }
