@@ -1,11 +1,12 @@
-// What kernels need from whoever runs them: threads and memory. ONNX Runtime provides both
+// What kernels need from whoever runs them: threads. ONNX Runtime provides them
 // (ops/context.cc); kernels do not know it.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <utility>
+
+#include "base/scratch.h"
 
 namespace fourbit {
 
@@ -15,25 +16,6 @@ class Host {
   // Calls task(i) for i < count, in any order, on any thread; returns when all are done. An
   // exception of a task is thrown again here.
   virtual void parallel(int64_t count, const std::function<void(int64_t)>& task) const = 0;
-  // Memory, at least 64-byte aligned; not zeroed. May be called from a task. Throws std::bad_alloc.
-  virtual void* allocate(size_t bytes) const = 0;
-  virtual void release(void* memory) const = 0;
-};
-
-// An array from the host's memory, given back at the end of the scope.
-template <typename T>
-class Buffer {
- public:
-  Buffer(const Host& host, int64_t count)
-      : host_(host), data_(static_cast<T*>(host.allocate(count > 0 ? count * sizeof(T) : 1))) {}
-  ~Buffer() { host_.release(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  T* data() const { return data_; }
-
- private:
-  const Host& host_;
-  T* data_;
 };
 
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

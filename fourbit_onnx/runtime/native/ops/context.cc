@@ -90,20 +90,7 @@ std::string Attributes::node_name() const {
   return name;
 }
 
-Context::Context(const ort::Api* api, OrtKernelContext* context) : api_(api), context_(context) {
-  // Scratch memory from ONNX Runtime's arena: no page faults for megabytes at every call.
-  // (KernelContext_GetScratchBuffer would be shorter; without a stream, as on CPUs, it crashes.)
-  OrtMemoryInfo* info = nullptr;
-  check(ort::call<ort::CreateCpuMemoryInfo>(api_, ort::kArenaAllocator, ort::kDefaultMemory, &info));
-  OrtStatus* status = ort::call<ort::ContextGetAllocator>(api_, static_cast<const OrtKernelContext*>(context_),
-                                                          static_cast<const OrtMemoryInfo*>(info), &allocator_);
-  ort::call<ort::ReleaseMemoryInfo>(api_, info);
-  check(status);
-}
-
-Context::~Context() {
-  if (allocator_ != nullptr) ort::call<ort::ReleaseAllocator>(api_, allocator_);
-}
+Context::Context(const ort::Api* api, OrtKernelContext* context) : api_(api), context_(context) {}
 
 void Context::check(OrtStatus* status) const {
   if (status != nullptr) raise(api_, status);
@@ -181,18 +168,6 @@ void Context::parallel(int64_t count, const std::function<void(int64_t)>& task) 
   check(ort::call<ort::ContextParallelFor>(api_, static_cast<const OrtKernelContext*>(context_), function,
                                            static_cast<size_t>(count), size_t{0}, data));
   if (work.error) std::rethrow_exception(work.error);
-}
-
-void* Context::allocate(size_t bytes) const {
-  void* memory = nullptr;
-  check(ort::call<ort::AllocatorAlloc>(api_, allocator_, bytes, &memory));
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-void Context::release(void* memory) const {
-  OrtStatus* status = ort::call<ort::AllocatorFree>(api_, allocator_, memory);
-  if (status != nullptr) ort::call<ort::ReleaseStatus>(api_, status);
 }
 
 }  // namespace fourbit

@@ -64,7 +64,6 @@ class Attributes {
 class Context final : public Host {
  public:
   Context(const ort::Api* api, OrtKernelContext* context);
-  ~Context() override;
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -76,15 +75,12 @@ class Context final : public Host {
   int64_t zero_point(size_t index, const char* name) const;
 
   void parallel(int64_t count, const std::function<void(int64_t)>& task) const override;
-  void* allocate(size_t bytes) const override;
-  void release(void* memory) const override;
 
  private:
   void check(OrtStatus* status) const;
 
   const ort::Api* api_;
   OrtKernelContext* context_;
-  OrtAllocator* allocator_ = nullptr;
 };
 
 }  // namespace fourbit

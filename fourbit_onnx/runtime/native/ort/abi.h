@@ -14,8 +14,6 @@ struct OrtKernelContext;
 struct OrtSessionOptions;
 struct OrtCustomOpDomain;
 struct OrtTensorTypeAndShapeInfo;
-struct OrtMemoryInfo;
-struct OrtAllocator;
 struct OrtShapeInferContext;
 
 namespace fourbit::ort {
@@ -33,9 +31,8 @@ enum ElementType : int {
 };
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
-enum Presence : int { kRequired = 0, kOptional = 1 };
-enum AllocatorType : int { kArenaAllocator = 1 };
 enum MemoryType : int { kDefaultMemory = 0 };
+enum Presence : int { kRequired = 0, kOptional = 1 };
 
 // A function of the table: at `kIndex`, with the signature of the template's argument.
 template <size_t kIndex, typename Signature>
@@ -55,21 +52,15 @@ using GetTensorElementType    = Entry<60,  OrtStatus*(const OrtTensorTypeAndShap
 using GetDimensionsCount      = Entry<61,  OrtStatus*(const OrtTensorTypeAndShapeInfo*, size_t*)>;
 using GetDimensions           = Entry<62,  OrtStatus*(const OrtTensorTypeAndShapeInfo*, int64_t*, size_t)>;
 using GetTensorTypeAndShape   = Entry<65,  OrtStatus*(const OrtValue*, OrtTensorTypeAndShapeInfo**)>;
-using CreateCpuMemoryInfo     = Entry<69,  OrtStatus*(AllocatorType, MemoryType, OrtMemoryInfo**)>;
-using AllocatorAlloc          = Entry<75,  OrtStatus*(OrtAllocator*, size_t, void**)>;
-using AllocatorFree           = Entry<76,  OrtStatus*(OrtAllocator*, void*)>;
 using AttributeFloat          = Entry<85,  OrtStatus*(const OrtKernelInfo*, const char*, float*)>;
 using AttributeInt            = Entry<86,  OrtStatus*(const OrtKernelInfo*, const char*, int64_t*)>;
 using ContextGetInput         = Entry<90,  OrtStatus*(const OrtKernelContext*, size_t, const OrtValue**)>;
 using ContextGetOutput        = Entry<91,  OrtStatus*(OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**)>;
 using ReleaseStatus           = Entry<93,  void(OrtStatus*)>;
-using ReleaseMemoryInfo       = Entry<94,  void(OrtMemoryInfo*)>;
 using ReleaseTypeAndShape     = Entry<99,  void(OrtTensorTypeAndShapeInfo*)>;
 using ReleaseCustomOpDomain   = Entry<101, void(OrtCustomOpDomain*)>;
-using ReleaseAllocator        = Entry<132, void(OrtAllocator*)>;
 using AttributeInts           = Entry<163, OrtStatus*(const OrtKernelInfo*, const char*, int64_t*, size_t*)>;
 using GetNodeName             = Entry<244, OrtStatus*(const OrtKernelInfo*, char*, size_t*)>;
-using ContextGetAllocator     = Entry<253, OrtStatus*(const OrtKernelContext*, const OrtMemoryInfo*, OrtAllocator**)>;
 using ContextParallelFor      = Entry<274, OrtStatus*(const OrtKernelContext*, void (*)(void*, size_t), size_t, size_t, void*)>;
 // clang-format on
 

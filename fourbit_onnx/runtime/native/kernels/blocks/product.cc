@@ -27,7 +27,7 @@ void pack(const BlockProduct& s, const BlockOperand& x, int width, int shift, co
   uint8_t table[16];
   for (int i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(x.values[i] + shift);
   parallel_ranges(host, s.batch * panels, [&](int64_t first, int64_t last) {
-    Buffer<uint8_t> rows(host, width * depth);
+    Buffer<uint8_t> rows(width * depth);
     for (int64_t task = first; task < last; ++task) {
       const int64_t batch = task / panels, at = task % panels * width;
       const int64_t here = std::min<int64_t>(width, x.count - at);
@@ -62,11 +62,11 @@ void block_matmul(const BlockProduct& s, const BlockOperand& a, const BlockOpera
   const ColumnSums column_sums = best_column_sums();
   const int64_t blocks = divide_up(s.k, s.size), steps = divide_up(s.size, 4);
   const int64_t row_panels = divide_up(a.count, kRows), col_panels = divide_up(b.count, kCols);
-  Buffer<uint8_t> a_bytes(host, s.batch * row_panels * blocks * steps * 4 * kRows);
-  Buffer<uint8_t> b_bytes(host, s.batch * col_panels * blocks * steps * 4 * kCols);
-  Buffer<double> a_scales(host, s.batch * row_panels * blocks * kRows);
-  Buffer<double> b_scales(host, s.batch * col_panels * blocks * kCols);
-  Buffer<int32_t> shifts(host, s.batch * col_panels * blocks * kCols);
+  Buffer<uint8_t> a_bytes(s.batch * row_panels * blocks * steps * 4 * kRows);
+  Buffer<uint8_t> b_bytes(s.batch * col_panels * blocks * steps * 4 * kCols);
+  Buffer<double> a_scales(s.batch * row_panels * blocks * kRows);
+  Buffer<double> b_scales(s.batch * col_panels * blocks * kCols);
+  Buffer<int32_t> shifts(s.batch * col_panels * blocks * kCols);
   pack(s, a, kRows, kShift, {a_bytes.data(), a_scales.data()}, host);
   pack(s, b, kCols, 0, {b_bytes.data(), b_scales.data()}, host);
   parallel_ranges(host, s.batch * col_panels * blocks, [&](int64_t first, int64_t last) {

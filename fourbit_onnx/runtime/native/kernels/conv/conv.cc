@@ -80,19 +80,19 @@ void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale
   const int64_t taps = product(g.kernel), weights = g.groups * g.filters * g.channels * taps;
   const int64_t steps = taps * divide_up(g.channels, 4);
 
-  Buffer<uint8_t> bytes(host, weights * a_planes.count);
+  Buffer<uint8_t> bytes(weights * a_planes.count);
   unpack_weights(w.codes, weights, a_planes, bytes.data(), host);
   std::vector<int64_t> all(taps);
   std::iota(all.begin(), all.end(), 0);
   const WeightOrder order{g.filters, g.channels, g.channels * taps, taps, all};
-  Buffer<uint8_t> packed(host, packed_weights_size(order, g.groups, a_planes));
+  Buffer<uint8_t> packed(packed_weights_size(order, g.groups, a_planes));
   pack_weights(bytes.data(), g.groups, weights / std::max<int64_t>(1, g.groups), a_planes, order, packed.data(), host);
   const Packed a(packed.data(), g.groups, divide_up(g.filters, kRows), a_planes.count, steps, kStepA);
 
   const bool flat = grid.windows.size() != g.output.size();  // pointwise
   const Dims spatial = flat ? Dims{product(g.output)} : g.output, unit(spatial.size(), 1), zero(spatial.size(), 0);
   const int64_t some = images_at_a_time({x.codes, 0, 1, g.groups, g.channels}, b_planes, grid);
-  Buffer<uint8_t> quads(host, quads_size({x.codes, 0, std::min(some, g.batch), g.groups, g.channels}, b_planes, grid));
+  Buffer<uint8_t> quads(quads_size({x.codes, 0, std::min(some, g.batch), g.groups, g.channels}, b_planes, grid));
   for (int64_t first = 0; first < g.batch; first += some) {
     const Images images{x.codes, first, std::min(some, g.batch - first), g.groups, g.channels};
     fill_quads(images, b_planes, grid, quads.data(), host);
@@ -113,7 +113,7 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
   const Grid& grid = phases.front().grid;  // of the images; all phases share the frame
   const int64_t taps = product(g.kernel), weights = g.groups * g.filters * g.channels * taps;
 
-  Buffer<uint8_t> bytes(host, weights * a_planes.count);
+  Buffer<uint8_t> bytes(weights * a_planes.count);
   unpack_weights(w.codes, weights, a_planes, bytes.data(), host);
   const bool flat = grid.windows.size() != g.input.size();
   const Dims spatial = flat ? Dims{product(g.input)} : g.input;
@@ -122,9 +122,9 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
   std::vector<int64_t> all(taps);
   std::iota(all.begin(), all.end(), 0);
   const WeightOrder largest{g.channels, g.filters, taps, g.channels * taps, all};
-  Buffer<uint8_t> packed(host, packed_weights_size(largest, g.groups, a_planes) + kStepA);
+  Buffer<uint8_t> packed(packed_weights_size(largest, g.groups, a_planes) + kStepA);
   const int64_t some = images_at_a_time({dy.codes, 0, 1, g.groups, g.filters}, b_planes, grid);
-  Buffer<uint8_t> quads(host, quads_size({dy.codes, 0, std::min(some, g.batch), g.groups, g.filters}, b_planes, grid));
+  Buffer<uint8_t> quads(quads_size({dy.codes, 0, std::min(some, g.batch), g.groups, g.filters}, b_planes, grid));
   for (int64_t first = 0; first < g.batch; first += some) {
     const Images images{dy.codes, first, std::min(some, g.batch - first), g.groups, g.filters};
     fill_quads(images, b_planes, grid, quads.data(), host);
@@ -155,12 +155,12 @@ void conv_weight_grad(const ConvGeometry& g, const Operand& x, const Operand& dy
   const int64_t steps = window_steps(g.batch, grid), panels = divide_up(g.filters, kCols);
 
   const Images inputs{x.codes, 0, g.batch, g.groups, g.channels};
-  Buffer<uint8_t> bytes(host, bytes_size(inputs, a_planes, grid));
+  Buffer<uint8_t> bytes(bytes_size(inputs, a_planes, grid));
   fill_bytes(inputs, a_planes, grid, bytes.data(), host);
   const WindowRows a(inputs, a_planes.count, grid, bytes.data());
 
   const Images gradients{dy.codes, 0, g.batch, g.groups, g.filters};
-  Buffer<uint8_t> packed(host, g.groups * panels * b_planes.count * steps * kStepB);
+  Buffer<uint8_t> packed(g.groups * panels * b_planes.count * steps * kStepB);
   pack_channels(gradients, b_planes, grid, packed.data(), host);
   const Packed b(packed.data(), g.groups, panels, b_planes.count, steps, kStepB);
 

@@ -14,8 +14,8 @@ namespace {
 // Codes to values, image by image.
 class Decoder {
  public:
-  Decoder(const Operand& x, int64_t pixels, const Host& host)
-      : codes_(x.codes), unpack_(best_unpack()), kernels_(best_direct()), bytes_(host, pixels) {
+  Decoder(const Operand& x, int64_t pixels)
+      : codes_(x.codes), unpack_(best_unpack()), kernels_(best_direct()), bytes_(pixels) {
     for (int i = 0; i < 16; ++i) {
       identity_[i] = static_cast<uint8_t>(i);
       table_[i] = static_cast<int16_t>(x.values[i] - x.zero_point);
@@ -79,8 +79,8 @@ void small_conv(const ConvGeometry& g, const Operand& x, const Operand& w, float
   const std::vector<int32_t> weights = decode_weights(w, g.groups * g.filters * terms);
   parallel_ranges(host, g.batch * g.groups, [&](int64_t first, int64_t last) {
     const DirectKernels& k = best_direct();
-    const Decoder decode(x, product(grid.source), host);
-    const Buffer<int16_t> flat(host, product(grid.source)), image(host, g.channels * grid.size + kDirectSlack);
+    const Decoder decode(x, product(grid.source));
+    const Buffer<int16_t> flat(product(grid.source)), image(g.channels * grid.size + kDirectSlack);
     std::vector<const int16_t*> rows(terms);
     for (int64_t task = first; task < last; ++task) {
       decode_images(decode, task * g.channels, g.channels, grid, flat.data(), image.data());
@@ -106,8 +106,8 @@ void small_conv_input_grad(const ConvGeometry& g, const Operand& dy, const Opera
   const std::vector<int32_t> weights = decode_weights(w, g.groups * g.filters * g.channels * taps);
   parallel_ranges(host, g.batch * g.groups, [&](int64_t first, int64_t last) {
     const DirectKernels& k = best_direct();
-    const Decoder decode(dy, product(frame.source), host);
-    const Buffer<int16_t> flat(host, product(frame.source)), image(host, g.filters * frame.size + kDirectSlack);
+    const Decoder decode(dy, product(frame.source));
+    const Buffer<int16_t> flat(product(frame.source)), image(g.filters * frame.size + kDirectSlack);
     std::vector<const int16_t*> rows(g.filters * taps);
     std::vector<int32_t> used(g.filters * taps);
     for (int64_t task = first; task < last; ++task) {
@@ -141,9 +141,9 @@ void small_conv_weight_grad(const ConvGeometry& g, const Operand& x, const Opera
   const int64_t pixels = product(grid.windows);
   parallel_ranges(host, g.groups, [&](int64_t first, int64_t last) {
     const DirectKernels& k = best_direct();
-    const Decoder decode_x(x, product(grid.source), host), decode_dy(dy, pixels, host);
-    const Buffer<int16_t> flat(host, product(grid.source)), image(host, g.channels * grid.size + kDirectSlack);
-    const Buffer<int16_t> gradient(host, pixels);
+    const Decoder decode_x(x, product(grid.source)), decode_dy(dy, pixels);
+    const Buffer<int16_t> flat(product(grid.source)), image(g.channels * grid.size + kDirectSlack);
+    const Buffer<int16_t> gradient(pixels);
     std::vector<int64_t> sums(g.filters * count);
     for (int64_t group = first; group < last; ++group) {
       std::fill(sums.begin(), sums.end(), 0);

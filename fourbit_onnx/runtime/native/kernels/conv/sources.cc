@@ -70,8 +70,8 @@ void fill_quads(const Images& s, const Planes& planes, const Grid& grid, uint8_t
   parallel_ranges(host, s.images * s.groups * quads, [&](int64_t first, int64_t last) {
     const Unpack unpack = best_unpack();
     const Interleave interleave = best_interleave();
-    Buffer<uint8_t> bytes(host, 4 * pixels);
-    Buffer<uint32_t> words(host, pixels);
+    Buffer<uint8_t> bytes(4 * pixels);
+    Buffer<uint32_t> words(pixels);
     for (int64_t task = first; task < last; ++task) {
       const int64_t quad = task % quads, image_group = task / quads;
       const int64_t channel = (s.first * s.groups + image_group) * s.channels + 4 * quad;
@@ -136,7 +136,7 @@ void fill_bytes(const Images& s, const Planes& planes, const Grid& grid, uint8_t
   const int64_t pixels = product(grid.source), size = grid.size + kSlack;
   parallel_ranges(host, s.images * s.groups * s.channels, [&](int64_t first, int64_t last) {
     const Unpack unpack = best_unpack();
-    Buffer<uint8_t> bytes(host, pixels);
+    Buffer<uint8_t> bytes(pixels);
     for (int64_t task = first; task < last; ++task) {
       const int64_t channel = s.first * s.groups * s.channels + task;
       for (int p = 0; p < planes.count; ++p) {
@@ -193,7 +193,7 @@ void pack_channels(const Images& s, const Planes& planes, const Grid& grid, uint
   const int64_t image_bytes = rows * row_steps * kStepB, plane_bytes = s.images * image_bytes;
   parallel_ranges(host, s.groups * panels * s.images, [&](int64_t first, int64_t last) {
     const Unpack unpack = best_unpack();
-    Buffer<uint8_t> bytes(host, kCols * pixels);
+    Buffer<uint8_t> bytes(kCols * pixels);
     for (int64_t task = first; task < last; ++task) {
       const int64_t image = task % s.images, panel = task / s.images % panels, group = task / s.images / panels;
       const int64_t channel = ((s.first + image) * s.groups + group) * s.channels + panel * kCols;

@@ -11,7 +11,7 @@ namespace {
 // The part of one thread's range of tasks: scratch memory and the functions in use.
 class Worker {
  public:
-  Worker(const Gemm& g, const Host& host)
+  explicit Worker(const Gemm& g)
       : g_(g),
         dot_(best_dot()),
         column_sums_(best_column_sums()),
@@ -19,11 +19,11 @@ class Worker {
         // Every |sum| is at most this; then 32 bits are enough, whatever happens on the way.
         narrow_(g.a_planes->largest * g.b_planes->largest < (int64_t{1} << 31) / std::max<int64_t>(1, 4 * g.steps)),
         chunked_(g.steps > g.chunk),
-        a_(host, g.a_planes->count * g.chunk * kStepA),
-        b_(host, g.col_block * g.b_planes->count * g.chunk * kStepB),
-        sums_(host, chunked_ ? g.row_block * g.col_block * kTile : 0),
-        columns_(host, g.col_block * g.b_planes->count * kCols),
-        places_(host, g.col_block) {
+        a_(g.a_planes->count * g.chunk * kStepA),
+        b_(g.col_block * g.b_planes->count * g.chunk * kStepB),
+        sums_(chunked_ ? g.row_block * g.col_block * kTile : 0),
+        columns_(g.col_block * g.b_planes->count * kCols),
+        places_(g.col_block) {
     for (int p = 0; p < g.a_planes->count; ++p) shifted_ = shifted_ || g.a_planes->plane[p].shift != 0;
     std::memset(columns_.data(), 0, g.col_block * g.b_planes->count * kCols * sizeof(int32_t));
   }
@@ -149,7 +149,7 @@ void gemm(const Gemm& gemm, const Host& host) {
   const int64_t row_blocks = divide_up(divide_up(g.rows, kRows), g.row_block);
   const int64_t col_blocks = divide_up(divide_up(g.cols, kCols), g.col_block);
   parallel_ranges(host, g.problems * row_blocks * col_blocks, [&](int64_t first, int64_t last) {
-    Worker worker(g, host);
+    Worker worker(g);
     for (int64_t task = first; task < last; ++task) {
       const int64_t row = task / col_blocks % row_blocks, col = task % col_blocks;
       worker.run(task / (row_blocks * col_blocks), row * g.row_block, col * g.col_block);

@@ -56,7 +56,7 @@ void pack(const Matrices& m, const Planes& planes, int width, uint8_t* out, cons
   const int64_t panels = divide_up(m.count, width), steps = divide_up(m.k, 4), plane_bytes = steps * width * 4;
   const int64_t parts = m.k_is_inner ? panels : steps;
   parallel_ranges(host, m.batch * parts, [&](int64_t first, int64_t last) {
-    Buffer<uint8_t> rows(host, m.k_is_inner ? width * steps * 4 : 4 * panels * width);
+    Buffer<uint8_t> rows(m.k_is_inner ? width * steps * 4 : 4 * panels * width);
     for (int64_t task = first; task < last; ++task) {
       const int64_t batch = task / parts, part = task % parts;
       for (int p = 0; p < planes.count; ++p) {
@@ -94,8 +94,8 @@ void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scal
   const Planes b_planes = signed_planes(right.values, right.zero_point);
   const int64_t steps = divide_up(s.k, 4);
   const int64_t row_panels = divide_up(rows.count, kRows), col_panels = divide_up(cols.count, kCols);
-  Buffer<uint8_t> a_packed(host, s.batch * row_panels * a_planes.count * steps * kStepA);
-  Buffer<uint8_t> b_packed(host, s.batch * col_panels * b_planes.count * steps * kStepB);
+  Buffer<uint8_t> a_packed(s.batch * row_panels * a_planes.count * steps * kStepA);
+  Buffer<uint8_t> b_packed(s.batch * col_panels * b_planes.count * steps * kStepB);
   pack(rows, a_planes, kRows, a_packed.data(), host);
   pack(cols, b_planes, kCols, b_packed.data(), host);
 

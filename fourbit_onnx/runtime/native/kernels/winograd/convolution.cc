@@ -42,13 +42,14 @@ class Convolution {
     const int64_t lines = std::max<int64_t>(1, most / per_line), tasks = divide_up(all, lines);
     parallel_ranges(host_, tasks, [&](int64_t begin, int64_t end) {
       // The dot products read four rows at a time: the last may reach beyond the tiles.
-      const int64_t plane = lines * per_line * pixel_, size = divide_up(lines * per_line, 4) * 4;
+      // Points lie a little more than a power of two apart: or all sixteen would want the same lines of the cache.
+      const int64_t plane = lines * per_line * pixel_ + kVectorBytes, size = divide_up(lines * per_line, 4) * 4 + 1;
       const int64_t rows = std::min(lines, p_.tiles.lines());
       const Frames frames(p_.x, p_.channels, p_.height, p_.width, sizeof(T),
-                          std::min(2 * rows + 2, p_.height) * p_.width, host_);
-      Buffer<uint8_t> frame(host_, (2 * rows + 2) * (2 * per_line + 2) * pixel_);
-      Buffer<uint8_t> points(host_, kPoints * plane + 3 * pixel_);
-      Buffer<int32_t> sums(host_, kPoints * size * kCols);
+                          std::min(2 * rows + 2, p_.height) * p_.width);
+      Buffer<uint8_t> frame((2 * rows + 2) * (2 * per_line + 2) * pixel_);
+      Buffer<uint8_t> points(kPoints * plane + 3 * pixel_);
+      Buffer<int32_t> sums(kPoints * size * kCols);
       for (int64_t task = begin; task < end; ++task) {
         const int64_t first = task * lines, count = std::min(lines, all - first);
         transform(first, count, frames, frame.data(), points.data(), plane);
@@ -127,8 +128,8 @@ class Convolution {
 void winograd_conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale, float* y,
                    const Host& host) {
   const PanelShape shape{g.filters, g.channels, 1};
-  Buffer<uint8_t> panels(host, shape.panels() * kPoints * shape.point_bytes());
-  Buffer<int32_t> starts(host, shape.panels() * kPoints * kCols);
+  Buffer<uint8_t> panels(shape.panels() * kPoints * shape.point_bytes());
+  Buffer<int32_t> starts(shape.panels() * kPoints * kCols);
   forward_panels(w, g.filters, g.channels, panels.data(), starts.data(), host);
   const Problem p{x, g.batch, g.channels, g.input[0], g.input[1], g.filters, {g.output[0], g.output[1]},
                   g.pads[0], g.pads[1], panels.data(), starts.data(), scale, y};
@@ -138,7 +139,7 @@ void winograd_conv(const ConvGeometry& g, const Operand& x, const Operand& w, fl
 void winograd_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w, float scale, float* dx,
                          const Host& host) {
   const PanelShape shape{g.channels, g.filters, 2};
-  Buffer<uint8_t> panels(host, shape.panels() * kPoints * shape.point_bytes());
+  Buffer<uint8_t> panels(shape.panels() * kPoints * shape.point_bytes());
   backward_panels(w, g.filters, g.channels, panels.data(), host);
   const Problem p{dy, g.batch, g.filters, g.output[0], g.output[1], g.channels, {g.input[0], g.input[1]},
                   2 - g.pads[0], 2 - g.pads[1], panels.data(), nullptr, scale, dx};

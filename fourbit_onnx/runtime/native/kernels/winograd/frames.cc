@@ -11,11 +11,10 @@ static_assert(4 * kWords == kVectorBytes, "a pixel is whole vectors");
 
 }  // namespace
 
-Frames::Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most,
-               const Host& host)
+Frames::Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most)
     : codes_(x.codes), channels_(channels), height_(height), width_(width), bytes_(bytes), most_(most),
       unpack_(best_unpack()), interleave_(best_interleave()), kernels_(best_winograd()),
-      lines_(host, 4 * most), words_(host, 4 * (kWords * most + kWords)) {
+      lines_(4 * most), words_(4 * (kWords * most + kWords)) {
   for (int code = 0; code < 16; ++code) {
     const int64_t value = x.values[code] - x.zero_point;
     table_[0][code] = static_cast<uint8_t>(value);

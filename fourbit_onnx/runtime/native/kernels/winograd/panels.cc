@@ -42,12 +42,12 @@ void forward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t
                     const Host& host) {
   const PanelShape shape{filters, channels, 1};
   const int64_t steps = shape.steps(), padded = divide_up(channels, int64_t{kCols}) * kCols;
-  Buffer<int8_t> values(host, filters * channels * kTaps);
+  Buffer<int8_t> values(filters * channels * kTaps);
   decode(w, filters * channels * kTaps, values.data(), host);
   parallel_ranges(host, shape.panels(), [&](int64_t first, int64_t last) {
     const WinogradKernels& k = best_winograd();
     // Points of some filters; `turn` reads beyond a line.
-    Buffer<int8_t> taps(host, kTaps * padded), points(host, kLines * kPoints * padded + 64);
+    Buffer<int8_t> taps(kTaps * padded), points(kLines * kPoints * padded + 64);
     std::memset(taps.data(), 0, kTaps * padded);
     for (int64_t panel = first; panel < last; ++panel) {
       uint8_t* to = panels + panel * kPoints * shape.point_bytes();
@@ -76,11 +76,11 @@ void forward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t
 void backward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t* panels, const Host& host) {
   const PanelShape shape{channels, filters, 2};
   const int64_t steps = shape.steps();
-  Buffer<int8_t> values(host, filters * channels * kTaps);
+  Buffer<int8_t> values(filters * channels * kTaps);
   decode(w, filters * channels * kTaps, values.data(), host);
   parallel_ranges(host, shape.panels(), [&](int64_t first, int64_t last) {
     const WinogradKernels& k = best_winograd();
-    Buffer<int8_t> taps(host, kTaps * kCols), points(host, 2 * kPoints * kCols);
+    Buffer<int8_t> taps(kTaps * kCols), points(2 * kPoints * kCols);
     std::memset(taps.data(), 0, kTaps * kCols);
     for (int64_t panel = first; panel < last; ++panel) {
       const int64_t columns = std::min<int64_t>(kCols, channels - panel * kCols);

@@ -41,10 +41,10 @@ class WeightGrad {
   void run_parts(int64_t parts) {
     const int64_t size = blocks_ * panels_ * kBlockSize;
     const int64_t lines = std::clamp<int64_t>(kPartTiles / (2 * pairs_), 1, most_), steps = lines * pairs_;
-    Buffer<int64_t> totals(host_, parts * size);
+    Buffer<int64_t> totals(parts * size);
     host_.parallel(parts, [&](int64_t part) {
-      Buffer<int16_t> left(host_, kPoints * steps * filters_ * 2), right(host_, kPoints * steps * channels_ * 2);
-      Buffer<int32_t> sums(host_, size);
+      Buffer<int16_t> left(kPoints * steps * filters_ * 2), right(kPoints * steps * channels_ * 2);
+      Buffer<int32_t> sums(size);
       int64_t* total = totals.data() + part * size;
       std::memset(total, 0, size * sizeof *total);
       int64_t fresh = 0;  // lines in `sums`
@@ -79,9 +79,9 @@ class WeightGrad {
     const int64_t sum_bytes = blocks_ * panels_ * kBlockSize * 8;
     const int64_t fit = std::min(std::max(kChunkBytes, sum_bytes) / line_bytes, most_);
     const int64_t lines = std::clamp<int64_t>(fit, 1, all_), steps = lines * pairs_;
-    Buffer<int16_t> left(host_, kPoints * steps * filters_ * 2), right(host_, kPoints * steps * channels_ * 2);
+    Buffer<int16_t> left(kPoints * steps * filters_ * 2), right(kPoints * steps * channels_ * 2);
     const bool single = lines == all_;
-    Buffer<int64_t> totals(host_, single ? 0 : blocks_ * panels_ * kBlockSize);
+    Buffer<int64_t> totals(single ? 0 : blocks_ * panels_ * kBlockSize);
     if (!single) std::memset(totals.data(), 0, sum_bytes);
     const int64_t band = tiles_.band();
     // Blocks of a task share a panel.
@@ -95,7 +95,7 @@ class WeightGrad {
         transform(first + begin, end - begin, left.data() + at * filters_ * 2, right.data() + at * kCols * 2, steps);
       });
       parallel_ranges(host_, groups * panels_, [&](int64_t begin, int64_t end) {
-        Buffer<int32_t> sums(host_, some * kBlockSize);
+        Buffer<int32_t> sums(some * kBlockSize);
         for (int64_t task = begin; task < end; ++task) {
           const int64_t panel = task / groups, block = task % groups * some, size = std::min(some, blocks_ - block);
           multiply(panel, block, size, count * pairs_, steps, left.data(), right.data(), false, sums.data());
@@ -119,14 +119,13 @@ class WeightGrad {
     const int64_t per_line = tiles_.per_line(), cols = 2 * per_line, filters = Frames::padded(g_.filters, 2);
     const int64_t most = std::min(count, tiles_.lines());
     const int64_t channels = Frames::padded(g_.channels, 1);
-    const Frames xs(x_, g_.channels, g_.input[0], g_.input[1], 1, std::min(2 * most + 2, g_.input[0]) * g_.input[1],
-                    host_);
+    const Frames xs(x_, g_.channels, g_.input[0], g_.input[1], 1, std::min(2 * most + 2, g_.input[0]) * g_.input[1]);
     const Frames gradients(dy_, g_.filters, g_.output[0], g_.output[1], 2,
-                           std::min(2 * most, g_.output[0]) * g_.output[1], host_);
-    Buffer<int8_t> x_frame(host_, (2 * most + 2) * (cols + 2) * channels), x_points(host_, 2 * kPoints * channels);
-    Buffer<int16_t> dy_frame(host_, 2 * most * cols * filters);
+                           std::min(2 * most, g_.output[0]) * g_.output[1]);
+    Buffer<int8_t> x_frame((2 * most + 2) * (cols + 2) * channels), x_points(2 * kPoints * channels);
+    Buffer<int16_t> dy_frame(2 * most * cols * filters);
     // Two tiles, transformed; what is beyond the true filters, and the tile beyond an odd line, stays 0.
-    Buffer<int16_t> dy_points(host_, 2 * kPoints * wide_);
+    Buffer<int16_t> dy_points(2 * kPoints * wide_);
     std::memset(x_points.data(), 0, 2 * kPoints * channels);
     std::memset(dy_points.data(), 0, 2 * kPoints * wide_ * sizeof(int16_t));
     int64_t step = 0;
