@@ -80,8 +80,8 @@ void BatchNorm::compute(const Context& context) const {
   const float rest = 1.0f - momentum_;
   std::vector<uint32_t> largest(static_cast<size_t>(all.count));
   for_channels(context, all, [&](int64_t first, const Channels& some) {
-    const Buffer<float> packed(context, some.count * some.elements()), means(context, 2 * some.count);
-    const Buffer<uint32_t> most(context, kLanes * some.count);
+    const Buffer<float> packed(some.count * some.elements()), means(2 * some.count);
+    const Buffer<uint32_t> most(kLanes * some.count);
     float* scales = means.data() + some.count;
     k.pack(x.data<float>() + first * all.n, some, packed.data(), most.data());
     for (int64_t i = 0; i < some.count; ++i) {
@@ -129,9 +129,9 @@ void BatchNormGrad::compute(const Context& context) const {
   const double count = static_cast<double>(all.elements());
   std::vector<uint32_t> largest(static_cast<size_t>(all.count)), largest_product(static_cast<size_t>(all.count));
   for_channels(context, all, [&](int64_t first, const Channels& some) {
-    const Buffer<float> packed_dy(context, some.count * some.elements()), statistics(context, 3 * some.count);
-    const Buffer<float> packed_xhat(context, some.count * some.elements());
-    const Buffer<uint32_t> most(context, 2 * kLanes * some.count);
+    const Buffer<float> packed_dy(some.count * some.elements()), statistics(3 * some.count);
+    const Buffer<float> packed_xhat(some.count * some.elements());
+    const Buffer<uint32_t> most(2 * kLanes * some.count);
     uint32_t* most_product = most.data() + kLanes * some.count;
     float *mean_dy = statistics.data(), *mean_product = mean_dy + some.count, *scale = mean_product + some.count;
     k.pack_products(dy.data<float>() + first * all.n, x.data<float>() + first * all.n, some, parameters[1] + first,

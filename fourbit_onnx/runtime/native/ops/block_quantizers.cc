@@ -24,7 +24,7 @@ void quantize(const Context& context, int64_t size, Encode encode) {
     throw Refused("u must have the shape of x, " + text(x.shape()) + "; it is " + text(u.shape()));
   }
   const float scale = context.scalar(2, "scale");
-  Buffer<float> steps(context, block_scale.count());
+  Buffer<float> steps(block_scale.count());
   for (int64_t i = 0; i < block_scale.count(); ++i) {
     steps.data()[i] = static_cast<float>(block_scale.data<int32_t>()[i]) * scale;
     if (!(std::isfinite(steps.data()[i]) && steps.data()[i] > 0)) {
@@ -36,7 +36,7 @@ void quantize(const Context& context, int64_t size, Encode encode) {
   refuse_bad("x", x, bad);
   const Tensor codes = context.output(0, x.shape());
   if (!codes.present() || x.count() == 0) return;
-  Buffer<uint8_t> bytes(context, x.count() + 1);
+  Buffer<uint8_t> bytes(x.count() + 1);
   parallel_ranges(context, x.count() / depth, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; ++row) {
       encode(x.data<float>() + row * depth, depth, steps.data() + row * blocks, size,

@@ -38,7 +38,7 @@ void BlockScale::compute(const Context& context) const {
   if (!block_scale.present()) return;
   const BlockKernels& kernels = best_blocks();
   parallel_ranges(context, batch * high, [&](int64_t first, int64_t last) {
-    Buffer<uint32_t> bits(context, blocks);
+    Buffer<uint32_t> bits(blocks);
     for (int64_t task = first; task < last; ++task) {
       const int64_t from = task % high * rows_, until = std::min(height, from + rows_);
       std::fill(bits.data(), bits.data() + blocks, 0u);
