@@ -1,4 +1,4 @@
-"""Seconds to convert: ResNet-50, a Transformer of 12 layers, and graphs of 1,000 to 10,000 nodes.
+"""CPU seconds to convert: ResNet-50, a Transformer of 12 layers, and graphs of 1,000 to 10,000 nodes.
 
 python benchmarks/conversion.py --json conversion.json
 """
@@ -85,14 +85,14 @@ def growth(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def measure(build: Callable[[], onnx.ModelProto], recipe: str, repeats: int) -> dict[str, Any]:
-    """The least of ``repeats`` times: conversion is one thread, so what is above it is the machine's."""
+    """The least of ``repeats`` CPU times: conversion has one thread, so a quiet clock says the same."""
     model, times = build(), []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             gc.collect()
-            began = time.perf_counter()
+            began = time.process_time()
             compiled = convert(model, Path(folder) / "out", Options(table.find(recipe)))
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
     return {
         "nodes": len(model.graph.node),
         "training_nodes": len(compiled.training.graph.node),

@@ -135,8 +135,46 @@ class Fake(nn.Module):
         return Product.apply(x, w) + self.layer.bias
 
 
+class FakeLstm(nn.Module):
+    """An LSTM written out, as ours is; the product of the first inputs, the first site, stays as it is."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+        self.inputs = nn.ModuleList()
+        self.recurrent = nn.ModuleList()
+        for layer in range(lstm.num_layers):
+            product = self._linear(layer, "ih")
+            self.inputs.append(Fake(product) if layer else product)
+            self.recurrent.append(Fake(self._linear(layer, "hh")))
+
+    def _linear(self, layer: int, part: str) -> nn.Linear:
+        weight = getattr(self.lstm, f"weight_{part}_l{layer}")
+        linear = nn.Linear(weight.shape[1], weight.shape[0])
+        linear.weight, linear.bias = weight, getattr(self.lstm, f"bias_{part}_l{layer}")
+        return linear
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """(B, T, C) to (B, T, H)."""
+        for inputs, recurrent in zip(self.inputs, self.recurrent, strict=True):
+            given, outputs = inputs(x), []
+            h = c = x.new_zeros(x.shape[0], self.lstm.hidden_size)
+            for step in range(x.shape[1]):
+                # The first state is 0: nothing to calibrate a clip on, and nothing to multiply.
+                i, f, g, o = (given[:, step] + (recurrent(h) if step else recurrent.layer.bias)).chunk(4, 1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * c.tanh()
+                outputs.append(h)
+            x = torch.stack(outputs, 1)
+        return x, None
+
+
 def fake(network: nn.Module) -> nn.Module:
-    """Put `Fake` around every convolution and linear layer but the first and the last."""
+    """Put `Fake` around all convolutions and linear layers but the first and the last; write LSTMs out."""
+    for name, child in list(network.named_children()):
+        if isinstance(child, nn.LSTM):
+            setattr(network, name, FakeLstm(child))
+            return network  # its head is the last site
     found = [
         (parent, name, child)
         for parent in network.modules()
