@@ -9,9 +9,9 @@ import pytest
 from cli import fourbit, mlp, place, refusal
 from native import needs_library
 
-from fourbit_onnx.harness.bench import bench, contest
+from fourbit_onnx.harness.bench import bench, contest, scaling, tables
 from fourbit_onnx.harness.bench.contest import Outcome
-from fourbit_onnx.harness.bench.subjects import SUBJECTS
+from fourbit_onnx.harness.bench.subjects import SUBJECTS, Subject
 from fourbit_onnx.harness.bench.summary import Summary, speedup, summary
 from fourbit_onnx.models import registry
 
@@ -54,6 +54,44 @@ def test_markdown_and_json_alone():
     assert {line.count("|") for line in (header, ruler, *rows)} == {9}
     assert "AMD" in result.stdout or "cores" in result.stdout
     assert set(json.loads(fourbit("bench", "--model", mlp(), *QUICK, "--json").stdout)) >= {"rows", "machine"}
+
+
+def test_points_of_scaling():
+    settings = bench.Settings(["ibm2020"])
+    points = list(scaling._points(SUBJECTS["lstm"], settings))
+    assert [(axis, value) for axis, value, *_ in points if axis != "threads"] == [
+        *(("batch", size) for size in (8, 16, 32, 64)),
+        *(("depth", layers) for layers in (1, 2)),
+        *(("width", hidden) for hidden in (128, 256, 512)),
+        *(("length", length) for length in (16, 32, 64)),
+    ]
+    assert points[0][:2] == ("threads", 1)
+    assert tables.scaling(FOUND)[1][0][:3] == ["batch", "64", "fp32"]
+
+
+def test_no_other_batch_where_the_file_fixes_it():
+    model = registry.build("mlp", input_shape=(6,), classes=3)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    path = place() / "fixed.onnx"
+    onnx.save(model, path)
+    points = scaling._points(Subject(str(path)), bench.Settings(["ibm2020"]))
+    assert {axis for axis, *_ in points} == {"threads"}
+
+
+ROW = {
+    "recipe": "fp32",
+    "seconds": {"median": 0.5, "low": 0.4, "high": 0.6},
+    "speedup": {name: {"median": 1.0, "low": 1.0, "high": 1.0} for name in ("fp32", "fp16")},
+    "peak_bytes": 3 << 20, "step_bytes": None, "stored": {"activations": 1 << 19}, "first_loss": 2.5,
+}  # fmt: skip
+FOUND = {"points": [{"axis": "batch", "value": 64, "rows": [ROW]}], "rows": [ROW]}
+
+
+def test_a_row():
+    assert tables.recipes(FOUND)[1] == [
+        ["fp32", "500 [400, 600]", *["1.00 [1.00, 1.00]"] * 2, "3.0 MiB", "?", "0.5 MiB", "2.5"]
+    ]
+    assert tables.markdown_table(["a", "b"], [["c", "d"]], [1]) == "| a | b |\n| --- | ---: |\n| c | d |"
 
 
 def test_refusals(tmp_path):

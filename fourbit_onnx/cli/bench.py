@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 @click.option(
     "--loss", type=click.Choice(LOSSES), help="For a file: what is minimised.  [default: cross_entropy]"
 )
+@click.option(
+    "--scaling",
+    is_flag=True,
+    help="Measure with more threads and samples, and models that are deeper, wider or longer.",
+)
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option(
     "--json",
@@ -54,6 +59,7 @@ def command(
     steps: int,
     warmup: int,
     loss: str | None,
+    scaling: bool,
     markdown: bool,
     json_file: str | None,
     quiet: bool,
@@ -72,6 +78,7 @@ def command(
     from fourbit_onnx.cli.rounds import Rounds
     from fourbit_onnx.harness import lineup
     from fourbit_onnx.harness.bench import bench, tables
+    from fourbit_onnx.harness.bench import scaling as scaled
 
     subject = _subject(model, loss)
     recipes, why = lineup.resolved(recipes, subject.build)
@@ -86,16 +93,18 @@ def command(
         command=shlex.join(["fourbit", *sys.argv[1:]]),
     )
     with Rounds(not quiet) as display:
-        result = bench.bench(subject, settings, display)
+        measure = scaled.scaling if scaling else bench.bench
+        result = measure(subject, settings, display)
     if json_file == "-":
         output.print_json(result)
         return
     if json_file:
         Path(json_file).write_text(output.to_json(result), encoding="utf-8")
+    header, rows, right = tables.scaling(result) if scaling else tables.recipes(result)
     if markdown:
-        click.echo(tables.markdown(result))
+        click.echo(tables.markdown(result, header, rows, right))
     else:
-        click.echo(output.table(tables.HEADER, tables.rows(result), right=tables.RIGHT))
+        click.echo(output.table(header, rows, right=right))
         click.echo(f"\n{tables.caption(result)}\n{tables.NOTE}")
 
 

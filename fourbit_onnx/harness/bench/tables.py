@@ -17,19 +17,33 @@ RIGHT = tuple(range(1, len(HEADER)))
 _MEBI = 1 << 20
 
 
-def rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """One for each recipe, under `HEADER`."""
+Table = tuple[Sequence[str], list[list[str]], Sequence[int]]  # header, rows, columns to the right
+
+
+def recipes(result: Mapping[str, Any]) -> Table:
+    """A row for each recipe."""
+    return HEADER, [_row(row) for row in result["rows"]], RIGHT
+
+
+def scaling(result: Mapping[str, Any]) -> Table:
+    """A row for each recipe of each point."""
+    rows = [
+        [point["axis"], _option(point["value"]), *_row(row)]
+        for point in result["points"]
+        for row in point["rows"]
+    ]
+    return ("grows", "to", *HEADER), rows, (1, *(i + 2 for i in RIGHT))
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
     return [
-        [
-            row["recipe"],
-            span(row["seconds"], 1000, ".4g"),
-            *(span(row["speedup"][name], 1, ".2f") for name in ("fp32", "fp16")),
-            mebibytes(row["peak_bytes"]),
-            mebibytes(row["step_bytes"]),
-            mebibytes(row["stored"]["activations"]),
-            f"{row['first_loss']:.4g}",
-        ]
-        for row in result["rows"]
+        row["recipe"],
+        span(row["seconds"], 1000, ".4g"),
+        *(span(row["speedup"][name], 1, ".2f") for name in ("fp32", "fp16")),
+        mebibytes(row["peak_bytes"]),
+        mebibytes(row["step_bytes"]),
+        mebibytes(row["stored"]["activations"]),
+        f"{row['first_loss']:.4g}",
     ]
 
 
@@ -56,10 +70,12 @@ turns. Peak memory: of the process; of the step: without Python and libraries. K
 forward part of the graph gives and the backward part reads, but for parameters."""
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def markdown(
+    result: Mapping[str, Any], header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]
+) -> str:
     """Table and caption, ready for a document."""
     command = f"`{result['command']}`: " if result["command"] else ""
-    return f"{markdown_table(HEADER, rows(result), RIGHT)}\n\n{command}{caption(result)}\n"
+    return f"{markdown_table(header, rows, right)}\n\n{command}{caption(result)}\n"
 
 
 def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
