@@ -10,17 +10,8 @@ namespace fourbit {
 namespace {
 
 constexpr int kTaps = 9;
+constexpr int64_t kDecoded = 4096;  // weights of a task
 constexpr int64_t kLines = 16;  // filters that are turned into columns at once
-
-// Values of weights, as bytes in the order of the codes.
-void decode(const Operand& w, int64_t count, int8_t* values, const Host& host) {
-  uint8_t table[16];
-  for (int code = 0; code < 16; ++code) table[code] = static_cast<uint8_t>(w.values[code] - w.zero_point);
-  parallel_ranges(host, divide_up(count, 4096), [&](int64_t first, int64_t last) {
-    const int64_t begin = first * 4096, end = std::min(last * 4096, count);
-    best_unpack()(w.codes, begin, end - begin, table, reinterpret_cast<uint8_t*>(values + begin));
-  });
-}
 
 // [channel][tap] to [tap][channel], the taps turned round if `turned`.
 void deal_taps(const int8_t* values, int64_t channels, bool turned, int64_t plane, int8_t* taps) {
@@ -38,73 +29,68 @@ int32_t sum(const int8_t* x, int64_t n) {
 
 }  // namespace
 
-void forward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t* panels, int32_t* starts,
-                    const Host& host) {
-  const PanelShape shape{filters, channels, 1};
-  const int64_t steps = shape.steps(), padded = divide_up(channels, int64_t{kCols}) * kCols;
-  Buffer<int8_t> values(filters * channels * kTaps);
-  decode(w, filters * channels * kTaps, values.data(), host);
-  parallel_ranges(host, shape.panels(), [&](int64_t first, int64_t last) {
-    const WinogradKernels& k = best_winograd();
-    // Points of some filters; `turn` reads beyond a line.
-    Buffer<int8_t> taps(kTaps * padded), points(kLines * kPoints * padded + 64);
-    std::memset(taps.data(), 0, kTaps * padded);
-    for (int64_t panel = first; panel < last; ++panel) {
-      uint8_t* to = panels + panel * kPoints * shape.point_bytes();
-      int32_t* start = starts + panel * kPoints * kCols;
-      for (int64_t half = 0; half < kCols; half += kLines) {
-        for (int64_t j = 0; j < kLines; ++j) {
-          const int64_t filter = panel * kCols + half + j;
-          int8_t* line = points.data() + j * kPoints * padded;
-          if (filter >= filters) {
-            std::memset(line, 0, kPoints * padded);
-          } else {
-            deal_taps(values.data() + filter * channels * kTaps, channels, false, padded, taps.data());
-            k.weights(taps.data(), padded, line, padded);
-          }
-          for (int p = 0; p < kPoints; ++p) start[p * kCols + half + j] = -kInputShift * sum(line + p * padded, padded);
-        }
-        for (int p = 0; p < kPoints; ++p) {
-          k.turn(reinterpret_cast<const uint8_t*>(points.data()) + p * padded, kPoints * padded, steps,
-                 to + p * shape.point_bytes() + half * 4, kCols * 4);
-        }
-      }
-    }
+Panels::Panels(const Operand& w, int64_t filters, int64_t channels, Use use, const Host& host)
+    : kernels_(best_winograd()), use_(use), columns_(use == Use::forward ? filters : channels),
+      k_(use == Use::forward ? channels : filters), channels_(channels), values_(filters * channels * kTaps) {
+  uint8_t table[16];
+  for (int code = 0; code < 16; ++code) table[code] = static_cast<uint8_t>(w.values[code] - w.zero_point);
+  const int64_t count = filters * channels * kTaps;
+  parallel_ranges(host, divide_up(count, kDecoded), [&](int64_t first, int64_t last) {
+    const int64_t begin = first * kDecoded, end = std::min(last * kDecoded, count);
+    best_unpack()(w.codes, begin, end - begin, table, reinterpret_cast<uint8_t*>(values_.data() + begin));
   });
 }
 
-void backward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t* panels, const Host& host) {
-  const PanelShape shape{channels, filters, 2};
-  const int64_t steps = shape.steps();
-  Buffer<int8_t> values(filters * channels * kTaps);
-  decode(w, filters * channels * kTaps, values.data(), host);
-  parallel_ranges(host, shape.panels(), [&](int64_t first, int64_t last) {
-    const WinogradKernels& k = best_winograd();
-    Buffer<int8_t> taps(kTaps * kCols), points(2 * kPoints * kCols);
-    std::memset(taps.data(), 0, kTaps * kCols);
-    for (int64_t panel = first; panel < last; ++panel) {
-      const int64_t columns = std::min<int64_t>(kCols, channels - panel * kCols);
-      if (columns < kCols) std::memset(taps.data(), 0, kTaps * kCols);
-      for (int64_t s = 0; s < steps; ++s) {
-        for (int64_t odd = 0; odd < 2; ++odd) {
-          int8_t* half = points.data() + odd * kPoints * kCols;
-          const int64_t filter = 2 * s + odd;
-          if (filter >= filters) {
-            std::memset(half, 0, kPoints * kCols);
-            continue;
-          }
-          const int8_t* from = values.data() + (filter * channels + panel * kCols) * kTaps;
-          deal_taps(from, columns, true, kCols, taps.data());
-          k.weights(taps.data(), kCols, half, kCols);
-        }
-        for (int p = 0; p < kPoints; ++p) {
-          uint8_t* to = panels + (panel * kPoints + p) * shape.point_bytes() + s * kCols * 4;
-          k.pair8(points.data() + p * kCols, points.data() + (kPoints + p) * kCols, kCols,
-                  reinterpret_cast<int16_t*>(to));
-        }
+void Panels::make(int64_t panel, uint8_t* to, int32_t* starts) const {
+  if (use_ == Use::forward) return make_forward(panel, to, starts);
+  std::memset(starts, 0, kPoints * kCols * sizeof *starts);
+  make_backward(panel, to);
+}
+
+void Panels::make_forward(int64_t panel, uint8_t* to, int32_t* starts) const {
+  const int64_t padded = divide_up(k_, int64_t{kCols}) * kCols;
+  // Points of some filters; `turn` reads beyond a line.
+  Buffer<int8_t> taps(kTaps * padded), points(kLines * kPoints * padded + 64);
+  std::memset(taps.data(), 0, kTaps * padded);
+  for (int64_t half = 0; half < kCols; half += kLines) {
+    for (int64_t j = 0; j < kLines; ++j) {
+      const int64_t filter = panel * kCols + half + j;
+      int8_t* line = points.data() + j * kPoints * padded;
+      if (filter >= columns_) {
+        std::memset(line, 0, kPoints * padded);
+      } else {
+        deal_taps(values_.data() + filter * k_ * kTaps, k_, false, padded, taps.data());
+        kernels_.weights(taps.data(), padded, line, padded);
       }
+      for (int p = 0; p < kPoints; ++p) starts[p * kCols + half + j] = -kInputShift * sum(line + p * padded, padded);
     }
-  });
+    for (int p = 0; p < kPoints; ++p) {
+      kernels_.turn(reinterpret_cast<const uint8_t*>(points.data()) + p * padded, kPoints * padded, steps(),
+                    to + p * point_bytes() + half * 4, kCols * 4);
+    }
+  }
+}
+
+void Panels::make_backward(int64_t panel, uint8_t* to) const {
+  Buffer<int8_t> taps(kTaps * kCols), points(2 * kPoints * kCols);
+  std::memset(taps.data(), 0, kTaps * kCols);
+  const int64_t columns = std::min<int64_t>(kCols, columns_ - panel * kCols);
+  for (int64_t s = 0; s < steps(); ++s) {
+    for (int64_t odd = 0; odd < 2; ++odd) {
+      int8_t* half = points.data() + odd * kPoints * kCols;
+      const int64_t filter = 2 * s + odd;
+      if (filter >= k_) {
+        std::memset(half, 0, kPoints * kCols);
+        continue;
+      }
+      deal_taps(values_.data() + (filter * channels_ + panel * kCols) * kTaps, columns, true, kCols, taps.data());
+      kernels_.weights(taps.data(), kCols, half, kCols);
+    }
+    for (int p = 0; p < kPoints; ++p) {
+      kernels_.pair8(points.data() + p * kCols, points.data() + (kPoints + p) * kCols, kCols,
+                     reinterpret_cast<int16_t*>(to + p * point_bytes() + s * kCols * 4));
+    }
+  }
 }
 
 }  // namespace fourbit

@@ -6,25 +6,38 @@
 #include "base/host.h"
 #include "kernels/dot/dot.h"
 #include "kernels/gemm/matmul.h"
+#include "kernels/winograd/winograd.h"
 
 namespace fourbit {
 
-// Weights [filters][channels][3][3] of codes. Columns of a panel are kCols filters, and k runs over channels; or, for
-// the gradient to the input, columns are channels, k runs over filters and the taps are turned round.
+// Weights [filters][channels][3][3] of codes. Forward, columns of a panel are kCols filters, and k runs over channels
+// in 8 bits; for the gradient to the input, columns are channels, k runs over filters in 16 bits, and the taps are
+// turned round.
 //
-//   panel[column / kCols][point][step][column % kCols][4 bytes]
-struct PanelShape {
-  int64_t columns, k;
-  int bytes;  // of a value: a step is 4 / bytes values of k
-  int64_t panels() const { return divide_up(columns, int64_t{kCols}); }
-  int64_t steps() const { return divide_up(k * bytes, 4); }
-  int64_t point_bytes() const { return steps() * kCols * 4; }
-};
+//   panel[point][step][column][4 bytes]
+class Panels {
+ public:
+  enum class Use { forward, backward };
 
-// `starts` [panel][point][kCols]: what corrects the shift of the inputs, -kInputShift * sum over k
-void forward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t* panels, int32_t* starts,
-                    const Host& host);
-// Values of 16 bits; nothing to correct.
-void backward_panels(const Operand& w, int64_t filters, int64_t channels, uint8_t* panels, const Host& host);
+  Panels(const Operand& w, int64_t filters, int64_t channels, Use use, const Host& host);
+
+  int64_t count() const { return divide_up(columns_, int64_t{kCols}); }
+  int64_t steps() const { return divide_up(k_ * (use_ == Use::forward ? 1 : 2), 4); }
+  int64_t point_bytes() const { return steps() * kCols * 4; }
+  int64_t bytes() const { return kPoints * point_bytes(); }
+
+  // One panel, and `starts` [point][column]: what corrects the shift of the inputs, -kInputShift * sum over k (backward:
+  // 0, they are not shifted).
+  void make(int64_t panel, uint8_t* to, int32_t* starts) const;
+
+ private:
+  void make_forward(int64_t panel, uint8_t* to, int32_t* starts) const;
+  void make_backward(int64_t panel, uint8_t* to) const;
+
+  const WinogradKernels& kernels_;
+  const Use use_;
+  const int64_t columns_, k_, channels_;
+  Buffer<int8_t> values_;  // in the order of the codes
+};
 
 }  // namespace fourbit
