@@ -12,6 +12,8 @@ uint32_t magnitude_bits(float x) {
   return bits & 0x7fffffff;
 }
 
+constexpr int64_t kAhead = 512;  // elements, half a page: at every page the hardware's prefetching begins anew
+
 uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 void clear(uint32_t* lanes, int64_t n) {
@@ -81,6 +83,8 @@ void pack_products(const float* __restrict dy, const float* __restrict x, Channe
       uint32_t *m1 = most_dy + kLanes * c, *m2 = most_product + kLanes * c;
       int64_t i = 0;
       for (; i + kLanes <= cs.n; i += kLanes) {
+        __builtin_prefetch(dy + from + i + kAhead);
+        __builtin_prefetch(x + from + i + kAhead);
         for (int j = 0; j < kLanes; ++j) {
           const float d = dy[from + i + j], xhat = (x[from + i + j] - m) * s;
           packed_dy[to + i + j] = d;
