@@ -65,6 +65,14 @@ def test_metrics_and_running_statistics_are_of_the_forward_part():
     assert found.activations == []
 
 
+def test_a_shape_keeps_its_numbers_and_not_the_tensor():
+    backward = [node("Shape", ["c"], ["c.shape"]), node("Expand", ["w", "c.shape"], ["w.grad"])]
+    found = crossing(graph(*FORWARD, *backward), manifest())
+    assert (found.activations, found.data) == (["c.shape"], [])
+    backward = [node("Shape", ["x"], ["x.shape"]), node("Expand", ["w", "x.shape"], ["w.grad"])]
+    assert crossing(graph(*FORWARD, *backward), manifest()).data == []
+
+
 def test_what_a_branch_reads_is_kept():
     branch = graph(node("Mul", ["c", "d"], ["e"]))
     backward = node("If", ["flag"], ["w.grad"], then_branch=branch, else_branch=branch)

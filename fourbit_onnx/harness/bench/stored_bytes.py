@@ -2,13 +2,14 @@
 
 The forward part of a training graph is what its loss, its metrics and its new running statistics are
 computed from; every other node is of the backward part. *Stored* is what is read across that line: every
-tensor that a forward node gives and a backward node reads, once, however many read it; a Reshape and its
-like make no tensor of their own. By where it comes from it is counted as
+tensor that a forward node gives and a backward node reads, once, however many read it. A Reshape and its
+like make no tensor of their own. The Shape of a forward tensor is of the forward part, whoever reads it: it
+runs as soon as the tensor is there, and only the numbers are kept. By where it comes from, what is stored is
 
 - an *activation*: it depends on the data; or
 - a *parameter*: it depends on parameters and constants only, such as the codes of a weight;
 
-and what the backward part reads of the batch itself as *data*. Elements of 4 bits take half a byte. The
+and what the backward part reads of the batch itself is *data*. Elements of 4 bits take half a byte. The
 graph is the file's: what ONNX Runtime fuses when it loads it is not seen.
 """
 
@@ -28,6 +29,7 @@ from fourbit_onnx.runtime import library
 from fourbit_onnx.runtime.session import Values, session_options, value
 
 _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+_SIZES = ("Shape", "Size")
 _BITS = {
     **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in (4, 8, 16, 32, 64)},
     "bool": 8, "float16": 16, "bfloat16": 16, "float": 32, "double": 64,
@@ -110,6 +112,9 @@ def crossing(graph: onnx.GraphProto, manifest: Manifest) -> Crossing:
         [manifest.loss_output, *manifest.metrics.values(), *manifest.buffers.values()], makers
     )
     data = [*manifest.inputs, *manifest.targets]
+    for node in nodes:
+        if node.op_type in _SIZES and not node.domain and (node.input[0] in forward or node.input[0] in data):
+            forward.update(node.output)
     dependent = set(data)
     read: set[str] = set()
     given: list[str] = []
