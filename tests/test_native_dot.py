@@ -103,6 +103,19 @@ def test_interleave(name, address, count):
     assert (out[4 * count :] == 0xEE).all(), "wrote past the end"
 
 
+@pytest.mark.parametrize(("name", "address"), variants("turn"))
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 50])
+def test_turn(name, address, count):
+    """Lines of words become columns; between and behind the columns nothing is written."""
+    words = np.random.default_rng(count).integers(0, 2**32, (16, count + 16), np.uint32)
+    out = np.full((count + 1, 18), 0xEEEEEEEE, np.uint32)
+    line, pixel = words.strides[0], out.strides[0]
+    function(address, P, N, N, P, N)(words.ctypes.data, line, count, out.ctypes.data, pixel)
+    np.testing.assert_array_equal(out[:count, :16], words[:, :count].T)
+    assert (out[:count, 16:] == 0xEEEEEEEE).all(), "wrote between the columns"
+    assert (out[count:] == 0xEEEEEEEE).all(), "wrote past the end"
+
+
 @pytest.mark.parametrize(("name", "address"), variants("quantize") + variants("quantize_log4"))
 @pytest.mark.parametrize("count", [0, 1, 2, 31, 255, 256, 257, 511])
 def test_codes_are_packed_low_nibble_first_and_an_odd_tail_is_zero(name, address, count):
@@ -126,7 +139,7 @@ def test_a_fast_variant_ran():
     """All variants but scalar skipped would be green too; an x86-64 machine of this century has AVX2."""
     assert "scalar" in ISAS
     names = library.table().variants()
-    kernels = {"dot", "column_sums", "unpack", "interleave", "quantize", "quantize_log4"}
+    kernels = {"dot", "column_sums", "unpack", "interleave", "turn", "quantize", "quantize_log4"}
     assert kernels == {n.rsplit("_", 1)[0] for n in names}
     assert len(ISAS) > 1 or "dot_avx2" not in names
     assert (library.table().rows, library.table().cols) == (ROWS, COLS)

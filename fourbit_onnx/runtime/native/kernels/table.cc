@@ -57,7 +57,8 @@ extern "C" __attribute__((visibility("default"))) const fourbit::FourbitKernels*
   entry("dot_" #suffix, isa, dot_##suffix),                        \
       entry("column_sums_" #suffix, isa, column_sums_##suffix),    \
       entry("unpack_" #suffix, isa, unpack_##suffix),              \
-      entry("interleave_" #suffix, isa, interleave_##suffix),      \
+      entry("interleave_" #suffix, isa, interleave_##suffix),    \
+      entry("turn_" #suffix, isa, turn_##suffix),                \
       entry("quantize_" #suffix, isa, elements_##suffix.quantize), \
       entry("quantize_log4_" #suffix, isa, elements_##suffix.quantize_log4),
 #include "kernels/variants.inc"

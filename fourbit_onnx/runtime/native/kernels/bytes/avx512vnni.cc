@@ -40,4 +40,37 @@ void interleave_avx512vnni(const uint8_t* const* rows, int64_t count, uint8_t* q
   }
 }
 
+// 16 x 16 words: pairs, then quadruples change places within quarters of a register, then quarters.
+static void turn_block(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
+  __m512i x[16], y[16];
+  for (int i = 0; i < 16; ++i) x[i] = _mm512_loadu_si512(lines + i * line);
+  for (int i = 0; i < 16; i += 2) {
+    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {  // x[i + j]: word j of each quarter, lines i..i + 3
+    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512i a = _mm512_shuffle_i32x4(x[j], x[4 + j], 0x88), b = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0x88);
+    const __m512i c = _mm512_shuffle_i32x4(x[j], x[4 + j], 0xdd), d = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0xdd);
+    y[j] = _mm512_shuffle_i32x4(a, b, 0x88);
+    y[8 + j] = _mm512_shuffle_i32x4(a, b, 0xdd);
+    y[4 + j] = _mm512_shuffle_i32x4(c, d, 0x88);
+    y[12 + j] = _mm512_shuffle_i32x4(c, d, 0xdd);
+  }
+  if (count >= 16) {
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * pixel, y[i]);
+  } else {
+    for (int i = 0; i < count; ++i) _mm512_storeu_si512(out + i * pixel, y[i]);
+  }
+}
+
+void turn_avx512vnni(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
+  for (int64_t i = 0; i < count; i += 16) turn_block(lines + 4 * i, line, count - i, out + i * pixel, pixel);
+}
+
 }  // namespace fourbit

@@ -17,15 +17,21 @@ using Unpack = void (*)(const uint8_t* codes, int64_t first, int64_t count, cons
 // quads[4 * i + j] = rows[j][i],  for i < count, j < 4
 using Interleave = void (*)(const uint8_t* const* rows, int64_t count, uint8_t* quads);
 
+// Words of four bytes change from 16 lines to columns: out[i * pixel + 4 * j] = lines[j * line + 4 * i], i < count, j < 16;
+// `line` and `pixel` in bytes. Up to 15 words beyond the end of a line are read.
+using Turn = void (*)(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
+
 #define FOURBIT_KERNEL(isa, suffix)                                                              \
   void unpack_##suffix(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, \
                        uint8_t* bytes);                                                          \
-  void interleave_##suffix(const uint8_t* const* rows, int64_t count, uint8_t* quads);
+  void interleave_##suffix(const uint8_t* const* rows, int64_t count, uint8_t* quads);           \
+  void turn_##suffix(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
 #include "kernels/variants.inc"
 #undef FOURBIT_KERNEL
 
 Unpack best_unpack();
 Interleave best_interleave();
+Turn best_turn();
 
 // Internal linkage: each instruction set must keep its own copy.
 static inline int nibble(const uint8_t* codes, int64_t i) { return codes[i >> 1] >> (i & 1) * 4 & 15; }

@@ -20,4 +20,13 @@ Interleave best_interleave() {
   return interleave_scalar;
 }
 
+Turn best_turn() {
+  const Isa isa = active_isa();
+#define FOURBIT_KERNEL(variant, suffix) \
+  if (isa == variant) return turn_##suffix;
+#include "kernels/variants.inc"
+#undef FOURBIT_KERNEL
+  return turn_scalar;
+}
+
 }  // namespace fourbit

@@ -14,4 +14,10 @@ void interleave_scalar(const uint8_t* const* rows, int64_t count, uint8_t* quads
   }
 }
 
+void turn_scalar(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
+  for (int64_t i = 0; i < count; ++i) {
+    for (int j = 0; j < 16; ++j) __builtin_memcpy(out + i * pixel + 4 * j, lines + j * line + 4 * i, 4);
+  }
+}
+
 }  // namespace fourbit

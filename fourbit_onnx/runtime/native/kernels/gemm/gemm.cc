@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/bytes/bytes.h"
 #include "kernels/tile/tile.h"
 
 namespace fourbit {
 namespace {
+
+constexpr int kLines = 16;  // turned at once
 
 // The part of one thread's range of tasks: scratch memory and the functions in use.
 class Worker {
@@ -16,6 +19,7 @@ class Worker {
         dot_(best_dot()),
         column_sums_(best_column_sums()),
         tile_(best_tile()),
+        turn_(best_turn()),
         // Every |sum| is at most this; then 32 bits are enough, whatever happens on the way.
         narrow_(g.a_planes->largest * g.b_planes->largest < (int64_t{1} << 31) / std::max<int64_t>(1, 4 * g.steps)),
         chunked_(g.steps > g.chunk),
@@ -104,12 +108,14 @@ class Worker {
     const int cols = static_cast<int>(std::min<int64_t>(kCols, g_.cols - col * kCols));
     float* out = place.origin + row * kRows * place.row;
     if (place.column == 1) return convert(sum32, sum64, out, place.row, rows, cols);
-    float dense[kTile];
+    float dense[kLines * kCols];
     convert(sum32, sum64, dense, kCols, rows, cols);
-    if (place.column != 0) {  // transposed: rows are the nearer dimension
-      for (int j = 0; j < cols; ++j) {
-        for (int i = 0; i < rows; ++i) out[j * place.column + i * place.row] = dense[i * kCols + j];
-      }
+    if (place.column != 0) {  // transposed: the distance of rows is 1
+      float turned[kCols][kLines];
+      std::memset(dense + kTile, 0, (kLines - kRows) * kCols * sizeof(float));
+      turn_(reinterpret_cast<const uint8_t*>(dense), kCols * sizeof(float), cols,
+            reinterpret_cast<uint8_t*>(turned), sizeof turned[0]);
+      for (int j = 0; j < cols; ++j) std::memcpy(out + j * place.column, turned[j], rows * sizeof(float));
       return;
     }
     for (int i = 0; i < rows; ++i) {
@@ -129,6 +135,7 @@ class Worker {
   const Dot dot_;
   const ColumnSums column_sums_;
   const TileKernels& tile_;
+  const Turn turn_;
   const bool narrow_, chunked_;
   bool shifted_ = false;
   Buffer<uint8_t> a_, b_;

@@ -47,7 +47,7 @@ class Packed final : public Side {
 struct Place {
   float* origin;
   int64_t row;             // distance of two rows
-  int64_t column;          // distance of two columns, if they are regular; 0: see offset
+  int64_t column;          // distance of two columns: 1, any if `row` is 1, or 0: see offset
   int64_t offset[kCols];   // else
 };
 

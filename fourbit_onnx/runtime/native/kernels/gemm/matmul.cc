@@ -17,17 +17,26 @@ struct Matrices {
   bool k_is_inner;  // stored [count, k], else [k, count]
 };
 
-// Vectors of k lie together: unpack `width` of them, then deal out their quads.
+constexpr int64_t kLines = 16;  // turned at once
+
+// Vectors of k lie together: unpack `width` of them (and lines of zeros, to whole turns), then turn their quads.
 void pack_inner(const Matrices& m, const Plane& plane, int64_t batch, int64_t panel, int width, uint8_t* rows,
                 uint8_t* out) {
   const Unpack unpack = best_unpack();
-  const int64_t steps = divide_up(m.k, 4);
-  std::memset(rows, 0, width * steps * 4);
+  const Turn turn = best_turn();
+  const int64_t steps = divide_up(m.k, 4), line = 4 * steps;
+  if (steps == 0) return;
+  std::memset(rows, 0, divide_up(width, kLines) * kLines * line);
   for (int64_t i = 0; i < std::min<int64_t>(width, m.count - panel * width); ++i) {
-    unpack(m.codes, (batch * m.count + panel * width + i) * m.k, m.k, plane.table, rows + i * steps * 4);
+    unpack(m.codes, (batch * m.count + panel * width + i) * m.k, m.k, plane.table, rows + i * line);
   }
-  for (int64_t step = 0; step < steps; ++step) {
-    for (int i = 0; i < width; ++i, out += 4) std::memcpy(out, rows + (i * steps + step) * 4, 4);
+  for (int64_t i = 0; i < width; i += kLines) {
+    // A turned step is 64 bytes. Where a panel is narrower, the next step overwrites what is too much; the last one
+    // would reach into another panel, which another thread may have written.
+    const bool narrow = width - i < kLines;
+    turn(rows + i * line, line, narrow ? steps - 1 : steps, out + 4 * i, 4 * width);
+    if (!narrow) continue;
+    for (int64_t j = i; j < width; ++j) std::memcpy(out + (steps - 1) * 4 * width + 4 * j, rows + j * line + line - 4, 4);
   }
 }
 
@@ -56,7 +65,7 @@ void pack(const Matrices& m, const Planes& planes, int width, uint8_t* out, cons
   const int64_t panels = divide_up(m.count, width), steps = divide_up(m.k, 4), plane_bytes = steps * width * 4;
   const int64_t parts = m.k_is_inner ? panels : steps;
   parallel_ranges(host, m.batch * parts, [&](int64_t first, int64_t last) {
-    Buffer<uint8_t> rows(m.k_is_inner ? width * steps * 4 : 4 * panels * width);
+    Buffer<uint8_t> rows(m.k_is_inner ? divide_up(width, kLines) * kLines * steps * 4 + 64 : 4 * panels * width);
     for (int64_t task = first; task < last; ++task) {
       const int64_t batch = task / parts, part = task % parts;
       for (int p = 0; p < planes.count; ++p) {

@@ -2,6 +2,7 @@
 // does not saturate. 4 rows x 16 columns at a time: 8 accumulators, 2 vectors of b, a, ones, one product.
 #include <immintrin.h>
 
+#include "kernels/bytes/bytes.h"
 #include "kernels/winograd/winograd.h"
 
 namespace fourbit {
@@ -55,12 +56,6 @@ void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int6
 constexpr auto dot8 = dot<Bytes>;
 constexpr auto dot16 = dot<Words>;
 
-void turn(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
-  for (int64_t i = 0; i < count; ++i) {
-    for (int j = 0; j < 16; ++j) __builtin_memcpy(out + i * pixel + 4 * j, lines + j * line + 4 * i, 4);
-  }
-}
-
 // Past the caches, as in avx512vnni.cc.
 void put(float* to, const float* line) {
   if (reinterpret_cast<uintptr_t>(to) % 32 != 0) {
@@ -72,6 +67,8 @@ void put(float* to, const float* line) {
 }
 
 void settle() { _mm_sfence(); }
+
+constexpr auto turn = turn_avx2;
 
 }  // namespace
 }  // namespace fourbit

@@ -2,6 +2,7 @@
 // dot/avx512vnni.cc.
 #include <immintrin.h>
 
+#include "kernels/bytes/bytes.h"
 #include "kernels/winograd/winograd.h"
 
 namespace fourbit {
@@ -62,39 +63,6 @@ void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int6
 constexpr auto dot8 = dot<dot8_12, dot8_4>;
 constexpr auto dot16 = dot<dot16_12, dot16_4>;
 
-// 16 x 16 words: pairs, then quadruples change places within quarters of a register, then quarters.
-void turn_block(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
-  __m512i x[16], y[16];
-  for (int i = 0; i < 16; ++i) x[i] = _mm512_loadu_si512(lines + i * line);
-  for (int i = 0; i < 16; i += 2) {
-    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {  // x[i + j]: word j of each quarter, lines i..i + 3
-    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
-    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
-    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
-    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
-  }
-  for (int j = 0; j < 4; ++j) {
-    const __m512i a = _mm512_shuffle_i32x4(x[j], x[4 + j], 0x88), b = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0x88);
-    const __m512i c = _mm512_shuffle_i32x4(x[j], x[4 + j], 0xdd), d = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0xdd);
-    y[j] = _mm512_shuffle_i32x4(a, b, 0x88);
-    y[8 + j] = _mm512_shuffle_i32x4(a, b, 0xdd);
-    y[4 + j] = _mm512_shuffle_i32x4(c, d, 0x88);
-    y[12 + j] = _mm512_shuffle_i32x4(c, d, 0xdd);
-  }
-  if (count >= 16) {
-    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * pixel, y[i]);
-  } else {
-    for (int i = 0; i < count; ++i) _mm512_storeu_si512(out + i * pixel, y[i]);
-  }
-}
-
-void turn(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
-  for (int64_t i = 0; i < count; i += 16) turn_block(lines + 4 * i, line, count - i, out + i * pixel, pixel);
-}
-
 // A whole line past the caches: a large output is long gone when it is read, and to fetch its lines first, from the
 // core that wrote them last, took longer than all the rest of a layer.
 void put(float* to, const float* line) {
@@ -106,6 +74,8 @@ void put(float* to, const float* line) {
 }
 
 void settle() { _mm_sfence(); }
+
+constexpr auto turn = turn_avx512vnni;
 
 }  // namespace
 }  // namespace fourbit

@@ -13,7 +13,7 @@ static_assert(4 * kWords == kVectorBytes, "a pixel is whole vectors");
 
 Frames::Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most)
     : codes_(x.codes), channels_(channels), height_(height), width_(width), bytes_(bytes), most_(most),
-      unpack_(best_unpack()), interleave_(best_interleave()), kernels_(best_winograd()),
+      unpack_(best_unpack()), interleave_(best_interleave()), turn_(best_turn()),
       lines_(4 * most), words_(4 * (kWords * most + kWords)) {
   for (int code = 0; code < 16; ++code) {
     const int64_t value = x.values[code] - x.zero_point;
@@ -36,8 +36,8 @@ void Frames::read(int64_t image, int64_t top, int64_t left, int64_t rows, int64_
     for (int64_t i = 0; i < some; ++i) fill(image, first + i, row0, pixels, words_.data() + i * line);
     for (int64_t i = some; i < kWords; ++i) std::memset(words_.data() + i * line, 0, 4 * pixels);
     for (int64_t row = row0; row < row1; ++row) {
-      kernels_.turn(words_.data() + 4 * ((row - row0) * width_ + col0), line, col1 - col0,
-                    to + ((row - top) * cols + (col0 - left)) * pixel + 4 * first, pixel);
+      turn_(words_.data() + 4 * ((row - row0) * width_ + col0), line, col1 - col0,
+            to + ((row - top) * cols + (col0 - left)) * pixel + 4 * first, pixel);
     }
   }
 }

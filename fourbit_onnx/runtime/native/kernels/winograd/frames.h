@@ -36,7 +36,7 @@ class Frames {
   uint8_t table_[2][16];  // low and high byte of the value of a code
   Unpack unpack_;
   Interleave interleave_;
-  const WinogradKernels& kernels_;
+  Turn turn_;
   Buffer<uint8_t> lines_;  // four rows of bytes
   Buffer<uint8_t> words_;  // 16 lines of words of four bytes
 };

@@ -52,6 +52,7 @@ void Panels::make_forward(int64_t panel, uint8_t* to, int32_t* starts) const {
   // Points of some filters; `turn` reads beyond a line.
   Buffer<int8_t> taps(kTaps * padded), points(kLines * kPoints * padded + 64);
   std::memset(taps.data(), 0, kTaps * padded);
+  const Turn turn = best_turn();
   for (int64_t half = 0; half < kCols; half += kLines) {
     for (int64_t j = 0; j < kLines; ++j) {
       const int64_t filter = panel * kCols + half + j;
@@ -65,8 +66,8 @@ void Panels::make_forward(int64_t panel, uint8_t* to, int32_t* starts) const {
       for (int p = 0; p < kPoints; ++p) starts[p * kCols + half + j] = -kInputShift * sum(line + p * padded, padded);
     }
     for (int p = 0; p < kPoints; ++p) {
-      kernels_.turn(reinterpret_cast<const uint8_t*>(points.data()) + p * padded, kPoints * padded, steps(),
-                    to + p * point_bytes() + half * 4, kCols * 4);
+      turn(reinterpret_cast<const uint8_t*>(points.data()) + p * padded, kPoints * padded, steps(),
+           to + p * point_bytes() + half * 4, kCols * 4);
     }
   }
 }

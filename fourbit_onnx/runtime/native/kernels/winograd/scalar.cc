@@ -1,4 +1,5 @@
 // The reference. Read this one to know what the others do.
+#include "kernels/bytes/bytes.h"
 #include "kernels/winograd/winograd.h"
 
 namespace fourbit {
@@ -26,15 +27,11 @@ void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int6
 constexpr auto dot8 = dot<uint8_t, int8_t>;
 constexpr auto dot16 = dot<int16_t, int16_t>;
 
-void turn(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel) {
-  for (int64_t i = 0; i < count; ++i) {
-    for (int j = 0; j < 16; ++j) __builtin_memcpy(out + i * pixel + 4 * j, lines + j * line + 4 * i, 4);
-  }
-}
-
 void put(float* to, const float* line) { __builtin_memcpy(to, line, 64); }
 
 void settle() {}
+
+constexpr auto turn = turn_scalar;
 
 }  // namespace
 }  // namespace fourbit

@@ -37,9 +37,6 @@ struct WinogradKernels {
   void (*gradient16)(const int16_t* tile, int64_t row, int64_t channels, int16_t* out, int64_t plane);
   // 4 G g G'; tap t of channel c is taps[t * channels + c], within -14..14; channels are a multiple of kCols
   void (*weights)(const int8_t* taps, int64_t channels, int8_t* out, int64_t plane);
-  // Words of four bytes change from 16 lines to columns: out[i * pixel + 4 * j] = lines[j * line + 4 * i], i < count,
-  // distances in bytes. Up to 16 words beyond the end of a line are read.
-  void (*turn)(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
   // out[2 * i] = even[i], out[2 * i + 1] = odd[i]
   void (*pair8)(const int8_t* even, const int8_t* odd, int64_t n, int16_t* out);
   void (*pair16)(const int16_t* even, const int16_t* odd, int64_t n, int16_t* out);

@@ -164,7 +164,7 @@ void taps(const Sum* m, int64_t plane, int64_t channels, float scale, float* y) 
 }  // namespace
 
 const WinogradKernels FOURBIT_WINOGRAD = {
-    input<int8_t, uint8_t, kInputShift>, input<int8_t, int8_t, 0>, input<int16_t, int16_t, 0>, gradient16, weights, turn,
+    input<int8_t, uint8_t, kInputShift>, input<int8_t, int8_t, 0>, input<int16_t, int16_t, 0>, gradient16, weights,
     pair<int8_t>, pair<int16_t>, output, taps<int32_t, uint32_t>, taps<int64_t, uint64_t>, settle, dot8, dot16};
 
 }  // namespace fourbit
