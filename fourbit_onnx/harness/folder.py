@@ -26,7 +26,7 @@ from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.recipes.recipe import Recipe
 
-VERSION = 2
+VERSION = 3  # 3: batch normalisation of our own, other bits
 MARK = "check.json"
 MADE_BY = "fourbit check"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~+-]*")
