@@ -31,6 +31,7 @@ def convert(
     settings: Sequence[tuple[str, str]] = (),
     freeze: Sequence[str] = (),
     initial_clip: float = 0.0,
+    recompute: bool = False,
     overwrite: bool = False,
 ) -> Compiled:
     """Make a float32 ONNX model ready to be trained by a recipe, and write the artifact folder.
@@ -54,6 +55,8 @@ def convert(
         settings: (pattern, recipe name) for single products; the last that fits decides.
         freeze: Patterns of weight names that are not trained.
         initial_clip: First value of the PACT clips; 0: calibrated on the first batches.
+        recompute: Compute the inputs of batch normalisation again in the backward pass, instead of keeping
+            them: less memory and the same bits, in more time. No change for ``fp32`` and ``fp16``.
         overwrite: Replace an artifact folder.
 
     Returns:
@@ -90,6 +93,7 @@ def convert(
         settings=tuple(settings),
         freeze=tuple(freeze),
         initial_clip=initial_clip,
+        recompute=recompute,
     )
     return write(source, Path(output), options, overwrite=overwrite)
 

@@ -56,6 +56,33 @@ def test_markdown_and_json_alone():
     assert set(json.loads(fourbit("bench", "--model", mlp(), *QUICK, "--json").stdout)) >= {"rows", "machine"}
 
 
+def test_recomputing_contestants():
+    """Beside each recipe but the baselines, which have nothing to compute again."""
+    settings = bench.Settings(["ibm2020", "fp16", "luq"], recompute=True)
+    assert list(bench._contestants(settings)) == [
+        ("fp32", "fp32", False),
+        ("fp16", "fp16", False),
+        ("ibm2020", "ibm2020", False),
+        ("ibm2020+recompute", "ibm2020", True),
+        ("luq", "luq", False),
+        ("luq+recompute", "luq", True),
+    ]
+
+
+@pytest.mark.slow
+@needs_library
+def test_a_recomputing_run_keeps_less_and_computes_the_same(tmp_path):
+    path = tmp_path / "small.onnx"
+    onnx.save(registry.build("resnet8", input_shape=(1, 8, 8), width=8), path)
+    result = fourbit("bench", "--model", path, *QUICK, "--recompute", "--json")
+    rows = {row["recipe"]: row for row in json.loads(result.stdout)["rows"]}
+    assert list(rows) == ["fp32", "fp16", "ibm2020", "ibm2020+recompute"]
+    kept, again = rows["ibm2020"], rows["ibm2020+recompute"]
+    saved = 4 * 4 * 3 * (8 * 8 * 8 + 16 * 4 * 4 + 32 * 2 * 2)  # as in test_passes_recompute.py, of 4 samples
+    assert kept["stored"]["activations"] - again["stored"]["activations"] == saved
+    assert (kept["first_loss"], kept["last_loss"]) == (again["first_loss"], again["last_loss"])
+
+
 def test_points_of_scaling():
     settings = bench.Settings(["ibm2020"])
     points = list(scaling._points(SUBJECTS["lstm"], settings))

@@ -8,6 +8,7 @@ from cli import fourbit, full_disk, listing, mlp, model, refusal
 
 from fourbit_onnx.artifacts import manifest
 from fourbit_onnx.cli.convert import LOSSES
+from fourbit_onnx.models import registry
 from fourbit_onnx.passes import attach_loss
 
 SUMMARY = """\
@@ -40,6 +41,16 @@ def test_json_says_the_same(tmp_path):
     assert found["inputs"] + found["targets"] == ["image", "labels"]
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert found["four_bit_share"] == plan["four_bit_share"]
+
+
+def test_recompute(tmp_path):
+    path = tmp_path / "small.onnx"
+    onnx.save(registry.build("resnet8", input_shape=(1, 8, 8), width=8), path)
+    for options, count in (((), 0), (("--recompute",), 9)):
+        folder = tmp_path / f"out{count}"
+        assert fourbit("convert", path, "-o", folder, *options).exit_code == 0
+        nodes = onnx.load(folder / manifest.TRAINING_MODEL).graph.node
+        assert [node.op_type for node in nodes].count("After") == count
 
 
 def test_keep_and_set(tmp_path):

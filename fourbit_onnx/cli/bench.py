@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Measure with more threads and samples, and models that are deeper, wider or longer.",
 )
+@click.option("--recompute", is_flag=True, help="Measure every recipe with fourbit convert --recompute, too.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option(
     "--json",
@@ -60,6 +61,7 @@ def command(
     warmup: int,
     loss: str | None,
     scaling: bool,
+    recompute: bool,
     markdown: bool,
     json_file: str | None,
     quiet: bool,
@@ -90,6 +92,7 @@ def command(
         batch_size,
         rounds=steps,
         warmup=warmup,
+        recompute=recompute,
         command=shlex.join(["fourbit", *sys.argv[1:]]),
     )
     with Rounds(not quiet) as display:

@@ -70,6 +70,12 @@ LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
     show_default=True,
     help="First value of the clips; 0: from the first batches.",
 )
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Compute the inputs of batch normalisation again in the backward pass: less memory, the same bits, "
+    "more time.",
+)
 @click.option("--force", "overwrite", is_flag=True, help="Replace the folder if it is an artifact folder.")
 @output.json_option
 def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import onnx
 
 from fourbit_onnx.ops import (
+    after,
     batch_norm,
     block_products,
     blocks,
@@ -43,6 +44,7 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         relu.SUM_RELU_GRAD,
         batch_norm.BATCH_NORM,
         batch_norm.BATCH_NORM_GRAD,
+        after.AFTER,
         random_uniform.RANDOM_UNIFORM,
         products.Q_CONV,
         products.Q_CONV_INPUT_GRAD,

@@ -31,6 +31,7 @@ from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
+from fourbit_onnx.passes.recompute import recompute
 from fourbit_onnx.passes.regular_matmul import regular_matmul
 from fourbit_onnx.passes.relu_masks import relu_masks
 from fourbit_onnx.passes.roles import Roles
@@ -57,6 +58,8 @@ class Options:
         settings: (pattern, recipe name) for single sites.
         freeze: Patterns of weight names that are not trained.
         initial_clip: First value of all PACT clips; 0: the trainer calibrates them on its first batches.
+        recompute: Whether the backward pass computes the inputs of batch normalisation again, instead of
+            keeping them; the fp32 and fp16 graphs keep them anyway.
     """
 
     recipe: Recipe
@@ -67,6 +70,7 @@ class Options:
     settings: Sequence[tuple[str, str]] = ()
     freeze: Sequence[str] = ()
     initial_clip: float = 0.0
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.initial_clip < math.inf:
@@ -140,6 +144,8 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     if any(site.precision == "4-bit" for site in plan.sites):  # the float models are the baselines
         relu_masks(training_graph)
         exact_batch_norm(training_graph)
+        if options.recompute:
+            recompute(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
     state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]

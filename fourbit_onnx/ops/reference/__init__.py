@@ -8,6 +8,7 @@ or 0-d arrays, and come back as NumPy scalars. Masks are packed, as the operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fourbit_onnx.ops.reference.after import after
 from fourbit_onnx.ops.reference.batch_norm import batch_norm, batch_norm_grad
 from fourbit_onnx.ops.reference.blocks import (
     block16_scale,
@@ -68,6 +69,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "SumReluGrad": sum_relu_grad,
     "BatchNorm": batch_norm,
     "BatchNormGrad": batch_norm_grad,
+    "After": after,
     "RandomUniform": random_uniform,
     "QConv": q_conv,
     "QConvInputGrad": q_conv_input_grad,
@@ -91,6 +93,7 @@ __all__ = [
     "abs_max_scale",
     "adamw_update",
     "add_relu",
+    "after",
     "batch_norm",
     "batch_norm_grad",
     "block16_scale",

@@ -223,6 +223,14 @@ class BatchNormGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// A tensor once another one is there (after.cc)
+
+class After final : public Operator {
+ public:
+  explicit After(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // Random numbers (random.cc)
 
 class RandomUniform final : public Operator {

@@ -33,6 +33,7 @@ const std::vector<Definition>& definitions() {
       {"SumReluGrad",          make<SumReluGrad>,          {f, f, bits},                   {f}},
       {"BatchNorm",            make<BatchNorm>,            {f, f, f, f, f},                {f, f, f, f, f}},
       {"BatchNormGrad",        make<BatchNormGrad>,        {f, f, f, f, f},                {f, f, f}},
+      {"After",                make<After>,                {f, f},                         {f}},
       {"RandomUniform",        make<RandomUniform>,        {i64, i64},                     {f}},
       {"QConv",                make<QConv>,                {codes, f, i32, codes, f, i32}, {f}},
       {"QConvInputGrad",       make<QConvInputGrad>,       {codes, f, codes, f, i32, i64}, {f}},

@@ -1,0 +1,73 @@
+"""The inputs of batch normalisation are computed again in the backward pass: less memory, the same bits."""
+
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.ops.text import DOMAIN
+
+# A product, and the backward node that reads its first operand, which so is kept whatever we do.
+_KEEPERS = {
+    (DOMAIN, "QConv"): (DOMAIN, "QConvWeightGrad"),
+    (DOMAIN, "QMatMul"): (DOMAIN, "QMatMul"),
+    ("", "Conv"): ("com.microsoft", "ConvGrad"),
+}
+_DELAYED = 1  # of the inputs of each of these: a scale, or the weights of Conv; small, and in float32
+
+
+def recompute(graph: gs.Graph) -> int:
+    """Run a product again for the gradient of the batch normalisation behind it, and keep no output.
+
+    ============  ==========================================================================================
+    before        ``x = QConv(a, a_scale, ...);  y, ... = BatchNorm(x, ...);``
+                  ``dx, ... = BatchNormGrad(dy, x, ...)``
+    after         ``x = QConv(a, a_scale, ...);  y, ... = BatchNorm(x, ...);  late = After(a_scale, dy);``
+                  ``again = QConv(a, late, ...);  dx, ... = BatchNormGrad(dy, again, ...)``;
+                  the same with QMatMul, and with a float Conv, whose weights wait for dy
+    leaves alone  an x that something else reads, too, or that is a graph output; a product whose first
+                  operand is not kept for the backward pass anyhow; what other nodes make
+    ============  ==========================================================================================
+
+    ``After`` makes the second product run late, and another one than the first: ONNX Runtime makes one of two
+    equal nodes. Products of codes are exact, and Conv is the same kernel on the same threads: equal bits.
+    """
+    outputs = {id(tensor) for tensor in graph.outputs}
+    count = 0
+    for gradient in list(graph.nodes):
+        if (gradient.domain, gradient.op) != (DOMAIN, "BatchNormGrad"):
+            continue
+        dy, x = gradient.inputs[:2]
+        product = x.inputs[0] if x.inputs else None
+        if product is None or id(x) in outputs or not _kept(product) or not _only_normalised(x, gradient):
+            continue
+        delayed = product.inputs[_DELAYED]
+        late = gs.Variable(f"{x.name}.late", delayed.dtype, delayed.shape)
+        again = gs.Variable(f"{x.name}.again", x.dtype, x.shape)
+        inputs = list(product.inputs)
+        inputs[_DELAYED] = late
+        graph.nodes += [
+            gs.Node("After", f"{product.name}.late", inputs=[delayed, dy], outputs=[late], domain=DOMAIN),
+            gs.Node(
+                product.op, f"{product.name}.again", dict(product.attrs), inputs, [again], product.domain
+            ),
+        ]
+        gradient.inputs[1] = again
+        count += 1
+    return count
+
+
+def _kept(product: gs.Node) -> bool:
+    """Whether ``product`` is one to run again, and its first operand is there in the backward pass."""
+    keeper = _KEEPERS.get((product.domain or "", product.op))
+    operand = product.inputs[0]
+    return keeper is not None and (
+        not operand.inputs
+        or any(
+            reader is not product and (reader.domain or "", reader.op) == keeper for reader in operand.outputs
+        )
+    )
+
+
+def _only_normalised(x: gs.Tensor, gradient: gs.Node) -> bool:
+    """Whether one BatchNorm reads ``x``, and beside it nothing but ``gradient``."""
+    return [(reader.domain, reader.op) for reader in x.outputs if reader is not gradient] == [
+        (DOMAIN, "BatchNorm")
+    ]

@@ -1,0 +1,182 @@
+"""Products run again in the backward pass: no bit of a training run changes, and less is kept for it."""
+
+import json
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from graphs import graph, text
+from native import needs_library
+from training_graph import batch_of, calibrated, compiled
+
+from fourbit_onnx import Trainer, convert
+from fourbit_onnx.harness.bench.stored_bytes import stored_bytes
+from fourbit_onnx.models import registry
+from fourbit_onnx.passes.recompute import recompute
+from fourbit_onnx.runtime import library
+from fourbit_onnx.runtime.engine import Engine
+from fourbit_onnx.runtime.session import session_options
+
+SIGNATURE = (
+    "(uint4[N,2,4] a, float s, int32 z, int4[2,2,1] w, float t, float[N,2,4] i, float[2,2,1] k,"
+    " float[2] g, float[2] b, float[2] m, float[2] v, float[N,2,4] dy, uint4[] e, float f)"
+    " => (float[] y, float[] dx, float[] dw)"
+)
+ATTRIBUTES = "<strides = [1], pads = [0, 0], dilations = [1], group = 1>"
+CONV = f"x = ai.fourbit.QConv {ATTRIBUTES} (a, s, z, w, t, z)"
+NORMAL = "y, nm, nv, sm, si = ai.fourbit.BatchNorm (x, g, b, m, v)"
+GRADIENT = "dx, dg, db = ai.fourbit.BatchNormGrad (dy, {0}, g, sm, si)"
+WEIGHTS = "q = Shape (k) dw = ai.fourbit.QConvWeightGrad (a, s, z, e, f, q)"
+BOTH = f"{NORMAL} {GRADIENT.format('x')}"
+
+
+def test_a_quantised_convolution():
+    g = graph(SIGNATURE, f"{CONV} {BOTH} {WEIGHTS}")
+    assert recompute(g) == 1
+    after = graph(
+        SIGNATURE,
+        f"{CONV} {NORMAL} l = ai.fourbit.After (s, dy)"
+        f" r = ai.fourbit.QConv {ATTRIBUTES} (a, l, z, w, t, z) {GRADIENT.format('r')} {WEIGHTS}",
+    )
+    assert text(g) == text(after)
+    assert recompute(g) == 0
+
+
+MADE = {
+    "codes of an inner tensor": (
+        "c, j, n = ai.fourbit.QuantizePact (i, f)",
+        "x = ai.fourbit.QConv (c, s, z, w, t, z)",
+        "l = ai.fourbit.After (s, dy) r = ai.fourbit.QConv (c, l, z, w, t, z)",
+        "dw = ai.fourbit.QConvWeightGrad (c, s, z, e, f, u)",
+    ),
+    "a matrix product": (
+        "c, j, n = ai.fourbit.QuantizePact (i, f)",
+        "x = ai.fourbit.QMatMul <trans_b = 1> (c, s, z, w, t, z)",
+        "l = ai.fourbit.After (s, dy) r = ai.fourbit.QMatMul <trans_b = 1> (c, l, z, w, t, z)",
+        "dw = ai.fourbit.QMatMul <trans_a = 1> (c, s, z, e, f, z)",
+    ),
+    "a convolution in float": (
+        "c = Neg (i)",
+        "x = Conv (c, k)",
+        "l = ai.fourbit.After (k, dy) r = Conv (c, l)",
+        "di, dw = com.microsoft.ConvGrad (dy, c, k)",
+    ),
+    "a convolution of the input": (
+        "",
+        "x = Conv (i, k)",
+        "l = ai.fourbit.After (k, dy) r = Conv (i, l)",
+        "dw = Identity (dy)",
+    ),
+}
+
+
+@pytest.mark.parametrize("parts", MADE.values(), ids=MADE)
+def test_other_products(parts):
+    operand, product, second, weights = parts
+    wide = SIGNATURE.replace("float f)", "float f, int64[3] u)", 1)
+    g = graph(wide, f"{operand} {product} {BOTH} {weights}")
+    assert recompute(g) == 1
+    after = graph(wide, f"{operand} {product} {NORMAL} {second} {GRADIENT.format('r')} {weights}")
+    assert text(g) == text(after)
+
+
+LEFT_ALONE = {
+    "the backward pass reads it elsewhere, too": f"{CONV} {BOTH} dw = Mul (x, dx)",
+    "two gradients": f"{CONV} {BOTH} dw, o, p = ai.fourbit.BatchNormGrad (dx, x, g, sm, si)",
+    "the forward pass reads it elsewhere, too": f"{CONV} {BOTH} dw = Relu (x)",
+    "a graph output": f"dw = ai.fourbit.QConv (a, s, z, w, t, z) {BOTH.replace('x,', 'dw,', 1)}".replace(
+        "(dy, x,", "(dy, dw,"
+    ),
+    "made by another node": f"x = Neg (i) {BOTH} dw = Identity (dy)",
+    "an input": f"{BOTH.replace('(x,', '(i,').replace('(dy, x,', '(dy, i,')} dw = Identity (dy)",
+    "codes that are not kept": f"c, j, n = ai.fourbit.QuantizePact (i, f)"
+    f" x = ai.fourbit.QConv (c, s, z, w, t, z) {BOTH} dw = Identity (dy)",
+    "no gradient": f"{CONV} {NORMAL} dx = Identity (dy) dw = Identity (dy)",
+    "another domain": f"{CONV} {NORMAL} dx, dg, db = other.BatchNormGrad (dy, x, g, sm, si)"
+    " dw = Identity (dy)",
+}
+
+
+@pytest.mark.parametrize("body", LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_what_is_left_alone(body):
+    g = graph(SIGNATURE, body)
+    before = text(g)
+    assert recompute(g) == 0
+    assert text(g) == before
+
+
+def small_resnet():
+    return registry.build("resnet8", input_shape=(1, 8, 8), width=8)
+
+
+def batches(count):
+    rng = np.random.default_rng(0)
+    return [(rng.normal(0, 1, (6, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 6)) for _ in range(count)]
+
+
+PRODUCTS = 9  # of resnet8: the stem, two in each of three blocks, and two shortcuts
+
+
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
+@pytest.mark.parametrize("options", [{}, {"keep": ["layer2*"]}], ids=["4 bits", "float in the middle"])
+def test_a_training_run_has_the_same_bits(options, native, tmp_path):
+    def trained(again):
+        folder = tmp_path / str(again)
+        graphs = convert(small_resnet(), folder, recompute=again, **options)
+        trainer = Trainer(folder, threads=2, native=native)
+        for batch in batches(3):
+            trainer.step(batch, learning_rate=0.1)
+        state = {name: np.array(array) for name, array in trainer.state.tensors.items()}
+        return [node.op_type for node in graphs.training.graph.node], state
+
+    plain_nodes, plain = trained(False)
+    nodes, state = trained(True)
+    assert (plain_nodes.count("After"), nodes.count("After")) == (0, PRODUCTS)
+    assert set(state) == set(plain)
+    for name in state:
+        assert state[name].tobytes() == plain[name].tobytes(), name
+
+
+@needs_library
+def test_bytes_that_are_not_kept(tmp_path):
+    """In float32: 3 tensors of 8 x 8 x 8 elements a sample, 3 of 16 x 4 x 4, 3 of 32 x 2 x 2."""
+    kept = []
+    for again in (False, True):
+        folder = tmp_path / str(again)
+        convert(small_resnet(), folder, recompute=again)
+        engine = Engine(folder, threads=1, native=True)
+        batch = dict(zip(engine.specs, batches(1)[0], strict=True))
+        engine.calibrate([batch])
+        kept.append(stored_bytes(folder, engine.now.values, batch, threads=1))
+    saved = 4 * 6 * 3 * (8 * 8 * 8 + 16 * 4 * 4 + 32 * 2 * 2)
+    assert kept[0].activations - kept[1].activations == saved == 64_512
+    assert (kept[0].parameters, kept[0].data) == (kept[1].parameters, kept[1].data)
+
+
+@needs_library
+def test_both_products_run_and_the_second_in_the_backward_pass(tmp_path):
+    """In the order in which ONNX Runtime ran its kernels, by its own profile."""
+    found = compiled(small_resnet(), "ibm2020", recompute=True)
+    batch = batch_of(found, *batches(1)[0])
+    state = calibrated(found, batch)
+    options = session_options(1)
+    assert library.register(options)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = ort.InferenceSession(
+        found.training.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    values = {**state, **batch}
+    session.run(None, {tensor.name: values[tensor.name] for tensor in session.get_inputs()})
+    with open(session.end_profiling(), encoding="utf-8") as file:
+        events = json.load(file)
+    kernels = [event for event in events if event["name"].endswith("_kernel_time")]
+    order = [event["name"].removesuffix("_kernel_time") for event in kernels]
+    ran = [event["args"]["op_name"] for event in kernels]
+    assert (ran.count("After"), ran.count("BatchNormGrad")) == (PRODUCTS, PRODUCTS)
+    second = [place for place, name in enumerate(order) if name.endswith(".again")]
+    assert len(second) == PRODUCTS
+    assert min(second) > max(place for place, op in enumerate(ran) if op == "BatchNorm")
+    gradients = [place for place, op in enumerate(ran) if op == "BatchNormGrad"]
+    for place in gradients:  # at most the two that begin with the same dy are there at a time
+        assert sum(other < place for other in second) - sum(other < place for other in gradients) in (1, 2)
