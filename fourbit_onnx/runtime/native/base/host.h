@@ -18,6 +18,14 @@ class Host {
   virtual void parallel(int64_t count, const std::function<void(int64_t)>& task) const = 0;
 };
 
+// The calling thread: for parts of a task.
+class Alone final : public Host {
+ public:
+  void parallel(int64_t count, const std::function<void(int64_t)>& task) const override {
+    for (int64_t i = 0; i < count; ++i) task(i);
+  }
+};
+
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Splits 0..count into at most 64 ranges and calls task(first, last) for each: enough for

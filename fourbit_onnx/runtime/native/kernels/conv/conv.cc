@@ -12,6 +12,7 @@ namespace fourbit {
 namespace {
 
 constexpr int64_t kImageBytes = 4 << 20;    // unpacked images at a time: they should stay in the cache
+constexpr int64_t kImageColumns = 128;     // windows of images that are one task: whole panels
 constexpr int64_t kColumnBytes = 192 << 10; // packed columns of a task: within the second-level cache
 
 // Results are images again: column -> image and window -> place in the output.
@@ -123,24 +124,46 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
   std::iota(all.begin(), all.end(), 0);
   const WeightOrder largest{g.channels, g.filters, taps, g.channels * taps, all};
   Buffer<uint8_t> packed(packed_weights_size(largest, g.groups, a_planes) + kStepA);
-  const int64_t some = images_at_a_time({dy.codes, 0, 1, g.groups, g.filters}, b_planes, grid);
-  Buffer<uint8_t> quads(quads_size({dy.codes, 0, std::min(some, g.batch), g.groups, g.filters}, b_planes, grid));
-  for (int64_t first = 0; first < g.batch; first += some) {
-    const Images images{dy.codes, first, std::min(some, g.batch - first), g.groups, g.filters};
-    fill_quads(images, b_planes, grid, quads.data(), host);
+  std::vector<Packed> sides;
+  uint8_t* place = packed.data();  // phases divide the taps among themselves
+  for (const Phase& phase : phases) {
+    const WeightOrder order{g.channels, g.filters, taps, g.channels * taps, phase.taps};
+    const int64_t steps = static_cast<int64_t>(phase.taps.size()) * divide_up(g.filters, 4);
+    pack_weights(bytes.data(), g.groups, weights / g.groups, a_planes, order, place, host);
+    sides.emplace_back(place, g.groups, divide_up(g.channels, kRows), a_planes.count, steps, kStepA);
+    place += packed_weights_size(order, g.groups, a_planes);
+  }
+  const auto all_phases = [&](int64_t first, int64_t count, uint8_t* quads, const Host& on) {
+    const Images images{dy.codes, first, count, g.groups, g.filters};
+    fill_quads(images, b_planes, grid, quads, on);
     float* base = dx + first * g.groups * g.channels * product(g.input);
-    uint8_t* place = packed.data();  // phases divide the taps among themselves
-    for (const Phase& phase : phases) {
+    for (size_t i = 0; i < phases.size(); ++i) {
+      const Phase& phase = phases[i];
       if (product(phase.grid.windows) == 0) continue;
-      const WeightOrder order{g.channels, g.filters, taps, g.channels * taps, phase.taps};
       const int64_t steps = static_cast<int64_t>(phase.taps.size()) * divide_up(g.filters, 4);
-      if (first == 0) pack_weights(bytes.data(), g.groups, weights / g.groups, a_planes, order, place, host);
-      const Packed a(place, g.groups, divide_up(g.channels, kRows), a_planes.count, steps, kStepA);
-      place += packed_weights_size(order, g.groups, a_planes);
-      const WindowColumns b(images, b_planes.count, phase.grid, quads.data());
+      const WindowColumns b(images, b_planes.count, phase.grid, quads);
       const ImageOutput out(base, g.groups, g.channels, spatial, step, phase.phase, phase.grid.windows);
-      multiply(b, a, g.groups, g.channels, steps, a_planes, b_planes, scale, out, host);
+      multiply(b, sides[i], g.groups, g.channels, steps, a_planes, b_planes, scale, out, on);
     }
+  };
+  const auto room = [&](int64_t images) {
+    return quads_size({dy.codes, 0, images, g.groups, g.filters}, b_planes, grid);
+  };
+  const int64_t few = divide_up(kImageColumns, std::max<int64_t>(1, product(grid.windows)));
+  if (phases.size() > 1 && g.batch >= 4 * few) {
+    // Every phase writes some elements of each line of dx: while it is in the cache of one core.
+    parallel_ranges(host, divide_up(g.batch, few), [&](int64_t begin, int64_t end) {
+      Buffer<uint8_t> quads(room(few));
+      for (int64_t first = begin * few; first < std::min(end * few, g.batch); first += few) {
+        all_phases(first, std::min(few, g.batch - first), quads.data(), Alone());
+      }
+    });
+    return;
+  }
+  const int64_t some = images_at_a_time({dy.codes, 0, 1, g.groups, g.filters}, b_planes, grid);
+  Buffer<uint8_t> quads(room(std::min(some, g.batch)));
+  for (int64_t first = 0; first < g.batch; first += some) {
+    all_phases(first, std::min(some, g.batch - first), quads.data(), host);
   }
 }
 
