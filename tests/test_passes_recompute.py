@@ -42,6 +42,24 @@ def test_a_quantised_convolution():
     assert recompute(g) == 0
 
 
+def test_the_weight_gradient_comes_before_that_of_the_input():
+    dy = "{0}, c = ai.fourbit.QuantizeLog4 <phase = {1}> (dx, f)"
+    rest = "q = Shape (k) dw = ai.fourbit.QConvWeightGrad (a, s, z, o, f, q)"
+    signature = SIGNATURE.replace("float[] dx", "float[] di")
+    body = f"{CONV} {NORMAL} {{0}} {dy.format('h', 0)} {dy.format('o', 1).replace(' c ', ' d ')} {rest}"
+    g = graph(
+        signature, body.format(GRADIENT.format("x")) + " di = ai.fourbit.QConvInputGrad (h, f, w, t, z, q)"
+    )
+    assert recompute(g) == 1
+    second = f"l = ai.fourbit.After (s, dy) r = ai.fourbit.QConv {ATTRIBUTES} (a, l, z, w, t, z) "
+    after = graph(
+        signature,
+        body.format(second + GRADIENT.format("r"))
+        + " p = ai.fourbit.After (f, dw) di = ai.fourbit.QConvInputGrad (h, p, w, t, z, q)",
+    )
+    assert text(g) == text(after)
+
+
 MADE = {
     "codes of an inner tensor": (
         "c, j, n = ai.fourbit.QuantizePact (i, f)",
@@ -115,6 +133,7 @@ def batches(count):
 
 
 PRODUCTS = 9  # of resnet8: the stem, two in each of three blocks, and two shortcuts
+AFTER = PRODUCTS + PRODUCTS - 1  # one for each, and for the gradients of their inputs, but of the image
 
 
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
@@ -131,7 +150,8 @@ def test_a_training_run_has_the_same_bits(options, native, tmp_path):
 
     plain_nodes, plain = trained(False)
     nodes, state = trained(True)
-    assert (plain_nodes.count("After"), nodes.count("After")) == (0, PRODUCTS)
+    assert plain_nodes.count("After") == 0
+    assert nodes.count("After") == PRODUCTS + nodes.count("QConvInputGrad")
     assert set(state) == set(plain)
     for name in state:
         assert state[name].tobytes() == plain[name].tobytes(), name
@@ -173,10 +193,13 @@ def test_both_products_run_and_the_second_in_the_backward_pass(tmp_path):
     kernels = [event for event in events if event["name"].endswith("_kernel_time")]
     order = [event["name"].removesuffix("_kernel_time") for event in kernels]
     ran = [event["args"]["op_name"] for event in kernels]
-    assert (ran.count("After"), ran.count("BatchNormGrad")) == (PRODUCTS, PRODUCTS)
+    assert (ran.count("After"), ran.count("BatchNormGrad")) == (AFTER, PRODUCTS)
     second = [place for place, name in enumerate(order) if name.endswith(".again")]
     assert len(second) == PRODUCTS
     assert min(second) > max(place for place, op in enumerate(ran) if op == "BatchNorm")
+    for place, name in enumerate(order):
+        if ran[place] == "QConvInputGrad":
+            assert order.index(name.replace("input_grad", "weight_grad")) < place
     gradients = [place for place, op in enumerate(ran) if op == "BatchNormGrad"]
     for place in gradients:  # at most the two that begin with the same dy are there at a time
         assert sum(other < place for other in second) - sum(other < place for other in gradients) in (1, 2)

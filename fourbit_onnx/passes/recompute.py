@@ -21,7 +21,8 @@ def recompute(graph: gs.Graph) -> int:
                   ``dx, ... = BatchNormGrad(dy, x, ...)``
     after         ``x = QConv(a, a_scale, ...);  y, ... = BatchNorm(x, ...);  late = After(a_scale, dy);``
                   ``again = QConv(a, late, ...);  dx, ... = BatchNormGrad(dy, again, ...)``;
-                  the same with QMatMul, and with a float Conv, whose weights wait for dy
+                  the same with QMatMul, and with a float Conv, whose weights wait for dy; and of the
+                  QConv whose output has the gradient dx, QConvInputGrad waits for QConvWeightGrad
     leaves alone  an x that something else reads, too, or that is a graph output; a product whose first
                   operand is not kept for the backward pass anyhow; what other nodes make
     ============  ==========================================================================================
@@ -50,8 +51,29 @@ def recompute(graph: gs.Graph) -> int:
             ),
         ]
         gradient.inputs[1] = again
+        _weights_first(graph, gradient.outputs[0])
         count += 1
     return count
+
+
+def _weights_first(graph: gs.Graph, dx: gs.Tensor) -> None:
+    """Let the input gradient of the convolution behind ``dx`` wait for that of its weights.
+
+    ONNX Runtime would run most weight gradients, which nothing reads, at the end of the pass, and keep the
+    float gradients of all layers until then.
+    """
+    codes = [reader.outputs[0] for reader in dx.outputs]
+    readers = [node for tensor in codes for node in tensor.outputs]
+    inputs = [node for node in readers if (node.domain, node.op) == (DOMAIN, "QConvInputGrad")]
+    weights = [node for node in readers if (node.domain, node.op) == (DOMAIN, "QConvWeightGrad")]
+    if len(inputs) == 1 and len(weights) == 1:
+        scale = inputs[0].inputs[1]
+        late = gs.Variable(f"{dx.name}.scale.late", scale.dtype, scale.shape)
+        name = f"{inputs[0].name}.late"
+        graph.nodes.append(
+            gs.Node("After", name, inputs=[scale, weights[0].outputs[0]], outputs=[late], domain=DOMAIN)
+        )
+        inputs[0].inputs[1] = late
 
 
 def _kept(product: gs.Node) -> bool:
