@@ -50,6 +50,8 @@ EXTRA = {
     "a product": "y = MatMul (x, w)",
     "normalised in training": "y, m, v, t, i = com.microsoft.BatchNormInternal"
     " <training_mode = 1> (x, s, s, s, s)",
+    "normalised again": "c = Conv (x, k) b, m, v, t, i = ai.fourbit.BatchNorm (c, s, s, s, s)"
+    " y, g, e = ai.fourbit.BatchNormGrad (b, c, s, t, i)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }
