@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kernels import peak
+from peak import peak
 
 from fourbit_onnx import api
 from fourbit_onnx.harness.bench.machine import machine

@@ -23,7 +23,7 @@ def prepare(
     import torch
     from torch.nn import functional
     from torch_fake import fake
-    from torch_networks import build
+    from torch_twins import build
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -23,16 +23,19 @@ SOURCES = [
     for path in sorted((PACKAGE / "runtime" / "native").rglob("*"))
     if path.suffix in (".cc", ".h", ".inl")
 ]
+SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tools").glob("*.py")])
 TESTS = sorted((ROOT / "tests").glob("*.py"))
 PASSES = sorted((PACKAGE / "passes").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", FILES + SOURCES + TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", FILES + SOURCES + SCRIPTS + TESTS, ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 350
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FILES + SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_open_with_what_they_are(path):
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert text

@@ -10,16 +10,9 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 
+from fourbit_onnx.models import mobilenet
+
 RESNET = {18: (2, 2, 2, 2), 8: (1, 1, 1), 14: (2, 2, 2), 20: (3, 3, 3)}
-MOBILENET = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, group: int = 1) -> nn.Conv2d:
@@ -102,7 +95,7 @@ class MobileNetV2(nn.Module):
         super().__init__()
         assert full
         layers, channels = [unit(input_shape[0], 32, 3, 2)], 32
-        for expansion, outputs, count, stride in MOBILENET:
+        for expansion, outputs, count, stride in mobilenet.FULL:
             for block in range(count):
                 layers.append(Inverted(channels, outputs, expansion, 1 if block else stride))
                 channels = outputs
