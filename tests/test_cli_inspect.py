@@ -20,8 +20,8 @@ layer1.0.conv1         Conv  4x8x8   4x4x3x3    18.6 %  4-bit a
 FORMATS = """
 a  fwd.x, wgrad.x  uint4 pact
    fwd.w, dgrad.w  int4 sawb
-   dgrad.dy        log4 even gradient 2.1640425613334453 dither
-   wgrad.dy        log4 odd gradient 2.1640425613334453 dither
+   dgrad.dy        log4 even gradient 3/ln(4) dither
+   wgrad.dy        log4 odd gradient 3/ln(4) dither
 in 4 bits: 95.0 % of the multiply-accumulates; activations kept for the backward products:
 1000 bytes a sample, in float32 4.6 KiB
 
@@ -91,6 +91,21 @@ cannot be trained on the CPU:
     found = json.loads(fourbit("inspect", path, "--json").stdout)["untrainable"]
     assert [one["op"] for one in found] == ["Round", "GlobalMaxPool"]
     assert found[0]["nodes"] == ["up", "down"]
+
+
+@pytest.mark.parametrize(
+    "option", [("--recipe", "luq"), ("--without", "sawb"), ("--keep", "fc"), ("--set", "fc=luq"),
+               ("--freeze", "fc*"), ("--toml",)],
+)  # fmt: skip
+def test_a_folder_has_its_plan(option):
+    said = refusal("inspect", trained(), *option, code=2)
+    assert said == f"{option[0]} is for a model file; {trained()} has its plan."
+
+
+@pytest.mark.parametrize("option", [("--keep", "fc"), ("--set", "fc=luq"), ("--freeze", "fc*")])
+def test_a_recipe_alone_has_no_sites(option):
+    said = refusal("inspect", "--toml", *option, code=2)
+    assert said == f"{option[0]} is for a plan; --toml prints a recipe."
 
 
 @pytest.mark.parametrize("op", REMEDIES)

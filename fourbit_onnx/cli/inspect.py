@@ -12,6 +12,7 @@ import click
 from fourbit_onnx.cli import options, output, projection
 from fourbit_onnx.recipes import hardware
 from fourbit_onnx.recipes.projection import project as project_plan
+from fourbit_onnx.recipes.recipe import readable
 from fourbit_onnx.recipes.techniques import WITHOUT
 from fourbit_onnx.recipes.toml import write
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _NAMES = "abcdefghijklmnopqrstuvwxyz"
 # Points that mostly share a quantiser: the backward products re-use the codes of the forward one.
 _PAIRS = (("fwd.x", "wgrad.x"), ("fwd.w", "dgrad.w"), ("dgrad.dy",), ("wgrad.dy",))
+_OF_RECIPES = ("--recipe", "--without")
+_OF_SITES = ("--keep", "--set", "--freeze")
 
 
 @click.command()
@@ -44,7 +47,9 @@ _PAIRS = (("fwd.x", "wgrad.x"), ("fwd.w", "dgrad.w"), ("dgrad.dy",), ("wgrad.dy"
     help="--project: a TOML file with other figures; docs/projection.md has the form.",
 )
 @output.json_option
+@click.pass_context
 def command(
+    context: click.Context,
     path: Path | None,
     recipe: str,
     without: tuple[str, ...],
@@ -59,8 +64,8 @@ def command(
     """What runs in which precision, and why.
 
     DIR, an artifact folder: its precision plan, a row for each multiply-accumulate site, and its quantisers.
-    FILE, an ONNX model: the plan that a recipe would make, and every operator that cannot be trained. The
-    options are for FILE.
+    FILE, an ONNX model: the plan that a recipe would make, and every operator that cannot be trained. A
+    folder has its plan: --recipe, --without, --keep, --set, --freeze and --toml are not for DIR.
 
     \b
     Examples:
@@ -71,15 +76,15 @@ def command(
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx.recipes import table
 
+    _refuse_without_use(context, path, toml)
     if figures and not project:
         raise click.UsageError("--figures is for --project.")
     if toml and project:
         raise click.UsageError("--toml prints a recipe, which has no cost to --project; give one of the two.")
-    if path is None or path.is_dir():
-        if recipe.partition(WITHOUT)[0] == table.AUTO:
-            raise click.UsageError("--recipe auto needs a model file to look at.")
-    else:
+    if path is not None and path.is_file():
         recipe = options.resolved(recipe, path)
+    elif recipe.partition(WITHOUT)[0] == table.AUTO:
+        raise click.UsageError("--recipe auto needs a model file to look at.")
     chosen = table.find(WITHOUT.join([recipe, *without]))
     if toml:
         click.echo(write(dataclasses.replace(chosen, name=f"my-{chosen.name}")), nl=False)
@@ -100,6 +105,28 @@ def command(
         )
     else:
         _print(result, found)
+
+
+def _refuse_without_use(context: click.Context, path: Path | None, toml: bool) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        click.UsageError: The plan of a folder is made, and a recipe alone has no sites and no weights.
+    """
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
+    if path is not None and path.is_dir():
+        useless, why = {*_OF_RECIPES, *_OF_SITES, "--toml"}, f"is for a model file; {path} has its plan."
+    elif toml:
+        useless, why = {*_OF_SITES}, "is for a plan; --toml prints a recipe."
+    else:
+        return
+    for option in given:
+        if option in useless:
+            raise click.UsageError(f"{option} {why}")
 
 
 def _folder(path: Path) -> dict[str, Any]:
@@ -209,7 +236,7 @@ def _sites(plan: "Plan") -> None:
     for points, name in formats.items():
         of = dict(zip(next(site.points for site in plan.sites if site.points), points, strict=True))
         for number, pair in enumerate(_alike(of)):
-            click.echo(f"{' ' if number else name}  {', '.join(pair):14}  {of[pair[0]]}")
+            click.echo(f"{' ' if number else name}  {', '.join(pair):14}  {readable(of[pair[0]])}")
     click.echo(
         f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates; activations kept for the "
         f"backward products:\n{output.size(plan.stored_bytes)} a sample, "

@@ -176,6 +176,11 @@ EVEN = Quantizer("log4", "gradient", phase=0, threshold=UNBIASED, dither=True)
 ODD = dataclasses.replace(EVEN, phase=1)
 
 
+def readable(text: str) -> str:
+    """A `Quantizer.text` for people: the threshold that is a formula, as the formula."""
+    return text.replace(repr(UNBIASED), "3/ln(4)")
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """The table of one way to train.
