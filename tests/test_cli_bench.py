@@ -69,6 +69,16 @@ def test_recomputing_contestants():
     ]
 
 
+@needs_library
+def test_a_contestant_with_nothing_to_recompute_is_left_out(tmp_path):
+    settings = bench.Settings(["ibm2020"], threads=1, batch_size=4, recompute=True)
+    made = bench.prepare(Subject(str(mlp())), settings, tmp_path, bench.Silent())
+    assert list(made.rows) == list(made.commands) == ["fp32", "fp16", "ibm2020"]
+    assert tables.caption(made.about).splitlines()[2:] == [
+        "ibm2020+recompute is left out: there is nothing to recompute."
+    ]
+
+
 @pytest.mark.slow
 @needs_library
 def test_a_recomputing_run_keeps_less_and_computes_the_same(tmp_path):

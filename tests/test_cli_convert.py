@@ -48,9 +48,25 @@ def test_recompute(tmp_path):
     onnx.save(registry.build("resnet8", input_shape=(1, 8, 8), width=8), path)
     for options, count in (((), 0), (("--recompute",), 17)):
         folder = tmp_path / f"out{count}"
-        assert fourbit("convert", path, "-o", folder, *options).exit_code == 0
+        summary = fourbit("convert", path, "-o", folder, *options)
+        for result in (summary, fourbit("inspect", folder)):
+            said = "computed again in the backward pass: 9 inputs of batch normalisation\n" in result.stdout
+            assert (result.exit_code, result.stderr, said) == (0, "", count > 0)
+        assert json.loads(fourbit("inspect", folder, "--json").stdout)["recomputed"] == (9 if count else 0)
         nodes = onnx.load(folder / manifest.TRAINING_MODEL).graph.node
         assert [node.op_type for node in nodes].count("After") == count
+
+
+def test_nothing_to_recompute(tmp_path):
+    said = (
+        "Warning: --recompute changes nothing: no batch normalisation follows a product that can be computed "
+        "again\n"
+    )
+    for number, options in enumerate([(mlp(),), (model(), "--recipe", "fp16")]):
+        folder = tmp_path / str(number)
+        assert fourbit("convert", *options, "-o", folder).stderr == ""
+        assert fourbit("convert", *options, "-o", folder, "--recompute", "--force").stderr == said
+        assert "computed again" not in fourbit("inspect", folder).stdout
 
 
 def test_keep_and_set(tmp_path):

@@ -39,6 +39,7 @@ class Manifest:
         quantizer_state: Gradient scales and loss scale, input to output of ``training_model.onnx``.
         moments: State of the optimiser, input to output of ``optimizer_model.onnx``.
         updates: Parameter to output of ``optimizer_model.onnx``.
+        recomputed: How many inputs of batch normalisation the backward pass computes again.
         skip: Boolean output of the training graph, input of the optimiser: false skips the step; "" if none.
     """
 
@@ -58,6 +59,7 @@ class Manifest:
     buffers: dict[str, str] = dataclasses.field(default_factory=dict)
     quantizer_state: dict[str, str] = dataclasses.field(default_factory=dict)
     loss_output: str = "loss"
+    recomputed: int = 0
     skip: str = ""
     version: int = VERSION
 

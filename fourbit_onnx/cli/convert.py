@@ -91,17 +91,22 @@ def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: A
     from fourbit_onnx import api
 
     compiled = api.convert(model, folder, recipe=options.resolved(recipe, model), **settings)
-    summary = _summary(compiled, folder)
+    summary = _summary(compiled, folder, recompute=settings["recompute"])
     if as_json:
         output.print_json(summary)
     else:
         _print(summary)
 
 
-def _summary(compiled: "Compiled", folder: Path) -> dict[str, Any]:
+def _summary(compiled: "Compiled", folder: Path, *, recompute: bool) -> dict[str, Any]:
     from fourbit_onnx.passes import survey
 
-    plan = compiled.plan
+    plan, recomputed = compiled.plan, compiled.manifest.recomputed
+    warnings = survey.warnings(plan, {node.op_type for node in compiled.training.graph.node})
+    if recompute and not recomputed:
+        warnings.append(
+            "--recompute changes nothing: no batch normalisation follows a product that can be computed again"
+        )
     return {
         "folder": str(folder),
         "recipe": plan.recipe,
@@ -110,6 +115,7 @@ def _summary(compiled: "Compiled", folder: Path) -> dict[str, Any]:
         "four_bit_share": plan.share,
         "stored_bytes": plan.stored_bytes,
         "stored_bytes_float32": plan.float_bytes,
+        "recomputed": recomputed,
         "parameters": len(compiled.manifest.parameters),
         "inputs": compiled.manifest.inputs,
         "targets": compiled.manifest.targets,
@@ -118,7 +124,7 @@ def _summary(compiled: "Compiled", folder: Path) -> dict[str, Any]:
             for site in plan.sites
             if site.precision != "4-bit"
         ],
-        "warnings": survey.warnings(plan, {node.op_type for node in compiled.training.graph.node}),
+        "warnings": warnings,
     }
 
 
@@ -134,6 +140,8 @@ def _print(summary: dict[str, Any]) -> None:
         f"  activations kept for the backward products: {output.size(stored)} a sample, "
         f"in float32 {output.size(plain)}{less}"
     )
+    if recomputed := summary["recomputed"]:
+        click.echo(f"  {output.recomputed(recomputed)}")
     reasons: dict[str, list[str]] = {}
     for site in summary["not_four_bit"]:
         names = reasons.setdefault(f"{site['precision']}, {site['reason']}", [])

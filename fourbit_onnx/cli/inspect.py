@@ -147,6 +147,7 @@ def _folder(path: Path) -> dict[str, Any]:
         "warnings": [],
         "operators": dict(sorted(counts.items())),
         "parameters": len(described.parameters),
+        "recomputed": described.recomputed,
         "step": progress.step,
         "epoch": progress.epoch,
     }
@@ -192,6 +193,8 @@ def _print(result: dict[str, Any], found: "Projection | None") -> None:
         click.echo("no multiply-accumulate site (Conv, Gemm, MatMul with float32 operands)")
     if found:
         projection.show(found)
+    if count := result.get("recomputed"):
+        click.echo(output.recomputed(count))
     if counts := result.get("operators"):
         listed = ", ".join(f"{number} {name}" for name, number in counts.items())
         click.echo("\n" + textwrap.fill(f"the training graph has {listed}", 80))

@@ -66,6 +66,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def recomputed(count: int) -> str:
+    """What ``convert --recompute`` did."""
+    return f"computed again in the backward pass: {count} input{'s' * (count != 1)} of batch normalisation"
+
+
 def numbers(values: Mapping[str, float]) -> str:
     """``loss 0.0512, accuracy 98.3 %``."""
     return ", ".join(

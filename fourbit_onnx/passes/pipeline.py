@@ -141,11 +141,12 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     explicit_casts(training_graph)
     share_quantizers(training_graph)
     fold_relu(training_graph)
+    recomputed = 0
     if any(site.precision == "4-bit" for site in plan.sites):  # the float models are the baselines
         relu_masks(training_graph)
         exact_batch_norm(training_graph)
         if options.recompute:
-            recompute(training_graph)
+            recomputed = recompute(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
     state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]
@@ -181,6 +182,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         buffers=roles.buffers,
         quantizer_state=roles.quantizer_state,
         loss_output=roles.loss,
+        recomputed=recomputed,
         skip=roles.skip,
     )
     return Compiled(training, evaluation, optimizer, calibration_model, manifest, plan, roles.values)

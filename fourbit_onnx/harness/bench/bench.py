@@ -54,7 +54,8 @@ class Settings:
         batch_size: None: the subject's.
         rounds: Timed steps of each recipe.
         warmup: Steps before these.
-        recompute: Whether every recipe is measured once more, converted with ``recompute``.
+        recompute: Whether every recipe is measured once more, converted with ``recompute``; not where
+            that changes nothing, which the result says.
         command: How the measurement is called in the result.
     """
 
@@ -109,10 +110,14 @@ def prepare(subject: Subject, settings: Settings, folder: Path, display: Silent)
     model, batch_file = subject.build(), folder / "batch.npz"
     commands: dict[str, list[str]] = {}
     rows: dict[str, dict[str, Any]] = {}
+    left_out: list[str] = []
     for name, given, again in _contestants(settings):
         display.say(f"converting for {name}")
         began = time.perf_counter()
         compiled = api.convert(model, folder / name, recipe=given, loss=subject.loss, recompute=again)
+        if again and not compiled.manifest.recomputed:
+            left_out.append(name)
+            continue
         rows[name] = {
             "recipe": name,
             "convert_seconds": time.perf_counter() - began,
@@ -136,6 +141,7 @@ def prepare(subject: Subject, settings: Settings, folder: Path, display: Silent)
         "threads": threads,
         "rounds": settings.rounds,
         "warmup": settings.warmup,
+        "nothing_to_recompute": left_out,
     }
     return Prepared(commands, rows, batch_file, about)
 

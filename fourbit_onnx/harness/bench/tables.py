@@ -60,6 +60,10 @@ def caption(result: Mapping[str, Any]) -> str:
             f"{result['threads']} thread{plural}; {result['rounds']} rounds after {result['warmup']}.",
             f"{machine['processor']}, {machine['cores']} cores, kernels {machine['kernels']}{load}; "
             f"{machine['system']}; {versions}; {machine['date']}.",
+            *(
+                f"{name} is left out: there is nothing to recompute."
+                for name in result["nothing_to_recompute"]
+            ),
         ]
     )
 
