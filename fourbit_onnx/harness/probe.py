@@ -161,6 +161,7 @@ def _points(graph: onnx.GraphProto, plan: Plan) -> Iterator[_Point]:
             name = makers[name].input[0]
         return str(name)
 
+    groups: set[str] = set()  # whose weight gradient is one product of all steps
     for site in plan.sites:
         forward = products.get(f"{site.name}/forward")
         if site.precision != "4-bit" or forward is None:
@@ -176,6 +177,12 @@ def _points(graph: onnx.GraphProto, plan: Plan) -> Iterator[_Point]:
                 dy, again = pair if base(pair[0]) != base(other) else pair[::-1]
                 seen |= dict(zip(_PRODUCTS[product], (dy, again), strict=True))
         yield from _known(site, seen)
+        joined = products.get(f"{site.group}/weight_grad")
+        if joined is not None and site.group not in groups:
+            groups.add(site.group)
+            pair = _operands(joined, makers)
+            if pair is not None:  # dy on the left, as w is read transposed
+                yield from _known(site, {"wgrad.dy": pair[0]})
 
 
 def _operands(

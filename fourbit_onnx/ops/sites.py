@@ -55,6 +55,10 @@ SITE_FUNCTIONS = {f.name: f for f in (CONV, GEMM, MATMUL)}
 # Forward operator to backward operator.
 GRADIENTS: Mapping[str, str] = {name: f"{name}Grad" for name in SITE_FUNCTIONS}
 
+# The weight gradient of all sites of a group in one: (x, x_clip, w, w_clip, dy) -> dw, x and dy the rows of
+# all. The pass `join_weight_grads` makes it, after the builder.
+JOINED_WEIGHT_GRAD = "GemmWeightGrad"
+
 GRADIENT_FUNCTIONS = {name: function(_BACKWARD.format(name=name)) for name in GRADIENTS.values()}
 
 _registered = False

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.formats.table import FORMATS
-from fourbit_onnx.ops.sites import GRADIENTS
+from fourbit_onnx.ops.sites import GRADIENTS, JOINED_WEIGHT_GRAD
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.block_operands import BlockProducts
 from fourbit_onnx.passes.operands import Operand, OperandBuilder
@@ -24,7 +24,8 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     """Replace every site, and its backward operator if there is one.
 
     ============  ============================================================================================
-    before        ``y, link = Conv(x, x_clip, w, w_clip);  dx, dc, dw = ConvGrad(dy, x, ..., link)``
+    before        ``y, link = Conv(x, x_clip, w, w_clip);  dx, dc, dw = ConvGrad(dy, x, ..., link)``;
+                  ``dw = GemmWeightGrad(x, ..., dy)``, of all steps of a sequence
     after         ``QuantizePact(x)``, ``SawbScale(w)``, ``QuantizeInt4(w)``, ``y = QConv(codes)``;
                   ``GradientScale(dy)``, ``QuantizeLog4(dy)`` even and odd, ``QConvInputGrad``,
                   ``QConvWeightGrad``, ``dx, dc = PactGrad``
@@ -45,14 +46,18 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     for node in forward:
         site = by_name[str(node.attrs["site"])]
         expansion = _Site(node, site.name, builder, site.points)
-        expansion.quantize(site.points)
+        expansion.quantize()
         expansion.forward()
         gradient = backward.pop(node.outputs[1].name, None)
         if gradient is not None:
-            expansion.backward(gradient, site.points)
+            expansion.backward(gradient)
         for old in (node, gradient):
             if old is not None:
                 unlink(old)
+    joined = [node for node in graph.nodes if (node.domain, node.op) == (DOMAIN, JOINED_WEIGHT_GRAD)]
+    for node in joined:
+        _Site(node, str(node.attrs["group"]), builder, by_name[str(node.attrs["site"])].points).joined()
+        unlink(node)
     builder.close()
     if backward:
         raise GraphError(f"a gradient without its forward operator: {next(iter(backward))}")
@@ -69,14 +74,15 @@ class _Site:
 
     def __init__(self, node: gs.Node, name: str, builder: OperandBuilder, points: dict[str, str]) -> None:
         self.node, self.name, self.builder = node, name, builder
-        self.x, self.x_clip, self.w, self.w_clip = node.inputs
+        self.points = points
+        self.x, self.x_clip, self.w, self.w_clip = node.inputs[:4]
         self.blocks = BlockProducts(builder, node, name, points)
 
-    def quantize(self, points: dict[str, str]) -> None:
+    def quantize(self) -> None:
         if self.blocks.has("fwd.x"):
             return
-        self.qx = self.builder.quantize(self.x, points["fwd.x"], f"{self.name}.x", self.x_clip)
-        self.qw = self.builder.quantize(self.w, points["fwd.w"], f"{self.name}.w", self.w_clip)
+        self.qx = self.builder.quantize(self.x, self.points["fwd.x"], f"{self.name}.x", self.x_clip)
+        self.qw = self.builder.quantize(self.w, self.points["fwd.w"], f"{self.name}.w", self.w_clip)
 
     def forward(self) -> None:
         y = self.node.outputs[0]
@@ -91,7 +97,7 @@ class _Site:
             trans = (self.node.attrs.get("trans_a", 0), self.node.attrs.get("trans_b", 0))
             self._matmul(f"{self.name}/forward", self.qx, self.qw, trans, y)
 
-    def backward(self, gradient: gs.Node, points: dict[str, str]) -> None:
+    def backward(self, gradient: gs.Node) -> None:
         dy = gradient.inputs[0]
         outputs = [*gradient.outputs, *[gs.Variable.empty()] * (4 - len(gradient.outputs))]
         dx, dx_clip, dw, dw_clip = outputs
@@ -99,29 +105,48 @@ class _Site:
             if self.blocks.has("dgrad.dy"):
                 inputs = [partial(self.blocks.input_grad, dy)]
             else:
-                weight = self._again(points, "dgrad.w", "fwd.w", self.qw, self.w, "w")
-                drawn = self.builder.quantize_gradient(dy, points["dgrad.dy"], self.name)
+                weight = self._again("dgrad.w", "fwd.w", self.qw, self.w, "w")
+                drawn = self.builder.quantize_gradient(dy, self.points["dgrad.dy"], self.name)
                 inputs = [partial(self._input_grad, codes, weight) for codes in drawn]
             self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", inputs)
         if not (dw.is_empty() and dw_clip.is_empty()):
-            if self.blocks.has("wgrad.dy"):
-                weights = [partial(self.blocks.weight_grad, dy)]
-            else:
-                x = self._again(points, "wgrad.x", "fwd.x", self.qx, self.x, "x")
-                drawn = self.builder.quantize_gradient(dy, points["wgrad.dy"], self.name)
-                weights = [partial(self._weight_grad, codes, x) for codes in drawn]
-            self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", weights)
+            self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", self._weight_grads(dy))
+
+    def joined(self) -> None:
+        """The weight gradient of a group, without a forward product: x has the codes that its sites made."""
+        if not self.blocks.has("fwd.x"):
+            if self.points["wgrad.x"] == self.points["fwd.x"]:
+                self._decode_parts(self.x.inputs[0])
+            self.qx = self.builder.quantize(self.x, self.points["fwd.x"], f"{self.name}.x", self.x_clip)
+        self._mean(self._weight_grads(self.node.inputs[4]), self.node.outputs[0], f"{self.name}.dw")
+
+    def _decode_parts(self, rows: gs.Node) -> None:
+        """Let the Concat ``rows`` read the codes of its parts, so that no float part is kept for it.
+
+        A code times the scale, by the same scale, is the code again.
+        """
+        for place, part in enumerate(rows.inputs):
+            name = f"{self.name}.x{place}"
+            operand = self.builder.quantize(part, self.points["fwd.x"], name, self.x_clip)
+            decoded = gs.Variable(f"{name}.decoded", np.float32, part.shape)
+            inputs = [operand.codes, operand.scale]
+            self.builder.graph.nodes.append(
+                gs.Node("DequantizeLinear", f"{name}/decode", {}, inputs, [decoded])
+            )
+            rows.inputs[place] = decoded
+
+    def _weight_grads(self, dy: gs.Tensor) -> list[Callable[[gs.Tensor], None]]:
+        if self.blocks.has("wgrad.dy"):
+            return [partial(self.blocks.weight_grad, dy)]
+        x = self._again("wgrad.x", "fwd.x", self.qx, self.x, "x")
+        drawn = self.builder.quantize_gradient(dy, self.points["wgrad.dy"], self.name)
+        return [partial(self._weight_grad, codes, x) for codes in drawn]
 
     def _again(
-        self,
-        points: dict[str, str],
-        point: str,
-        first: str,
-        operand: Operand | None,
-        tensor: gs.Tensor,
-        letter: str,
+        self, point: str, first: str, operand: Operand | None, tensor: gs.Tensor, letter: str
     ) -> Operand:
         """The codes of the forward pass, unless the backward pass has a quantiser of its own."""
+        points = self.points
         if operand is not None and points.get(point, points[first]) == points[first]:
             return operand
         return self.builder.quantize(

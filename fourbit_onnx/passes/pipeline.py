@@ -26,6 +26,7 @@ from fourbit_onnx.passes.find_parameters import find_parameters
 from fourbit_onnx.passes.finish import finish
 from fourbit_onnx.passes.flat_convolutions import flat_convolutions
 from fourbit_onnx.passes.fold_relu import fold_relu
+from fourbit_onnx.passes.join_weight_grads import join_weight_grads
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
@@ -137,6 +138,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     training_graph, gradients = differentiate(graph, roles)
     if roles.root != roles.loss:
         unscale_gradients(training_graph, roles, gradients)
+    join_weight_grads(training_graph, roles, plan)
     expand(training_graph, roles, plan)
     explicit_casts(training_graph)
     share_quantizers(training_graph)

@@ -1,0 +1,165 @@
+"""The weight gradient of all steps of an LSTM is one product: its codes, scales and sum."""
+
+import numpy as np
+import onnx
+import pytest
+from graphs import graph, text
+from test_passes_lower_lstm import LABELS, H, T, data, lstm
+from training_graph import batch_of, calibrated, compiled, gradients, run, step
+
+from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.ops.reference import products, quantizers, scales
+from fourbit_onnx.passes.join_weight_grads import join_weight_grads
+from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.recipes.plan import Plan
+
+ROWS = 4 * H
+
+
+SIGNATURE = (
+    "(float[2,4] a, float[2,3] b, float[2,4] c, float[2,3] d, float[4,3] e) => (float[4,3] dw, float[] z)"
+)
+GRAD = "[p{0}_Grad_Gemm_1] t{0} = Gemm <transA = 1> ({1})"
+TWO = GRAD.format(1, "a, b") + GRAD.format(2, "c, d")
+
+
+def rewrite(body, groups):
+    """How many products are joined, and what the graph is then."""
+    g = graph(SIGNATURE, body)
+    for node in g.nodes:
+        node.name = node.name.replace("_Grad_", "_Grad/")  # ONNX's text has no names with a slash
+    count = join_weight_grads(g, Roles([], [], groups=groups), Plan("fp32", []))
+    return count, text(g)
+
+
+@pytest.mark.parametrize("rest", ["", "e"])
+def test_terms_of_one_group_are_joined(rest):
+    count, found = rewrite(
+        f"{TWO} dw = Sum (t1, t2{', ' + rest if rest else ''}) z = Abs (a)", {"p1": "g", "p2": "g"}
+    )
+    body = "l = Concat <axis = 0> (a, c) r = Concat <axis = 0> (b, d) j = Gemm <transA = 1> (l, r)"
+    body += " dw = Sum (j, e)" if rest else ""
+    after = graph(SIGNATURE, f"{body if rest else body.replace('j =', 'dw =')} z = Abs (a)")
+    assert (count, found) == (1, text(after))
+
+
+LEFT_ALONE = {
+    "no group": (f"{TWO} dw = Sum (t1, t2) z = Abs (a)", {}),
+    "two groups": (f"{TWO} dw = Sum (t1, t2) z = Abs (a)", {"p1": "g", "p2": "h"}),
+    "a term that something else reads": (f"{TWO} dw = Sum (t1, t2) z = Abs (t1)", {"p1": "g", "p2": "g"}),
+    "no product of rows": (
+        "[p1_Grad_Gemm_0] t1 = Gemm (e, q) [p2_Grad_Gemm_0] t2 = Gemm (e, q) q = Gemm <transA = 1> (b, d)"
+        " dw = Sum (t1, t2) z = Abs (a)",
+        {"p1": "g", "p2": "g"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "groups"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_left_alone(body, groups):
+    assert rewrite(body, groups) == (0, text(graph(SIGNATURE, body)))
+
+
+def made_by(graph, name):
+    return next(node for node in graph.training.graph.node if name in node.output)
+
+
+def weight_grads(graph):
+    """The nodes that end in a matrix as large as the recurrent weight, from the gradient backwards."""
+    found, waiting = [], [graph.manifest.gradients["r"]]
+    while waiting:
+        node = made_by(graph, waiting.pop())
+        if node.op_type in ("Unsqueeze", "Sum", "Cast", "Div"):  # Div: by the loss scale
+            waiting += node.input if node.op_type == "Sum" else node.input[:1]
+        else:
+            found.append(node)
+    return found
+
+
+JOINED = {
+    "fp32": "Gemm",
+    "fp16": "Gemm",
+    "ibm2020": "QMatMul",
+    "ibm2020-static": "QMatMul",
+    "ibm2020-learned-scale": "QMatMul",
+    "ibm2020~layer-gradient-scale": "QMatMul",
+    "luq": "QMatMul",
+    "luq-smp2": "Mul",  # the mean of two
+    "nvfp4": "QBlockMatMul",
+    "mxfp4": "QBlockMatMul",
+    "uint4-hadamard": "QBlockMatMul",
+}
+
+
+@pytest.mark.parametrize("inputs", ["x, w, r, b", "x, w, r, b, , h, c"])
+@pytest.mark.parametrize(("recipe", "op"), JOINED.items(), ids=JOINED)
+def test_it_is_one_product(recipe, op, inputs):
+    graph = compiled(lstm(inputs=inputs), recipe, settings=[("l.recurrent", recipe)])  # else it may be first
+    assert [node.op_type for node in weight_grads(graph)] == [op]
+    batch = batch_of(graph, data(), LABELS)
+    assert np.abs(gradients(graph, step(graph, calibrated(graph, batch), batch))["r"]).max() > 0
+
+
+# One quantiser for both gradients, so no codes of its own; a scale of each step's x.
+@pytest.mark.parametrize("recipe", ["ibm2020-notpr", "int4-linear", "minmax"])
+def test_codes_that_are_made_a_step_at_a_time_are_multiplied_so(recipe):
+    found = weight_grads(compiled(lstm(), recipe))
+    assert [node.op_type for node in found] == ["QMatMul"] * (T - 1)
+
+
+def test_each_direction_has_its_own():
+    graph = compiled(lstm("bidirectional"), "ibm2020")
+    products_of = {node.name for node in graph.training.graph.node if node.name.endswith("/weight_grad")}
+    assert products_of == {"l.forward.recurrent/weight_grad", "l.reverse.recurrent/weight_grad"}
+
+
+def seen(graph, names, state, batch):
+    """Inner tensors of the training graph, and its outputs."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(graph.training)
+    exposed.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+    return run(exposed, {**state, **batch})
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_it_is_the_product_of_all_rows_quantised_once(direction):
+    """Of h of the step before and of the gradient of the gates, in the same order, to the last bit."""
+    graph = compiled(lstm(direction), "ibm2020-static")
+    batch = batch_of(graph, data(), LABELS)
+    state = calibrated(graph, batch)
+    at = range(1, T) if direction == "forward" else range(T - 1)
+    before = [t - 1 if direction == "forward" else t + 1 for t in at]
+    h = [f"l.cell.{t}.h/Mul" for t in before]
+    dy = [made_by(graph, f"l.recurrent.{t}.dy.scale").input[0] for t in at]
+    outputs = seen(graph, [*h, *dy], state, batch)
+    x, gates = (np.concatenate([outputs[name] for name in names]) for names in (h, dy))
+    codes, scale, _ = quantizers.quantize_pact_signed(x, state["l.recurrent.clip"])
+    dy_codes, dy_scale = quantizers.quantize_log4(gates, scales.gradient_scale(gates), phase=1)
+    tables = FORMATS["log4"].values, FORMATS["int4"].values
+    expected = products.q_matmul(
+        dy_codes, dy_scale, 0, codes, scale, 0, a_values=tables[0], b_values=tables[1], trans_a=1
+    )
+    assert np.abs(expected).max() > 0
+    np.testing.assert_array_equal(gradients(graph, outputs)["r"][0], expected)
+
+
+def test_no_float_h_is_kept_for_it():
+    """What it reads of h are the codes of the forward products."""
+    graph = compiled(lstm(), "ibm2020")
+    (product,) = weight_grads(graph)
+    quantizer = made_by(graph, product.input[3])
+    rows = made_by(graph, quantizer.input[0])
+    decoded = [made_by(graph, name) for name in rows.input]
+    assert [(node.op_type, made_by(graph, node.input[0]).name) for node in decoded] == [
+        ("DequantizeLinear", f"l.recurrent.{t}.x/quantize") for t in range(1, T)
+    ]
+
+
+def test_in_fp16_the_sum_of_all_rows_is_rounded_once():
+    """It is a number of binary16; a sum of rounded products of single steps is so by chance only."""
+    graph = compiled(lstm(), "fp16")
+    batch = batch_of(graph, data(), LABELS)
+    state = calibrated(graph, batch)
+    found = gradients(graph, step(graph, state, batch))["r"] * state["loss_scale"]  # a power of two
+    assert np.abs(found).max() > 0
+    np.testing.assert_array_equal(found.astype(np.float16).astype(np.float32), found)
