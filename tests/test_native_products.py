@@ -57,6 +57,11 @@ def test_batches(shape):
     matmul(codes(rng, (*shape, 5, 6), "uint4"), codes(rng, (*shape, 6, 7), "int4"), UINT4, INT4)
 
 
+def test_a_batch_whose_matrices_are_shared_by_threads():
+    rng = np.random.default_rng(3)
+    matmul(codes(rng, (3, 29, 11), "int4", -8), codes(rng, (3, 11, 101), "uint4"), INT4, LOG4)
+
+
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 4), (3, 4, 0), (0, 0, 0)])
 def test_empty_matrices(m, k, n):
     rng = np.random.default_rng(4)

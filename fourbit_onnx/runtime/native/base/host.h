@@ -16,6 +16,8 @@ class Host {
   // Calls task(i) for i < count, in any order, on any thread; returns when all are done. An
   // exception of a task is thrown again here.
   virtual void parallel(int64_t count, const std::function<void(int64_t)>& task) const = 0;
+  // How many tasks may run at a time, about: for the size of tasks, never for a result.
+  virtual int64_t threads() const = 0;
 };
 
 // The calling thread: for parts of a task.
@@ -24,6 +26,7 @@ class Alone final : public Host {
   void parallel(int64_t count, const std::function<void(int64_t)>& task) const override {
     for (int64_t i = 0; i < count; ++i) task(i);
   }
+  int64_t threads() const override { return 1; }
 };
 
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

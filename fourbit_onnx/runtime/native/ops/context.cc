@@ -6,6 +6,7 @@
 #include <exception>
 #include <mutex>
 #include <sstream>
+#include <thread>
 
 #include "kernels/conv/grid.h"
 
@@ -144,6 +145,11 @@ int64_t Context::zero_point(size_t index, const char* name) const {
     throw Refused(std::string(name) + " is " + std::to_string(value) + "; MinMaxScale gives at most ±131072");
   }
   return value;
+}
+
+int64_t Context::threads() const {
+  static const int64_t processors = std::max<int64_t>(1, std::thread::hardware_concurrency());
+  return processors;
 }
 
 void Context::parallel(int64_t count, const std::function<void(int64_t)>& task) const {

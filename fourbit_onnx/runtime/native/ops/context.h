@@ -75,6 +75,8 @@ class Context final : public Host {
   int64_t zero_point(size_t index, const char* name) const;
 
   void parallel(int64_t count, const std::function<void(int64_t)>& task) const override;
+  // Processors that this process may use: ONNX Runtime does not tell an operator how many threads a session has.
+  int64_t threads() const override;
 
  private:
   void check(OrtStatus* status) const;

@@ -26,17 +26,12 @@ void unpack_avx512vnni(const uint8_t* codes, int64_t first, int64_t count, const
 }
 
 void interleave_avx512vnni(const uint8_t* const* rows, int64_t count, uint8_t* quads) {
-  const auto load = [](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    __m512i quad = _mm512_cvtepu8_epi32(load(rows[0] + i));
-    quad = _mm512_or_si512(quad, _mm512_slli_epi32(_mm512_cvtepu8_epi32(load(rows[1] + i)), 8));
-    quad = _mm512_or_si512(quad, _mm512_slli_epi32(_mm512_cvtepu8_epi32(load(rows[2] + i)), 16));
-    quad = _mm512_or_si512(quad, _mm512_slli_epi32(_mm512_cvtepu8_epi32(load(rows[3] + i)), 24));
-    _mm512_storeu_si512(quads + 4 * i, quad);
-  }
-  for (; i < count; ++i) {
-    for (int j = 0; j < 4; ++j) quads[4 * i + j] = rows[j][i];
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 part = static_cast<__mmask16>(count - i >= 16 ? 0xffff : (1 << (count - i)) - 1);
+    const auto load = [=](const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(part, p + i)); };
+    const __m512i low = _mm512_or_si512(load(rows[0]), _mm512_slli_epi32(load(rows[1]), 8));
+    const __m512i high = _mm512_or_si512(load(rows[2]), _mm512_slli_epi32(load(rows[3]), 8));
+    _mm512_mask_storeu_epi32(quads + 4 * i, part, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
   }
 }
 

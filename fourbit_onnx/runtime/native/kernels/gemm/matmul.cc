@@ -19,67 +19,108 @@ struct Matrices {
 
 constexpr int64_t kLines = 16;  // turned at once
 
-// Vectors of k lie together: unpack `width` of them (and lines of zeros, to whole turns), then turn their quads.
-void pack_inner(const Matrices& m, const Plane& plane, int64_t batch, int64_t panel, int width, uint8_t* rows,
-                uint8_t* out) {
-  const Unpack unpack = best_unpack();
-  const Turn turn = best_turn();
-  const int64_t steps = divide_up(m.k, 4), line = 4 * steps;
-  if (steps == 0) return;
-  std::memset(rows, 0, divide_up(width, kLines) * kLines * line);
-  for (int64_t i = 0; i < std::min<int64_t>(width, m.count - panel * width); ++i) {
-    unpack(m.codes, (batch * m.count + panel * width + i) * m.k, m.k, plane.table, rows + i * line);
+// Panels first .. last of one matrix, [panel][plane][step][width][4], on the calling thread.
+class Packer {
+ public:
+  Packer(const Matrices& m, const Planes& planes, int width, int64_t batch, int64_t first, int64_t last)
+      : m_(m), planes_(planes), width_(width), batch_(batch), first_(first), last_(last), steps_(divide_up(m.k, 4)),
+        plane_(steps_ * width * 4), unpack_(best_unpack()) {}
+
+  int64_t bytes() const { return (last_ - first_) * planes_.count * plane_; }
+
+  void run(uint8_t* out) const {
+    if (steps_ == 0) return;
+    if (m_.k_is_inner) {
+      inner(out);
+    } else {
+      outer(out);
+    }
   }
-  for (int64_t i = 0; i < width; i += kLines) {
+
+ private:
+  // Vectors of k lie together: unpack `width` of them (and lines of zeros, to whole turns), then turn their quads.
+  void inner(uint8_t* out) const {
+    const Turn turn = best_turn();
+    const int64_t line = 4 * steps_;
+    Buffer<uint8_t> rows(divide_up(width_, kLines) * kLines * line + 64);
+    std::memset(rows.data(), 0, divide_up(width_, kLines) * kLines * line);
+    for (int64_t panel = first_; panel < last_; ++panel) {
+      const int64_t count = std::min<int64_t>(width_, m_.count - panel * width_);
+      if (count < width_) std::memset(rows.data() + count * line, 0, (width_ - count) * line);
+      for (int p = 0; p < planes_.count; ++p, out += plane_) {
+        for (int64_t i = 0; i < count; ++i) {
+          unpack_(m_.codes, (batch_ * m_.count + panel * width_ + i) * m_.k, m_.k, planes_.plane[p].table,
+                  rows.data() + i * line);
+        }
+        for (int64_t i = 0; i < width_; i += kLines) turn_lines(turn, rows.data() + i * line, i, out + 4 * i);
+      }
+    }
+  }
+
+  void turn_lines(Turn turn, const uint8_t* rows, int64_t i, uint8_t* out) const {
     // A turned step is 64 bytes. Where a panel is narrower, the next step overwrites what is too much; the last one
-    // would reach into another panel, which another thread may have written.
-    const bool narrow = width - i < kLines;
-    turn(rows + i * line, line, narrow ? steps - 1 : steps, out + 4 * i, 4 * width);
-    if (!narrow) continue;
-    for (int64_t j = i; j < width; ++j) std::memcpy(out + (steps - 1) * 4 * width + 4 * j, rows + j * line + line - 4, 4);
+    // would reach into the next plane.
+    const bool narrow = width_ - i < kLines;
+    const int64_t line = 4 * steps_, pixel = 4 * width_;
+    turn(rows, line, narrow ? steps_ - 1 : steps_, out, pixel);
+    if (!narrow) return;
+    for (int64_t j = 0; j < width_ - i; ++j) {
+      std::memcpy(out + (steps_ - 1) * pixel + 4 * j, rows + (j + 1) * line - 4, 4);
+    }
   }
-}
 
-// Rows of one k lie together: interleave four of them, into the same step of all panels.
-void pack_outer(const Matrices& m, const Plane& plane, int64_t batch, int64_t step, int width, int64_t panel_bytes,
-                uint8_t* rows, uint8_t* out) {
-  const Unpack unpack = best_unpack();
-  const Interleave interleave = best_interleave();
-  const int64_t panels = divide_up(m.count, width);
-  std::memset(rows, 0, 4 * panels * width);
-  const uint8_t* row[4];
-  for (int j = 0; j < 4; ++j) {
-    uint8_t* bytes = rows + j * panels * width;
-    row[j] = bytes;
-    const int64_t k = 4 * step + j;
-    if (k < m.k) unpack(m.codes, (batch * m.k + k) * m.count, m.count, plane.table, bytes);
-  }
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    interleave(row, width, out + panel * panel_bytes);
-    for (const uint8_t*& r : row) r += width;
-  }
-}
-
-// [batch][panel][plane][step][width][4]
-void pack(const Matrices& m, const Planes& planes, int width, uint8_t* out, const Host& host) {
-  const int64_t panels = divide_up(m.count, width), steps = divide_up(m.k, 4), plane_bytes = steps * width * 4;
-  const int64_t parts = m.k_is_inner ? panels : steps;
-  parallel_ranges(host, m.batch * parts, [&](int64_t first, int64_t last) {
-    Buffer<uint8_t> rows(m.k_is_inner ? divide_up(width, kLines) * kLines * steps * 4 + 64 : 4 * panels * width);
-    for (int64_t task = first; task < last; ++task) {
-      const int64_t batch = task / parts, part = task % parts;
-      for (int p = 0; p < planes.count; ++p) {
-        uint8_t* place = out + (batch * panels * planes.count + p) * plane_bytes;
-        if (m.k_is_inner) {
-          place += part * planes.count * plane_bytes;
-          pack_inner(m, planes.plane[p], batch, part, width, rows.data(), place);
-        } else {
-          place += part * width * 4;
-          pack_outer(m, planes.plane[p], batch, part, width, planes.count * plane_bytes, rows.data(), place);
+  // Rows of one k lie together: interleave four of them, into the same step of all panels.
+  void outer(uint8_t* out) const {
+    const Interleave interleave = best_interleave();
+    const int64_t begin = first_ * width_, end = std::min(last_ * width_, m_.count);
+    const int64_t line = (last_ - first_) * width_;
+    Buffer<uint8_t> rows(4 * line);
+    std::memset(rows.data(), 0, 4 * line);
+    for (int64_t step = 0; step < steps_; ++step) {
+      for (int p = 0; p < planes_.count; ++p) {
+        for (int64_t j = 0; j < 4; ++j) {
+          const int64_t k = 4 * step + j;
+          uint8_t* const row = rows.data() + j * line;
+          if (k < m_.k) {
+            unpack_(m_.codes, (batch_ * m_.k + k) * m_.count + begin, end - begin, planes_.plane[p].table, row);
+          } else {
+            std::memset(row, 0, line);
+          }
+        }
+        uint8_t* place = out + p * plane_ + step * width_ * 4;
+        for (int64_t column = 0; column < line; column += width_, place += planes_.count * plane_) {
+          const uint8_t* const four[] = {rows.data() + column, rows.data() + line + column,
+                                         rows.data() + 2 * line + column, rows.data() + 3 * line + column};
+          interleave(four, width_, place);
         }
       }
     }
-  });
+  }
+
+  const Matrices& m_;
+  const Planes& planes_;
+  const int64_t width_, batch_, first_, last_, steps_, plane_;
+  const Unpack unpack_;
+};
+
+// How many parts of the rows and of the columns are tasks of their own. A task packs what it multiplies: panels that the
+// other core has just packed come slower than they are made. What is packed twice is weighed against uneven parts.
+struct Grid {
+  int64_t rows, cols;
+};
+
+Grid choose_grid(int64_t threads, int64_t row_panels, int64_t col_panels, int a_planes, int b_planes) {
+  Grid best{1, 1};
+  int64_t least = INT64_MAX;
+  for (int64_t cols = 1; cols <= std::min(threads, col_panels); ++cols) {
+    const Grid grid{std::min(divide_up(threads, cols), row_panels), cols};
+    const int64_t rows_each = divide_up(row_panels, grid.rows), cols_each = divide_up(col_panels, cols);
+    // Cycles a step: kRows for a dot product, about half a cycle a byte that is packed.
+    const int64_t cost = rows_each * cols_each * a_planes * b_planes * kRows +
+                         2 * (rows_each * a_planes * kRows + cols_each * b_planes * kCols);
+    if (cost < least) least = cost, best = grid;
+  }
+  return best;
 }
 
 bool is_wide(const Operand& x) { return signed_planes(x.values, 0).count > 1; }
@@ -103,20 +144,28 @@ void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scal
   const Planes b_planes = signed_planes(right.values, right.zero_point);
   const int64_t steps = divide_up(s.k, 4);
   const int64_t row_panels = divide_up(rows.count, kRows), col_panels = divide_up(cols.count, kCols);
-  Buffer<uint8_t> a_packed(s.batch * row_panels * a_planes.count * steps * kStepA);
-  Buffer<uint8_t> b_packed(s.batch * col_panels * b_planes.count * steps * kStepB);
-  pack(rows, a_planes, kRows, a_packed.data(), host);
-  pack(cols, b_planes, kCols, b_packed.data(), host);
-
-  const Packed a_side(a_packed.data(), s.batch, row_panels, a_planes.count, steps, kStepA);
-  const Packed b_side(b_packed.data(), s.batch, col_panels, b_planes.count, steps, kStepB);
-  const StridedOutput out(y, s.m * s.n, swap ? 1 : s.n, swap ? s.n : 1);
-  Gemm g{s.batch, rows.count, cols.count, steps, kMaxSteps, 8, 4, &a_planes, &b_planes, &a_side, &b_side, scale, &out};
-  // Smaller blocks where there would be too few tasks to share.
-  while (g.row_block > 1 && s.batch * divide_up(row_panels, g.row_block) * divide_up(col_panels, g.col_block) < 16) {
-    g.row_block /= 2;
-  }
-  gemm(g, host);
+  const int64_t row_distance = swap ? 1 : s.n, col_distance = swap ? s.n : 1;
+  const int64_t threads = host.threads();
+  const bool even = s.batch % threads == 0 || s.batch >= 8 * threads;  // a matrix a task will do
+  const Grid grid = choose_grid(even ? 1 : threads, row_panels, col_panels, a_planes.count, b_planes.count);
+  parallel_ranges(host, s.batch * grid.rows * grid.cols, [&](int64_t first, int64_t last) {
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t batch = task / (grid.rows * grid.cols), i = task / grid.cols % grid.rows, j = task % grid.cols;
+      const int64_t row0 = row_panels * i / grid.rows, row1 = row_panels * (i + 1) / grid.rows;
+      const int64_t col0 = col_panels * j / grid.cols, col1 = col_panels * (j + 1) / grid.cols;
+      const Packer row_packer(rows, a_planes, kRows, batch, row0, row1), col_packer(cols, b_planes, kCols, batch, col0, col1);
+      Buffer<uint8_t> a_packed(row_packer.bytes()), b_packed(col_packer.bytes());
+      row_packer.run(a_packed.data());
+      col_packer.run(b_packed.data());
+      const Packed a_side(a_packed.data(), 1, row1 - row0, a_planes.count, steps, kStepA);
+      const Packed b_side(b_packed.data(), 1, col1 - col0, b_planes.count, steps, kStepB);
+      float* const corner = y + batch * s.m * s.n + row0 * kRows * row_distance + col0 * kCols * col_distance;
+      const StridedOutput out(corner, 0, row_distance, col_distance);
+      gemm({1, std::min(row1 * kRows, rows.count) - row0 * kRows, std::min(col1 * kCols, cols.count) - col0 * kCols,
+            steps, kMaxSteps, row1 - row0, 4, &a_planes, &b_planes, &a_side, &b_side, scale, &out},
+           Alone());
+    }
+  });
 }
 
 }  // namespace fourbit
