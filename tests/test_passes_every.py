@@ -52,6 +52,7 @@ EXTRA = {
     " <training_mode = 1> (x, s, s, s, s)",
     "normalised again": "c = Conv (x, k) b, m, v, t, i = ai.fourbit.BatchNorm (c, s, s, s, s)"
     " y, g, e = ai.fourbit.BatchNormGrad (b, c, s, t, i)",
+    "a GELU": "g = com.microsoft.Gelu (x) y = com.microsoft.GeluGrad (g, x)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }

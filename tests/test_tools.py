@@ -1,4 +1,4 @@
-"""The scripts that made the data that is shipped, held against it."""
+"""The scripts that made data and coefficients that are shipped, held against them."""
 
 import importlib.util
 from importlib import resources
@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
+from fourbit_onnx.ops.reference.gelu import CDF, SLOPE
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -114,3 +116,16 @@ def test_every_bit_of_the_speech_has_its_place():
     counts = np.zeros((len(held["names"]), len(script.WORDS)), int)
     np.add.at(counts, (held["speakers"], held["labels"]), 1)
     assert (counts == script.TIMES).all()
+
+
+@pytest.mark.parametrize(("name", "held"), [("CDF", CDF), ("SLOPE", SLOPE)])
+def test_the_coefficients_of_gelu_are_what_the_script_fits(name, held):
+    """Rounded to float32. Noise of 1e-16 in the points moves a coefficient by 1e-8 of it (SLOPE), a sixth of
+    what rounding may: another linear algebra may round one the other way, to its neighbour."""
+    script = tool("fit_gelu")
+    function, limit, top, bottom = script.FITS[name]
+    p, q, error = script.fit(function, limit, top, bottom)
+    assert limit == held.limit
+    assert error < 2.0**-26  # half of float32's rounding just below 1/2
+    np.testing.assert_array_max_ulp(np.float32(p), np.float32(held.p), 1)
+    np.testing.assert_array_max_ulp(np.float32(q), np.float32(held.q), 1)

@@ -32,6 +32,7 @@ from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
+from fourbit_onnx.passes.rational_gelu import rational_gelu
 from fourbit_onnx.passes.recompute import recompute
 from fourbit_onnx.passes.regular_matmul import regular_matmul
 from fourbit_onnx.passes.relu_masks import relu_masks
@@ -147,6 +148,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     if any(site.precision == "4-bit" for site in plan.sites):  # the float models are the baselines
         relu_masks(training_graph)
         exact_batch_norm(training_graph)
+        rational_gelu(training_graph)
         if options.recompute:
             recomputed = recompute(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}

@@ -21,6 +21,7 @@ from fourbit_onnx.ops.reference.blocks import (
     quantize_int4_blocks,
     quantize_int4_blocks_stochastic,
 )
+from fourbit_onnx.ops.reference.gelu import gelu, gelu_grad
 from fourbit_onnx.ops.reference.optimizers import adamw_update, sgd_update
 from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
 from fourbit_onnx.ops.reference.quantizers import (
@@ -67,6 +68,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "AddRelu": add_relu,
     "ReluGrad": relu_grad,
     "SumReluGrad": sum_relu_grad,
+    "Gelu": gelu,
+    "GeluGrad": gelu_grad,
     "BatchNorm": batch_norm,
     "BatchNormGrad": batch_norm_grad,
     "After": after,
@@ -99,6 +102,8 @@ __all__ = [
     "block16_scale",
     "block_hadamard",
     "dither_scale",
+    "gelu",
+    "gelu_grad",
     "gradient_scale",
     "learned_gradient_scale",
     "min_max_scale",

@@ -39,4 +39,13 @@ inline void parallel_ranges(const Host& host, int64_t count,
   host.parallel(ranges, [&](int64_t i) { task(count * i / ranges, count * (i + 1) / ranges); });
 }
 
+// Calls task(first, count) for ranges of 0..n that begin at multiples of `block`.
+inline void parallel_blocks(const Host& host, int64_t n, int64_t block,
+                            const std::function<void(int64_t, int64_t)>& task) {
+  if (n <= block) return task(0, n);  // not worth waking a thread
+  parallel_ranges(host, divide_up(n, block), [&](int64_t first, int64_t last) {
+    task(first * block, (last * block < n ? last * block : n) - first * block);
+  });
+}
+
 }  // namespace fourbit

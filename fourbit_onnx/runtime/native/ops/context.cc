@@ -44,6 +44,13 @@ std::string text(float value) {
   return out.str();
 }
 
+void same_shape(const char* name, const Tensor& x, const char* other_name, const Tensor& other) {
+  if (x.shape() != other.shape()) {
+    throw Refused(std::string(other_name) + " must have the shape of " + name + ", " + text(x.shape()) + "; it has " +
+                  text(other.shape()));
+  }
+}
+
 Tensor::Tensor(void* data, ort::ElementType type, Shape shape)
     : present_(true), data_(data), type_(type), shape_(std::move(shape)), count_(product(shape_)) {}
 

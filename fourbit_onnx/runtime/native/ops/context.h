@@ -45,6 +45,9 @@ class Tensor {
   int64_t count_ = 0;
 };
 
+// Throws unless both have one shape; the names are for the message.
+void same_shape(const char* name, const Tensor& x, const char* other_name, const Tensor& other);
+
 // The attributes of a node; read once, when its kernel is made.
 class Attributes {
  public:

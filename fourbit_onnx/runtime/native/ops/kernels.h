@@ -205,6 +205,20 @@ class SumReluGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// GELU and its gradient (gelu.cc)
+
+class Gelu final : public Operator {
+ public:
+  explicit Gelu(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class GeluGrad final : public Operator {
+ public:
+  explicit GeluGrad(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // Batch normalisation in training (batch_norm.cc)
 
 class BatchNorm final : public Operator {

@@ -31,6 +31,8 @@ const std::vector<Definition>& definitions() {
       {"AddRelu",              make<AddRelu>,              {f, f},                         {f, bits}},
       {"ReluGrad",             make<ReluGrad>,             {f, bits},                      {f}},
       {"SumReluGrad",          make<SumReluGrad>,          {f, f, bits},                   {f}},
+      {"Gelu",                 make<Gelu>,                 {f},                            {f}},
+      {"GeluGrad",             make<GeluGrad>,             {f, f},                         {f}},
       {"BatchNorm",            make<BatchNorm>,            {f, f, f, f, f},                {f, f, f, f, f}},
       {"BatchNormGrad",        make<BatchNormGrad>,        {f, f, f, f, f},                {f, f, f}},
       {"After",                make<After>,                {f, f},                         {f}},

@@ -4,13 +4,6 @@
 namespace fourbit {
 namespace {
 
-void same_shape(const char* name, const Tensor& x, const char* other_name, const Tensor& other) {
-  if (x.shape() != other.shape()) {
-    throw Refused(std::string(other_name) + " must have the shape of " + name + ", " + text(x.shape()) + "; it has " +
-                  text(other.shape()));
-  }
-}
-
 void rectified(const Context& context, const Tensor& x, const float* other) {
   const Tensor y = context.output(0, x.shape());
   const Tensor mask = context.output(1, {divide_up(x.count(), 8)});

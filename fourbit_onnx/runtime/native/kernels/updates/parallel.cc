@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "kernels/updates/updates.h"
 
 namespace fourbit {
@@ -10,23 +8,12 @@ constexpr int64_t kPastCaches = 1 << 16;  // elements from which on the outputs 
 
 float* moved(float* to, int64_t by) { return to == nullptr ? nullptr : to + by; }
 
-// Runs task(first, count) for ranges of whole blocks.
-template <typename Task>
-void ranges(int64_t n, const Host& host, const Task& task) {
-  const int64_t blocks = divide_up(n, kBlock);
-  if (blocks == 0) return;
-  if (blocks == 1) return task(0, n);  // not worth waking a thread
-  parallel_ranges(host, blocks, [&](int64_t first, int64_t last) {
-    task(first * kBlock, std::min(n, last * kBlock) - first * kBlock);
-  });
-}
-
 }  // namespace
 
 void sgd_update(const float* p, const float* g, const float* m, int64_t n, const SgdStep& step, float* new_p,
                 float* new_m, const Host& host) {
   const UpdateKernels& k = best_updates();
-  ranges(n, host, [&](int64_t at, int64_t count) {
+  parallel_blocks(host, n, kBlock, [&](int64_t at, int64_t count) {
     k.sgd(p + at, g + at, m + at, count, step, n >= kPastCaches, moved(new_p, at), moved(new_m, at));
   });
 }
@@ -34,7 +21,7 @@ void sgd_update(const float* p, const float* g, const float* m, int64_t n, const
 void adamw_update(const float* p, const float* g, const float* mean, const float* square, int64_t n,
                   const AdamWStep& step, float* new_p, float* new_mean, float* new_square, const Host& host) {
   const UpdateKernels& k = best_updates();
-  ranges(n, host, [&](int64_t at, int64_t count) {
+  parallel_blocks(host, n, kBlock, [&](int64_t at, int64_t count) {
     k.adamw(p + at, g + at, mean + at, square + at, count, step, n >= kPastCaches, moved(new_p, at),
             moved(new_mean, at), moved(new_square, at));
   });

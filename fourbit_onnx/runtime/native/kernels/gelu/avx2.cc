@@ -1,0 +1,2 @@
+#define FOURBIT_GELU gelu_avx2
+#include "kernels/gelu/gelu.inl"

@@ -1,0 +1,2 @@
+#define FOURBIT_GELU gelu_scalar
+#include "kernels/gelu/gelu.inl"
