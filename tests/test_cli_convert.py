@@ -14,7 +14,7 @@ from fourbit_onnx.passes import attach_loss
 SUMMARY = """\
 {folder}: recipe ibm2020
   8 of 10 multiply-accumulate sites in 4 bits, 95.0 % of the multiply-accumulates
-  activations kept for the backward products: 1000 bytes a sample, in float32 4.6 KiB (4.7 times less)
+  product inputs stored for backward: 1000 bytes a sample, in float32 4.6 KiB (4.7 times less)
   not in 4 bits: conv1 (fp32, first site)
   not in 4 bits: fc (fp32, last site)
 Next: fourbit train {folder} --data FILE    (arrays: image, labels)

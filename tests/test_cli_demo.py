@@ -31,9 +31,9 @@ def test_what_it_says(made):
         "data     1,437 images of 8x8 pixels to train on, 360 to test on",
     ]
     rows = {line.split()[0]: line for line in lines if line.endswith((" s", "training"))}
-    assert rows["recipe"] == "recipe   test accuracy  MACs in 4 bits  activations kept  training"
-    assert "  0.0 %           8.8 KiB " in rows["fp16"]
-    assert " 98.7 %           3.2 KiB " in rows["ibm2020"]
+    assert rows["recipe"] == "recipe   test accuracy  MACs in 4 bits  product inputs  training"
+    assert "  0.0 %         8.8 KiB " in rows["fp16"]
+    assert "98.7 %         3.2 KiB " in rows["ibm2020"]
     assert "         on plain onnxruntime: 360 of 360 predictions the same" in lines
     assert [line.split(maxsplit=1)[0] for line in result.stderr.splitlines()] == ["fp16"] * 2 + [
         "ibm2020"

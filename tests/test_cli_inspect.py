@@ -22,8 +22,8 @@ a  fwd.x, wgrad.x  uint4 pact
    fwd.w, dgrad.w  int4 sawb
    dgrad.dy        log4 even gradient 3/ln(4) dither
    wgrad.dy        log4 odd gradient 3/ln(4) dither
-in 4 bits: 95.0 % of the multiply-accumulates; activations kept for the backward products:
-1000 bytes a sample, in float32 4.6 KiB
+in 4 bits: 95.0 % of the multiply-accumulates
+product inputs stored for backward: 1000 bytes a sample, in float32 4.6 KiB
 
 the training graph has """
 
@@ -54,7 +54,7 @@ def test_json_has_the_six_points(tmp_path):
     }
     assert sites["conv1"]["reason"] == "first site"
     assert found["operators"]["QuantizeLog4"] == 16
-    assert found["plan"]["stored_bytes"] < found["plan"]["stored_bytes_float32"]
+    assert found["plan"]["product_input_bytes"] < found["plan"]["product_input_bytes_float32"]
 
 
 def test_the_plan_of_a_model_is_that_of_its_conversion(tmp_path):

@@ -216,7 +216,7 @@ def test_the_last_sites_of_nvfp4_stay_high():
     plan = compiled(registry.build("transformer", length=6), "nvfp4").plan
     reasons = [site.reason for site in plan.sites]
     assert reasons == ["first site", *[""] * 13, *["among the last 15% of the sites"] * 2, "last site"]
-    assert plan.stored_bytes == plan.float_bytes  # each product quantises the float activation anew
+    assert plan.product_input_bytes == plan.float_bytes  # each product quantises the float activation anew
 
 
 def test_a_site_knows_which_products_are_of_blocks():

@@ -41,7 +41,7 @@ def test_share():
 
 def test_bytes_between_forward_and_backward():
     """8 floats; 16 codes with a mask, kept once for two sites; 4 halves; 2 codes without a mask."""
-    assert PLAN.stored_bytes == 8 * 4 + 16 * 5 / 8 + 4 * 2 + 2 / 2
+    assert PLAN.product_input_bytes == 8 * 4 + 16 * 5 / 8 + 4 * 2 + 2 / 2
     assert PLAN.float_bytes == (8 + 16 + 4 + 2) * 4
 
 
@@ -57,7 +57,7 @@ def test_bytes_between_forward_and_backward():
 def test_bytes_of_an_activation_that_is_quantised_again(forward, backward, bits):
     points = {"fwd.x": forward, "wgrad.x": backward}
     assert (
-        Plan("r", [Site("a", "Gemm", "x", "w", "4-bit", points=points, activations=8)]).stored_bytes == bits
+        Plan("r", [Site("a", "Gemm", "x", "w", "4-bit", points=points, activations=8)]).product_input_bytes == bits
     )
 
 

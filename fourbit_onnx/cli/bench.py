@@ -71,6 +71,9 @@ def command(
     Every recipe trains the same model on the same batch in a process of its own; they take turns, step by
     step. The first losses are compared before anything is timed.
 
+    Stored tensors: all that the backward pass reads of the forward one, but for parameters. (fourbit inspect
+    counts product inputs only, the activations that the backward products read again.)
+
     \b
     Examples:
       fourbit bench

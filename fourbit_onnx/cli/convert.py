@@ -83,6 +83,9 @@ def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: A
 
     Writes the training, evaluation and optimiser graphs, the precision plan and the first checkpoint.
 
+    Product inputs: the activations that the products of the backward pass read again. (fourbit bench counts
+    stored tensors: all that the backward pass reads of the forward one.)
+
     \b
     Examples:
       fourbit convert model.onnx -o out
@@ -113,8 +116,8 @@ def _summary(compiled: "Compiled", folder: Path, *, recompute: bool) -> dict[str
         "sites": len(plan.sites),
         "four_bit_sites": sum(site.precision == "4-bit" for site in plan.sites),
         "four_bit_share": plan.share,
-        "stored_bytes": plan.stored_bytes,
-        "stored_bytes_float32": plan.float_bytes,
+        "product_input_bytes": plan.product_input_bytes,
+        "product_input_bytes_float32": plan.float_bytes,
         "recomputed": recomputed,
         "parameters": len(compiled.manifest.parameters),
         "inputs": compiled.manifest.inputs,
@@ -129,7 +132,7 @@ def _summary(compiled: "Compiled", folder: Path, *, recompute: bool) -> dict[str
 
 
 def _print(summary: dict[str, Any]) -> None:
-    stored, plain = summary["stored_bytes"], summary["stored_bytes_float32"]
+    stored, plain = summary["product_input_bytes"], summary["product_input_bytes_float32"]
     less = f" ({plain / stored:.1f} times less)" if 0 < stored < plain else ""
     click.echo(f"{summary['folder']}: recipe {summary['recipe']}")
     click.echo(
@@ -137,7 +140,7 @@ def _print(summary: dict[str, Any]) -> None:
         f"{output.percent(summary['four_bit_share'])} of the multiply-accumulates"
     )
     click.echo(
-        f"  activations kept for the backward products: {output.size(stored)} a sample, "
+        f"  product inputs stored for backward: {output.size(stored)} a sample, "
         f"in float32 {output.size(plain)}{less}"
     )
     if recomputed := summary["recomputed"]:

@@ -153,7 +153,7 @@ def _train(
             runs[recipe] = {
                 "accuracy": history.epochs[-1]["eval_accuracy"],
                 "four_bit_share": plan.share,
-                "stored_bytes": plan.stored_bytes,
+                "product_input_bytes": plan.product_input_bytes,
                 "seconds": history.seconds,
                 "epochs": history.epochs,
             }
@@ -166,15 +166,15 @@ def _table(runs: Mapping[str, Mapping[str, Any]], samples: int) -> str:
             recipe,
             output.percent(run["accuracy"]),
             output.percent(run["four_bit_share"]),
-            output.size(run["stored_bytes"]),
+            output.size(run["product_input_bytes"]),
             f"{run['seconds']:.1f} s",
         ]
         for recipe, run in runs.items()
     ]
-    header = ["recipe", "test accuracy", "MACs in 4 bits", "activations kept", "training"]
+    header = ["recipe", "test accuracy", "MACs in 4 bits", "product inputs", "training"]
     notes = [
         f"One test image is {100 / samples:.2f} points. MACs: multiply-accumulates.",
-        "Activations kept: for the backward products, of one sample.",
+        "Product inputs: activations stored for the backward products, of one sample.",
     ]
     if "fp16" in runs:
         notes.append("fp16 rounds to FP16 and computes in FP32: not the time of FP16 hardware.")

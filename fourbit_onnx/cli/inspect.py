@@ -67,6 +67,9 @@ def command(
     FILE, an ONNX model: the plan that a recipe would make, and every operator that cannot be trained. A
     folder has its plan: --recipe, --without, --keep, --set, --freeze and --toml are not for DIR.
 
+    Product inputs: the activations that the products of the backward pass read again. (fourbit bench counts
+    stored tensors: all that the backward pass reads of the forward one.)
+
     \b
     Examples:
       fourbit inspect out
@@ -179,8 +182,8 @@ def _plan_fields(plan: "Plan") -> dict[str, Any]:
     return {
         **dataclasses.asdict(plan),
         "four_bit_share": plan.share,
-        "stored_bytes": plan.stored_bytes,
-        "stored_bytes_float32": plan.float_bytes,
+        "product_input_bytes": plan.product_input_bytes,
+        "product_input_bytes_float32": plan.float_bytes,
     }
 
 
@@ -241,8 +244,8 @@ def _sites(plan: "Plan") -> None:
         for number, pair in enumerate(_alike(of)):
             click.echo(f"{' ' if number else name}  {', '.join(pair):14}  {readable(of[pair[0]])}")
     click.echo(
-        f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates; activations kept for the "
-        f"backward products:\n{output.size(plan.stored_bytes)} a sample, "
+        f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates\n"
+        f"product inputs stored for backward: {output.size(plan.product_input_bytes)} a sample, "
         f"in float32 {output.size(plan.float_bytes)}"
     )
 

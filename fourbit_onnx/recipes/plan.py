@@ -63,7 +63,7 @@ class Plan:
         return sum(site.macs for site in self.sites if site.precision == "4-bit") / total if total else 0.0
 
     @property
-    def stored_bytes(self) -> float:
+    def product_input_bytes(self) -> float:
         """Bytes that the sites keep of their inputs from forward to backward, for one sample.
 
         4 bits a code and 1 bit of mask; 16 bits for a site in FP16, 32 for one in float32, and for one whose
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def float_bytes(self) -> float:
-        """What `stored_bytes` would be if every site were in float32."""
+        """What `product_input_bytes` would be if every site were in float32."""
         return self._stored({})
 
     def _stored(self, bits: dict[str, int]) -> float:
@@ -112,7 +112,7 @@ def read(path: Path) -> Plan:
             Site(**{name: value for name, value in site.items() if name in known}) for site in fields["sites"]
         ]
         plan = Plan(fields["recipe"], sites)
-        _ = plan.share, plan.stored_bytes  # a field of a wrong type shows here
+        _ = plan.share, plan.product_input_bytes  # a field of a wrong type shows here
         for site in sites:
             _check(site)
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Training steps measured side by side: time, memory, bytes kept for the backward pass."""
+"""Training steps measured side by side: time, memory, bytes stored for the backward pass."""

@@ -10,7 +10,7 @@ HEADER = (
     "x fp16",
     "peak memory",
     "of the step",
-    "kept for backward",
+    "stored tensors",
     "loss",
 )
 RIGHT = tuple(range(1, len(HEADER)))
@@ -70,8 +70,8 @@ def caption(result: Mapping[str, Any]) -> str:
 
 NOTE = """\
 Medians, with quartiles in brackets. x fp32: how many times faster, by the ratios of rounds, in which all took
-turns. Peak memory: of the process; of the step: without Python and libraries. Kept for backward: what the
-forward part of the graph gives and the backward part reads, but for parameters."""
+turns. Peak memory: of the process; of the step: without Python and libraries. Stored tensors: all that
+the forward part of the graph gives and the backward part reads, but for parameters (not only product inputs)."""
 
 
 def markdown(
