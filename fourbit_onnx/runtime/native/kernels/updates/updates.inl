@@ -1,38 +1,21 @@
 // Included once by each instruction set's file, which defines FOURBIT_UPDATES and has its own flags
 // (see kernels/elements/elements.inl). Every operation is one rounding, in the order of the function
 // bodies in fourbit_onnx/ops/optimizers.py.
+#include "base/past_caches.inl"
 #include "kernels/updates/updates.h"
-
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
 
 namespace fourbit {
 namespace {
 
 constexpr int64_t kPart = 256;  // results wait in the first cache until they are stored
 
-// Copies to memory. A store that goes past the caches does not read what it overwrites first.
-void store(const float* from, int64_t n, [[maybe_unused]] bool past_caches, float* to) {
+void store(const float* from, int64_t n, bool past_caches, float* to) {
   if (to == nullptr) return;
-  int64_t i = 0;
-#if defined(__AVX512F__)
-  if (past_caches && reinterpret_cast<uintptr_t>(to) % 64 == 0) {
-    for (; i + 16 <= n; i += 16) _mm512_stream_ps(to + i, _mm512_load_ps(from + i));
+  if (past_caches) {
+    store_past_caches(from, n, to);
+  } else {
+    __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
   }
-#elif defined(__AVX__)
-  if (past_caches && reinterpret_cast<uintptr_t>(to) % 32 == 0) {
-    for (; i + 8 <= n; i += 8) _mm256_stream_ps(to + i, _mm256_load_ps(from + i));
-  }
-#endif
-  if (i < n) __builtin_memcpy(to + i, from + i, static_cast<size_t>(n - i) * sizeof(float));
-}
-
-// Other threads see what was streamed.
-void settle([[maybe_unused]] bool past_caches) {
-#if defined(__AVX__)
-  if (past_caches) _mm_sfence();
-#endif
 }
 
 float* moved(float* to, int64_t by) { return to == nullptr ? nullptr : to + by; }
@@ -61,7 +44,7 @@ void sgd(const float* p, const float* g, const float* m, int64_t n, const SgdSte
     store(p_part, count, past_caches, moved(new_p, at));
     store(m_part, count, past_caches, moved(new_m, at));
   }
-  settle(past_caches);
+  settle();
 }
 
 void adamw(const float* p, const float* g, const float* mean, const float* square, int64_t n, const AdamWStep& step,
@@ -86,7 +69,7 @@ void adamw(const float* p, const float* g, const float* mean, const float* squar
     store(mean_part, count, past_caches, moved(new_mean, at));
     store(square_part, count, past_caches, moved(new_square, at));
   }
-  settle(past_caches);
+  settle();
 }
 
 }  // namespace

@@ -56,18 +56,6 @@ void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int6
 constexpr auto dot8 = dot<Bytes>;
 constexpr auto dot16 = dot<Words>;
 
-// Past the caches, as in avx512vnni.cc.
-void put(float* to, const float* line) {
-  if (reinterpret_cast<uintptr_t>(to) % 32 != 0) {
-    __builtin_memcpy(to, line, 64);
-    return;
-  }
-  _mm256_stream_ps(to, _mm256_load_ps(line));
-  _mm256_stream_ps(to + 8, _mm256_load_ps(line + 8));
-}
-
-void settle() { _mm_sfence(); }
-
 constexpr auto turn = turn_avx2;
 
 }  // namespace

@@ -63,18 +63,6 @@ void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int6
 constexpr auto dot8 = dot<dot8_12, dot8_4>;
 constexpr auto dot16 = dot<dot16_12, dot16_4>;
 
-// A whole line past the caches: a large output is long gone when it is read, and to fetch its lines first, from the
-// core that wrote them last, took longer than all the rest of a layer.
-void put(float* to, const float* line) {
-  if (reinterpret_cast<uintptr_t>(to) % 64 == 0) {
-    _mm512_stream_ps(to, _mm512_load_ps(line));
-  } else {
-    __builtin_memcpy(to, line, 64);
-  }
-}
-
-void settle() { _mm_sfence(); }
-
 constexpr auto turn = turn_avx512vnni;
 
 }  // namespace

@@ -27,10 +27,6 @@ void dot(const uint8_t* a, int64_t a_row, int64_t a_step, const uint8_t* b, int6
 constexpr auto dot8 = dot<uint8_t, int8_t>;
 constexpr auto dot16 = dot<int16_t, int16_t>;
 
-void put(float* to, const float* line) { __builtin_memcpy(to, line, 64); }
-
-void settle() {}
-
 constexpr auto turn = turn_scalar;
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Included once by each instruction set's file, after its dot8, dot16, turn, put and settle, with FOURBIT_WINOGRAD
-// defined. Internal linkage, and nothing of the C++ library, for the reason given in elements.inl.
+// Included once by each instruction set's file, after its dot8, dot16 and turn, with FOURBIT_WINOGRAD defined.
+// Internal linkage, and nothing of the C++ library, for the reason given in elements.inl.
+#include "base/past_caches.inl"
 
 namespace fourbit {
 namespace {
@@ -121,7 +122,7 @@ void output(const int32_t* m, int64_t plane, int64_t tiles, int64_t channels, in
       turn(reinterpret_cast<const uint8_t*>(lines[i]), 64, 16, reinterpret_cast<uint8_t*>(turned), 64);
       float* to = y + first * channel + i * row;
       if (columns == 16) {
-        for (int64_t c = 0; c < some; ++c) put(to + c * channel, turned[c]);
+        for (int64_t c = 0; c < some; ++c) store_past_caches(turned[c], 16, to + c * channel);
       } else if (columns == 8) {
         for (int64_t c = 0; c < some; ++c) __builtin_memcpy(to + c * channel, turned[c], 32);
       } else if (columns == 4) {
