@@ -1,14 +1,11 @@
 """A Relu in front of an unsigned PACT quantiser is removed, and no bit of a training run changes."""
 
-import numpy as np
 import pytest
-from graphs import graph, model, text
+from graphs import graph, text
+from pass_runs import CASES, assert_same_bits, trained
 
-from fourbit_onnx.api import convert
-from fourbit_onnx.models import registry
 from fourbit_onnx.passes import pipeline
 from fourbit_onnx.passes.fold_relu import fold_relu
-from fourbit_onnx.runtime.trainer import Trainer
 
 SIGNATURE = (
     "(float[N,4] z, float[N,4] d, float[N,4] e, float k, float l) => (float[N,4] dz, uint4[] c, uint4[] b)"
@@ -64,57 +61,14 @@ def test_what_is_left_alone(body):
     assert text(g) == before
 
 
-def small_resnet():
-    return registry.build("resnet8", input_shape=(1, 8, 8), width=8)
-
-
-def two_readers():
-    """One Relu read by three convolutions; the clip of one of them is not trained."""
-    rng = np.random.default_rng(5)
-    values = {name: rng.normal(0, 0.3, (4, c, 3, 3)) for name, c in (("f", 1), ("u", 4), ("v", 4), ("w", 4))}
-    values["h"] = rng.normal(0, 0.3, (4, 10))
-    body = """
-        [first] a = Conv <pads = [1, 1, 1, 1]> (x, f)
-        r = Relu (a)
-        [left] b = Conv <pads = [1, 1, 1, 1]> (r, u)
-        [middle] c = Conv <pads = [1, 1, 1, 1]> (r, v)
-        [right] d = Conv <pads = [1, 1, 1, 1]> (r, w)
-        e = Add (b, c) g = Add (e, d) i = Relu (g) j = GlobalAveragePool (i) k = Flatten (j)
-        [last] y = Gemm (k, h)
-    """
-    return model(
-        "(float[N,1,8,8] x) => (float[N,10] y)", body, {k: v.astype(np.float32) for k, v in values.items()}
-    )
-
-
-CASES = {
-    "residuals": (small_resnet, {"recipe": "ibm2020"}),
-    "learned scale": (small_resnet, {"recipe": "ibm2020-learned-scale"}),
-    "clips that are not trained": (small_resnet, {"recipe": "luq"}),
-    "several readers": (two_readers, {"recipe": "ibm2020", "settings": [("middle", "luq")]}),
-}
-
-
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("case", CASES)
 def test_a_training_run_has_the_same_bits(case, native, tmp_path, monkeypatch):
     make, options = CASES[case]
-    rng = np.random.default_rng(0)
-    batches = [(rng.normal(0, 1, (6, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 6)) for _ in range(3)]
-
-    def trained(folder):
-        graphs = convert(make(), folder, **options)
-        trainer = Trainer(folder, threads=1, native=native)
-        for batch in batches:
-            trainer.step(batch, learning_rate=0.1)
-        return graphs, {name: np.array(array) for name, array in trainer.state.tensors.items()}
-
-    graphs, state = trained(tmp_path / "folded")
+    graphs, state = trained(make(), tmp_path / "folded", native=native, threads=1, **options)
     monkeypatch.setattr(pipeline, "fold_relu", lambda graph: 0)
-    plain_graphs, plain_state = trained(tmp_path / "plain")
+    plain_graphs, plain_state = trained(make(), tmp_path / "plain", native=native, threads=1, **options)
     for role in ("training", "evaluation"):
         left = [node.op_type for node in getattr(graphs, role).graph.node].count("Relu")
         assert left < [node.op_type for node in getattr(plain_graphs, role).graph.node].count("Relu")
-    assert set(state) == set(plain_state)
-    for name in state:
-        assert state[name].tobytes() == plain_state[name].tobytes(), name
+    assert_same_bits(state, plain_state)

@@ -2,16 +2,15 @@
 
 import json
 
-import numpy as np
 import onnxruntime as ort
 import pytest
 from graphs import graph, text
 from native import needs_library
+from pass_runs import assert_same_bits, batches, small_resnet, trained
 from training_graph import batch_of, calibrated, compiled
 
-from fourbit_onnx import Trainer, convert
+from fourbit_onnx import convert
 from fourbit_onnx.harness.bench.stored_bytes import stored_bytes
-from fourbit_onnx.models import registry
 from fourbit_onnx.passes.recompute import recompute
 from fourbit_onnx.runtime import library
 from fourbit_onnx.runtime.engine import Engine
@@ -123,15 +122,6 @@ def test_what_is_left_alone(body):
     assert text(g) == before
 
 
-def small_resnet():
-    return registry.build("resnet8", input_shape=(1, 8, 8), width=8)
-
-
-def batches(count):
-    rng = np.random.default_rng(0)
-    return [(rng.normal(0, 1, (6, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 6)) for _ in range(count)]
-
-
 PRODUCTS = 9  # of resnet8: the stem, two in each of three blocks, and two shortcuts
 AFTER = PRODUCTS + PRODUCTS - 1  # one for each, and for the gradients of their inputs, but of the image
 
@@ -139,22 +129,17 @@ AFTER = PRODUCTS + PRODUCTS - 1  # one for each, and for the gradients of their 
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
 @pytest.mark.parametrize("options", [{}, {"keep": ["layer2*"]}], ids=["4 bits", "float in the middle"])
 def test_a_training_run_has_the_same_bits(options, native, tmp_path):
-    def trained(again):
-        folder = tmp_path / str(again)
-        graphs = convert(small_resnet(), folder, recompute=again, **options)
-        trainer = Trainer(folder, threads=2, native=native)
-        for batch in batches(3):
-            trainer.step(batch, learning_rate=0.1)
-        state = {name: np.array(array) for name, array in trainer.state.tensors.items()}
+    def nodes_and_state(again):
+        graphs, state = trained(
+            small_resnet(), tmp_path / str(again), native=native, threads=2, recompute=again, **options
+        )
         return [node.op_type for node in graphs.training.graph.node], state
 
-    plain_nodes, plain = trained(False)
-    nodes, state = trained(True)
+    plain_nodes, plain = nodes_and_state(False)
+    nodes, state = nodes_and_state(True)
     assert plain_nodes.count("After") == 0
     assert nodes.count("After") == PRODUCTS + nodes.count("QConvInputGrad")
-    assert set(state) == set(plain)
-    for name in state:
-        assert state[name].tobytes() == plain[name].tobytes(), name
+    assert_same_bits(state, plain)
 
 
 @needs_library

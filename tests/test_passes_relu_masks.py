@@ -1,15 +1,12 @@
 """The gradient of a Relu reads a mask; no bit of a training run changes, with and without the library."""
 
-import numpy as np
 import pytest
 from graphs import graph, text
-from test_passes_fold_relu import CASES
+from pass_runs import CASES, assert_same_bits, trained
 
-from fourbit_onnx.api import convert
 from fourbit_onnx.models import registry
 from fourbit_onnx.passes import pipeline
 from fourbit_onnx.passes.relu_masks import relu_masks
-from fourbit_onnx.runtime.trainer import Trainer
 
 SIGNATURE = (
     "(float[N,4] a, float[N,4] b, float[4] c, float[N,4] d, float[N,4] e) => (float[N,4] y, float[N,4] dz)"
@@ -91,26 +88,17 @@ def test_what_is_left_alone(body):
 @pytest.mark.parametrize("case", ["residuals", "several readers"])
 def test_a_training_run_has_the_same_bits(case, native, tmp_path, monkeypatch):
     make, options = CASES[case]
-    rng = np.random.default_rng(0)
-    batches = [(rng.normal(0, 1, (6, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 6)) for _ in range(3)]
-
-    def trained(folder):
-        graphs = convert(make(), folder, **options)
-        trainer = Trainer(folder, threads=2, native=native)
-        for batch in batches:
-            trainer.step(batch, learning_rate=0.1)
-        nodes = [(node.domain, node.op_type) for node in graphs.training.graph.node]
-        return nodes, {name: np.array(array) for name, array in trainer.state.tensors.items()}
-
-    nodes, state = trained(tmp_path / "masks")
+    graphs, state = trained(make(), tmp_path / "masks", native=native, threads=2, **options)
     monkeypatch.setattr(pipeline, "relu_masks", lambda graph: 0)
-    plain_nodes, plain_state = trained(tmp_path / "plain")
+    plain_graphs, plain_state = trained(make(), tmp_path / "plain", native=native, threads=2, **options)
+    nodes, plain_nodes = (
+        {(node.domain, node.op_type) for node in found.training.graph.node}
+        for found in (graphs, plain_graphs)
+    )
     assert ("com.microsoft", "ReluGrad") in plain_nodes
     assert ("com.microsoft", "ReluGrad") not in nodes
-    assert {("ai.fourbit", "AddRelu"), ("ai.fourbit", "ReluGrad")} & set(nodes)
-    assert set(state) == set(plain_state)
-    for name in state:
-        assert state[name].tobytes() == plain_state[name].tobytes(), name
+    assert {("ai.fourbit", "AddRelu"), ("ai.fourbit", "ReluGrad")} & nodes
+    assert_same_bits(state, plain_state)
 
 
 def test_the_float_models_keep_the_operators_of_the_runtime():

@@ -57,7 +57,8 @@ def test_bytes_between_forward_and_backward():
 def test_bytes_of_an_activation_that_is_quantised_again(forward, backward, bits):
     points = {"fwd.x": forward, "wgrad.x": backward}
     assert (
-        Plan("r", [Site("a", "Gemm", "x", "w", "4-bit", points=points, activations=8)]).product_input_bytes == bits
+        Plan("r", [Site("a", "Gemm", "x", "w", "4-bit", points=points, activations=8)]).product_input_bytes
+        == bits
     )
 
 

@@ -7,10 +7,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from fourbit_onnx.runtime.live import Live
 from fourbit_onnx.runtime.progress import Display
 
 
-class Bars:
+class Bars(Live):
     """A bar for each name; on something that is no terminal, a line for each epoch instead.
 
     Args:
@@ -21,27 +22,17 @@ class Bars:
     """
 
     def __init__(self, names: Sequence[str], epochs: int, steps: int, console: Console | None = None) -> None:
-        self._console = Console(stderr=True) if console is None else console
-        columns = (
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(bar_width=26),
             TextColumn("{task.fields[numbers]}"),
+            console=console,
         )
-        self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         width = max(map(len, names))
         self._width, self._epochs = width, epochs
         self._tasks = {
             name: self._progress.add_task(name.ljust(width), total=steps, numbers="waiting") for name in names
         }
-
-    def __enter__(self) -> "Bars":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def display(self, name: str) -> Display:
         """What `Trainer.fit` shows the run ``name`` on."""

@@ -2,16 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 
 from fourbit_onnx.harness.workers import Job
+from fourbit_onnx.runtime.live import Live
 
 
-class Bars:
+class Bars(Live):
     """One bar for all runs, one for each run under way.
 
     Args:
@@ -20,14 +20,11 @@ class Bars:
     """
 
     def __init__(self, metric: str, console: Console | None = None) -> None:
-        self._console = Console(stderr=True) if console is None else console
-        self._terminal = self._console.is_terminal
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[numbers]}"),
-            console=self._console,
-            disable=not self._terminal,
+            console=console,
         )
         self._metric = metric
         self._tasks: dict[Job, TaskID] = {}
@@ -35,15 +32,6 @@ class Bars:
         self._total, self._done, self._epochs = 0, 0, 0
         self._left = ""
         self._shares: dict[Job, float] = {}
-
-    def __enter__(self) -> "Bars":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def begin(self, total: int, done: int, epochs: int) -> None:
         """So many runs in all, so many of them finished earlier."""

@@ -71,7 +71,7 @@ def caption(result: Mapping[str, Any]) -> str:
 NOTE = """\
 Medians, with quartiles in brackets. x fp32: how many times faster, by the ratios of rounds, in which all took
 turns. Peak memory: of the process; of the step: without Python and libraries. Stored tensors: all that
-the forward part of the graph gives and the backward part reads, but for parameters (not only product inputs)."""
+the forward part gives and the backward part reads, but for parameters; not only product inputs."""
 
 
 def markdown(

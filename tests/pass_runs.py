@@ -1,0 +1,60 @@
+"""Short training runs on small convolution networks: what a pass must not change is every bit of them."""
+
+import numpy as np
+from graphs import model
+
+from fourbit_onnx.api import convert
+from fourbit_onnx.models import registry
+from fourbit_onnx.runtime.trainer import Trainer
+
+
+def small_resnet():
+    return registry.build("resnet8", input_shape=(1, 8, 8), width=8)
+
+
+def three_readers():
+    """One Relu read by three convolutions; in `CASES` the clip of one of them is not trained."""
+    rng = np.random.default_rng(5)
+    values = {name: rng.normal(0, 0.3, (4, c, 3, 3)) for name, c in (("f", 1), ("u", 4), ("v", 4), ("w", 4))}
+    values["h"] = rng.normal(0, 0.3, (4, 10))
+    body = """
+        [first] a = Conv <pads = [1, 1, 1, 1]> (x, f)
+        r = Relu (a)
+        [left] b = Conv <pads = [1, 1, 1, 1]> (r, u)
+        [middle] c = Conv <pads = [1, 1, 1, 1]> (r, v)
+        [right] d = Conv <pads = [1, 1, 1, 1]> (r, w)
+        e = Add (b, c) g = Add (e, d) i = Relu (g) j = GlobalAveragePool (i) k = Flatten (j)
+        [last] y = Gemm (k, h)
+    """
+    return model(
+        "(float[N,1,8,8] x) => (float[N,10] y)", body, {k: v.astype(np.float32) for k, v in values.items()}
+    )
+
+
+CASES = {
+    "residuals": (small_resnet, {"recipe": "ibm2020"}),
+    "learned scale": (small_resnet, {"recipe": "ibm2020-learned-scale"}),
+    "clips that are not trained": (small_resnet, {"recipe": "luq"}),
+    "several readers": (three_readers, {"recipe": "ibm2020", "settings": [("middle", "luq")]}),
+}
+
+
+def batches(count):
+    """For the networks above: six images and their labels each."""
+    rng = np.random.default_rng(0)
+    return [(rng.normal(0, 1, (6, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 6)) for _ in range(count)]
+
+
+def trained(source, folder, *, native, threads, **options):
+    """The graphs of a conversion, and the state after three steps."""
+    graphs = convert(source, folder, **options)
+    trainer = Trainer(folder, threads=threads, native=native)
+    for batch in batches(3):
+        trainer.step(batch, learning_rate=0.1)
+    return graphs, {name: np.array(array) for name, array in trainer.state.tensors.items()}
+
+
+def assert_same_bits(state, other):
+    assert set(state) == set(other)
+    for name in state:
+        assert state[name].tobytes() == other[name].tobytes(), name
