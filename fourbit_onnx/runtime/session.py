@@ -115,6 +115,8 @@ def session_options(threads: int | None = None) -> Any:
     # 1.19.2 counts a 4-bit element as a byte when it re-uses memory: a freed tensor of codes would be given
     # to one of bytes with the same shape, which is twice as long and overwrites what lies behind.
     options.enable_mem_reuse = False
+    # Else the threads of the training graph still spin, on processors that the optimiser's threads need.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     arena.share(options)
     return options
 
