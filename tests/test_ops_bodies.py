@@ -330,7 +330,7 @@ def test_every_operator_is_tested():
         "PactGrad", "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul",
         "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py
         "Relu", "AddRelu", "ReluGrad", "SumReluGrad", "BatchNorm", "BatchNormGrad", "After", "Gelu",
-        "GeluGrad", "UnderflowScale", "QuantizeLog2",  # in test_ops_stochastic.py
+        "GeluGrad", "GatherGrad", "UnderflowScale", "QuantizeLog2",  # in test_ops_stochastic.py
         "QuantizeInt4Stochastic", "QuantizeLogStochastic",
         "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul",  # in test_ops_blocks.py
         "QuantizeE2M1Blocks", "QuantizeE2M1BlocksStochastic",

@@ -53,6 +53,8 @@ EXTRA = {
     "normalised again": "c = Conv (x, k) b, m, v, t, i = ai.fourbit.BatchNorm (c, s, s, s, s)"
     " y, g, e = ai.fourbit.BatchNormGrad (b, c, s, t, i)",
     "a GELU": "g = com.microsoft.Gelu (x) y = com.microsoft.GeluGrad (g, x)",
+    "gathered": "i = Constant <value = int64[2] {1, 1}> () s = Shape (x) g = Gather (x, i)"
+    " y = com.microsoft.GatherGrad (s, i, g)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }

@@ -21,6 +21,7 @@ from fourbit_onnx.ops.reference.blocks import (
     quantize_int4_blocks,
     quantize_int4_blocks_stochastic,
 )
+from fourbit_onnx.ops.reference.gather_grad import gather_grad
 from fourbit_onnx.ops.reference.gelu import gelu, gelu_grad
 from fourbit_onnx.ops.reference.optimizers import adamw_update, sgd_update
 from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
@@ -70,6 +71,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "SumReluGrad": sum_relu_grad,
     "Gelu": gelu,
     "GeluGrad": gelu_grad,
+    "GatherGrad": gather_grad,
     "BatchNorm": batch_norm,
     "BatchNormGrad": batch_norm_grad,
     "After": after,
@@ -102,6 +104,7 @@ __all__ = [
     "block16_scale",
     "block_hadamard",
     "dither_scale",
+    "gather_grad",
     "gelu",
     "gelu_grad",
     "gradient_scale",

@@ -219,6 +219,17 @@ class GeluGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// The gradient of Gather (gather_grad.cc)
+
+class GatherGrad final : public Operator {
+ public:
+  explicit GatherGrad(const Attributes& attributes) : axis_(attributes.integer("axis", 0)) {}
+  void compute(const Context& context) const override;
+
+ private:
+  int64_t axis_;
+};
+
 // Batch normalisation in training (batch_norm.cc)
 
 class BatchNorm final : public Operator {

@@ -33,6 +33,7 @@ const std::vector<Definition>& definitions() {
       {"SumReluGrad",          make<SumReluGrad>,          {f, f, bits},                   {f}},
       {"Gelu",                 make<Gelu>,                 {f},                            {f}},
       {"GeluGrad",             make<GeluGrad>,             {f, f},                         {f}},
+      {"GatherGrad",           make<GatherGrad>,           {i64, i64, f},                  {f}},
       {"BatchNorm",            make<BatchNorm>,            {f, f, f, f, f},                {f, f, f, f, f}},
       {"BatchNormGrad",        make<BatchNormGrad>,        {f, f, f, f, f},                {f, f, f}},
       {"After",                make<After>,                {f, f},                         {f}},
