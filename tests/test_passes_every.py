@@ -55,6 +55,7 @@ EXTRA = {
     "a GELU": "g = com.microsoft.Gelu (x) y = com.microsoft.GeluGrad (g, x)",
     "gathered": "i = Constant <value = int64[2] {1, 1}> () s = Shape (x) g = Gather (x, i)"
     " y = com.microsoft.GatherGrad (s, i, g)",
+    "normalised by rows": "y, ds, db = com.microsoft.LayerNormalizationGrad (x, x, w, x, x)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }

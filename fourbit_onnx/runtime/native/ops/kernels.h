@@ -248,6 +248,14 @@ class BatchNormGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// The gradient of layer normalisation (layer_norm.cc)
+
+class LayerNormGrad final : public Operator {
+ public:
+  explicit LayerNormGrad(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // A tensor once another one is there (after.cc)
 
 class After final : public Operator {

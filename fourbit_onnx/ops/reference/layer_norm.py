@@ -1,0 +1,50 @@
+"""The gradient of LayerNormalization; the formulas are in ``ops/layer_norm.py``."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float32]
+
+
+def halves(terms: Array) -> Array:
+    """Sums over the last axis, which becomes 1: the second half is added to the first, until one is left."""
+    while (n := terms.shape[-1]) > 1:
+        count = (n + 1) // 2
+        part = terms[..., :count].copy()
+        part[..., : n - count] += terms[..., count:]
+        terms = part
+    return terms
+
+
+def pairs(terms: Array) -> Array:
+    """Sums over the first axis, which becomes 1: neighbours are added, until one is left."""
+    while (n := terms.shape[0]) > 1:
+        part = terms[0::2].copy()
+        part[: n // 2] += terms[1::2]
+        terms = part
+    return terms
+
+
+def layer_norm_grad(
+    dy: ArrayLike, x: ArrayLike, scale: ArrayLike, mean: ArrayLike, inv_std: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """``LayerNormGrad``: dx, dscale and dbias.
+
+    Args:
+        dy: Gradient of y, float32.
+        x: What was normalised, the same shape; the last axes are those of ``scale``. At least one element.
+        scale: Of each element of a row.
+        mean: Of each row.
+        inv_std: 1 / standard deviation of each row.
+    """
+    scale_row = np.asarray(scale, np.float32).reshape(1, -1)
+    size = scale_row.size
+    dy_rows, rows = (np.asarray(part, np.float32).reshape(-1, size) for part in (dy, x))
+    mean_column, inv_std_column = (np.asarray(part, np.float32).reshape(-1, 1) for part in (mean, inv_std))
+    n = np.float32(size)
+    with np.errstate(all="ignore"):
+        xhat = (rows - mean_column) * inv_std_column
+        g = dy_rows * scale_row
+        dx = (g - halves(g) / n - xhat * (halves(g * xhat) / n)) * inv_std_column
+        dscale, dbias = pairs(dy_rows * xhat), pairs(dy_rows)
+    return dx.reshape(np.shape(x)), dscale.reshape(np.shape(scale)), dbias.reshape(np.shape(scale))

@@ -1,0 +1,30 @@
+// The gradient of layer normalisation, of some rows at a time. The definition is in ops/layer_norm.py of the package.
+#pragma once
+
+#include <cstdint>
+
+#include "base/isa.h"
+
+namespace fourbit {
+
+constexpr int64_t kLevelRows = 64;  // rows of a call at most; a power of two
+constexpr int64_t kLevels = 8;      // for the sums of 1, 2, 4 ... kLevelRows rows, and one that is on its way
+
+// Numbers of scratch memory for rows of n elements.
+constexpr int64_t layer_norm_scratch(int64_t n) { return (2 * kLevels + 4) * n; }
+
+struct LayerNormKernels {
+  // dx of `rows` rows, and their sums by pairs: dscale in sums[0 .. n), dbias in sums[n .. 2n).
+  void (*backward)(const float* dy, const float* x, const float* scale, const float* mean, const float* inv_std,
+                   int64_t rows, int64_t n, float* scratch, float* dx, float* sums);
+  // The sum by pairs of `count` > 0 rows, in the first of them.
+  void (*pairs)(float* rows, int64_t count, int64_t n);
+};
+
+#define FOURBIT_KERNEL(isa, suffix) extern const LayerNormKernels layer_norm_##suffix;
+#include "kernels/variants.inc"
+#undef FOURBIT_KERNEL
+
+const LayerNormKernels& best_layer_norm();
+
+}  // namespace fourbit

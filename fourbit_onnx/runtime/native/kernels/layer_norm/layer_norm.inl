@@ -1,0 +1,82 @@
+// Included once by each instruction set's file, which defines FOURBIT_LAYER_NORM and has its own flags: simple loops,
+// that the compiler turns into that set's vectors. Everything here has internal linkage and calls nothing of the C++
+// library (see kernels/elements/elements.inl).
+#include "kernels/layer_norm/layer_norm.h"
+
+namespace fourbit {
+namespace {
+
+// The second half is added to the first, until one number is left.
+float halves(float* terms, int64_t n) {
+  while (n > 1) {
+    const int64_t count = (n + 1) / 2;
+    const float* __restrict second = terms + count;
+    float* __restrict first = terms;
+    for (int64_t i = 0; i < n - count; ++i) first[i] += second[i];
+    n = count;
+  }
+  return *terms;
+}
+
+void add(float* __restrict sum, const float* __restrict other, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) sum[i] += other[i];
+}
+
+void pairs(float* rows, int64_t count, int64_t n) {
+  for (; count > 1; count = (count + 1) / 2) {
+    for (int64_t i = 0; i < count / 2; ++i) {
+      const float *first = rows + 2 * i * n, *second = first + n;
+      float* to = rows + i * n;  // never behind what is read
+      for (int64_t j = 0; j < n; ++j) to[j] = first[j] + second[j];
+    }
+    if (count % 2 != 0) __builtin_memmove(rows + count / 2 * n, rows + (count - 1) * n, n * sizeof(float));
+  }
+}
+
+// dx of one row, and dy * xhat and dy for the sums over rows.
+void one_row(const float* __restrict dy, const float* __restrict x, const float* __restrict scale, float mean,
+             float inv_std, int64_t n, float* __restrict xhat, float* __restrict g, float* __restrict g_terms,
+             float* __restrict p_terms, float* __restrict dx, float* __restrict carried) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float d = dy[i], normal = (x[i] - mean) * inv_std, scaled = d * scale[i];
+    xhat[i] = normal;
+    g[i] = g_terms[i] = scaled;
+    p_terms[i] = scaled * normal;
+    carried[i] = d * normal;
+    carried[n + i] = d;
+  }
+  const float size = static_cast<float>(n), a = halves(g_terms, n) / size, b = halves(p_terms, n) / size;
+  if (dx == nullptr) return;
+  for (int64_t i = 0; i < n; ++i) dx[i] = (g[i] - a - xhat[i] * b) * inv_std;
+}
+
+void backward(const float* dy, const float* x, const float* scale, const float* mean, const float* inv_std,
+              int64_t rows, int64_t n, float* scratch, float* dx, float* sums) {
+  float *xhat = scratch, *g = xhat + n, *g_terms = g + n, *p_terms = g_terms + n;
+  float* level[kLevels];  // of 2^l rows that wait for as many; the last is that of the row that comes
+  for (int64_t l = 0; l < kLevels; ++l) level[l] = p_terms + n + 2 * n * l;
+  float* carried = level[kLevels - 1];
+  for (int64_t row = 0; row < rows; ++row) {
+    one_row(dy + row * n, x + row * n, scale, mean[row], inv_std[row], n, xhat, g, g_terms, p_terms,
+            dx != nullptr ? dx + row * n : nullptr, carried);
+    int64_t l = 0;
+    for (; row >> l & 1; ++l) add(carried, level[l], 2 * n);  // a + b is b + a
+    float* swapped = level[l];
+    level[l] = carried;
+    carried = swapped;
+  }
+  // The rows that are left over, the last ones first.
+  const float* total = nullptr;
+  for (int64_t l = 0; l < kLevels - 1; ++l) {
+    if (!(rows >> l & 1)) continue;
+    if (total != nullptr) add(level[l], total, 2 * n);
+    total = level[l];
+  }
+  __builtin_memcpy(sums, total, 2 * n * sizeof(float));
+}
+
+}  // namespace
+
+const LayerNormKernels FOURBIT_LAYER_NORM = {backward, pairs};
+
+}  // namespace fourbit
