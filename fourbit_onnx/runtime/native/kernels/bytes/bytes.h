@@ -33,7 +33,25 @@ Unpack best_unpack();
 Interleave best_interleave();
 Turn best_turn();
 
-// Internal linkage: each instruction set must keep its own copy.
+constexpr int64_t kTurnLines = 16;
+
+// Internal linkage: each instruction set must keep its own copy of what is here.
+
+// A panel of `width` lines (a multiple of four; there must be kTurnLines of them for each begun sixteen): its `steps` words
+// each, out[step][width]. Beyond the panel nothing is written.
+static inline void turn_panel(Turn turn, const uint8_t* lines, int64_t line, int64_t steps, int64_t width, uint8_t* out) {
+  for (int64_t i = 0; i < width && steps > 0; i += kTurnLines, lines += kTurnLines * line, out += 4 * kTurnLines) {
+    // A turned step is 64 bytes. Where the panel is narrower, the next step overwrites what is too much; the last one
+    // would reach into another panel, which another thread may have written.
+    const bool narrow = width - i < kTurnLines;
+    turn(lines, line, narrow ? steps - 1 : steps, out, 4 * width);
+    if (!narrow) continue;
+    for (int64_t j = 0; j < width - i; ++j) {
+      __builtin_memcpy(out + (steps - 1) * 4 * width + 4 * j, lines + j * line + 4 * (steps - 1), 4);
+    }
+  }
+}
+
 static inline int nibble(const uint8_t* codes, int64_t i) { return codes[i >> 1] >> (i & 1) * 4 & 15; }
 
 }  // namespace fourbit

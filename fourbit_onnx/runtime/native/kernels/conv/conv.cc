@@ -1,10 +1,10 @@
 #include "kernels/conv/conv.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "kernels/conv/small_groups.h"
 #include "kernels/conv/sources.h"
+#include "kernels/conv/weave.h"
 #include "kernels/conv/weights.h"
 #include "kernels/winograd/convolution.h"
 
@@ -15,45 +15,30 @@ constexpr int64_t kImageBytes = 4 << 20;    // unpacked images at a time: they s
 constexpr int64_t kImageColumns = 128;     // windows of images that are one task: whole panels
 constexpr int64_t kColumnBytes = 192 << 10; // packed columns of a task: within the second-level cache
 
-// Results are images again: column -> image and window -> place in the output.
+// Results are images again, [image, group, row, window]: column -> image and window -> place in the output.
 class ImageOutput final : public Output {
  public:
-  // Windows of `grid` are the pixels step * window + phase of [image, group, row, spatial...].
-  ImageOutput(float* base, int64_t groups, int64_t rows, const Dims& spatial, const Dims& step, const Dims& phase,
-              const Dims& windows)
-      : base_(base), groups_(groups), rows_(rows), pixels_(product(spatial)), step_(step), phase_(phase),
-        windows_(windows), count_(product(windows)), pitch_(spatial.size(), 1) {
-    for (size_t d = spatial.size() - 1; d-- > 0;) pitch_[d] = pitch_[d + 1] * spatial[d + 1];
-    dense_ = windows == spatial;
-  }
+  ImageOutput(float* base, int64_t groups, int64_t rows, int64_t windows)
+      : base_(base), groups_(groups), rows_(rows), windows_(windows) {}
 
   void columns(int64_t group, int64_t panel, Place& place) const override {
     const int64_t first = panel * kCols;
-    place.row = pixels_;
-    place.origin = base_ + group * rows_ * pixels_;
-    if (dense_ && first / count_ == (first + kCols - 1) / count_) {
-      place.origin += first / count_ * groups_ * rows_ * pixels_ + first % count_;
+    place.row = windows_;
+    place.origin = base_ + group * rows_ * windows_;
+    if (first / windows_ == (first + kCols - 1) / windows_) {
+      place.origin += first / windows_ * groups_ * rows_ * windows_ + first % windows_;
       place.column = 1;
       return;
     }
     place.column = 0;
-    for (int j = 0; j < kCols; ++j) {
-      int64_t window = (first + j) % count_, pixel = 0;
-      for (size_t d = windows_.size(); d-- > 0;) {
-        pixel += (window % windows_[d] * step_[d] + phase_[d]) * pitch_[d];
-        window /= windows_[d];
-      }
-      place.offset[j] = (first + j) / count_ * groups_ * rows_ * pixels_ + pixel;
+    for (int64_t j = 0; j < kCols; ++j) {
+      place.offset[j] = (first + j) / windows_ * groups_ * rows_ * windows_ + (first + j) % windows_;
     }
   }
 
  private:
   float* base_;
-  int64_t groups_, rows_, pixels_;
-  Dims step_, phase_, windows_;
-  int64_t count_;
-  Dims pitch_;
-  bool dense_;
+  int64_t groups_, rows_, windows_;
 };
 
 // One grid over some images, times packed weights.
@@ -78,20 +63,14 @@ void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale
   const Planes a_planes = unsigned_planes(w.values, w.zero_point, false);
   const Planes b_planes = signed_planes(x.values, x.zero_point);
   const Grid grid = forward_grid(g);
-  const int64_t taps = product(g.kernel), weights = g.groups * g.filters * g.channels * taps;
-  const int64_t steps = taps * divide_up(g.channels, 4);
+  const int64_t taps = product(g.kernel), steps = taps * divide_up(g.channels, 4);
 
-  Buffer<uint8_t> bytes(weights * a_planes.count);
-  unpack_weights(w.codes, weights, a_planes, bytes.data(), host);
-  std::vector<int64_t> all(taps);
-  std::iota(all.begin(), all.end(), 0);
-  const WeightOrder order{g.filters, g.channels, g.channels * taps, taps, all};
-  Buffer<uint8_t> packed(packed_weights_size(order, g.groups, a_planes));
-  pack_weights(bytes.data(), g.groups, weights / std::max<int64_t>(1, g.groups), a_planes, order, packed.data(), host);
+  const Weights weights(w.codes, g.groups, g.filters, g.channels, taps, a_planes);
+  Buffer<uint8_t> bytes(weights.size()), packed(weights.filter_panels_size());
+  weights.unpack(bytes.data(), host);
+  weights.pack_filters(bytes.data(), packed.data(), host);
   const Packed a(packed.data(), g.groups, divide_up(g.filters, kRows), a_planes.count, steps, kStepA);
 
-  const bool flat = grid.windows.size() != g.output.size();  // pointwise
-  const Dims spatial = flat ? Dims{product(g.output)} : g.output, unit(spatial.size(), 1), zero(spatial.size(), 0);
   const int64_t some = images_at_a_time({x.codes, 0, 1, g.groups, g.channels}, b_planes, grid);
   Buffer<uint8_t> quads(quads_size({x.codes, 0, std::min(some, g.batch), g.groups, g.channels}, b_planes, grid));
   for (int64_t first = 0; first < g.batch; first += some) {
@@ -99,7 +78,7 @@ void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale
     fill_quads(images, b_planes, grid, quads.data(), host);
     const WindowColumns b(images, b_planes.count, grid, quads.data());
     float* base = y + first * g.groups * g.filters * product(g.output);
-    const ImageOutput out(base, g.groups, g.filters, spatial, unit, zero, grid.windows);
+    const ImageOutput out(base, g.groups, g.filters, product(grid.windows));
     multiply(b, a, g.groups, g.filters, steps, a_planes, b_planes, scale, out, host);
   }
 }
@@ -112,58 +91,59 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
   const Planes b_planes = signed_planes(dy.values, dy.zero_point);
   const std::vector<Phase> phases = backward_phases(g);
   const Grid& grid = phases.front().grid;  // of the images; all phases share the frame
-  const int64_t taps = product(g.kernel), weights = g.groups * g.filters * g.channels * taps;
+  const int64_t taps = product(g.kernel);
 
-  Buffer<uint8_t> bytes(weights * a_planes.count);
-  unpack_weights(w.codes, weights, a_planes, bytes.data(), host);
-  const bool flat = grid.windows.size() != g.input.size();
-  const Dims spatial = flat ? Dims{product(g.input)} : g.input;
-  const Dims step = flat ? Dims{1} : g.strides;
-
-  std::vector<int64_t> all(taps);
-  std::iota(all.begin(), all.end(), 0);
-  const WeightOrder largest{g.channels, g.filters, taps, g.channels * taps, all};
-  Buffer<uint8_t> packed(packed_weights_size(largest, g.groups, a_planes) + kStepA);
+  const Weights weights(w.codes, g.groups, g.filters, g.channels, taps, a_planes);
+  Buffer<uint8_t> bytes(weights.size()), packed(weights.channel_panels_size(taps) + kStepA);
+  weights.unpack(bytes.data(), host);
   std::vector<Packed> sides;
   uint8_t* place = packed.data();  // phases divide the taps among themselves
   for (const Phase& phase : phases) {
-    const WeightOrder order{g.channels, g.filters, taps, g.channels * taps, phase.taps};
-    const int64_t steps = static_cast<int64_t>(phase.taps.size()) * divide_up(g.filters, 4);
-    pack_weights(bytes.data(), g.groups, weights / g.groups, a_planes, order, place, host);
-    sides.emplace_back(place, g.groups, divide_up(g.channels, kRows), a_planes.count, steps, kStepA);
-    place += packed_weights_size(order, g.groups, a_planes);
+    const int64_t count = static_cast<int64_t>(phase.taps.size());
+    weights.pack_channels(bytes.data(), phase.taps, place, host);
+    sides.emplace_back(place, g.groups, divide_up(g.channels, kRows), a_planes.count, count * divide_up(g.filters, 4), kStepA);
+    place += weights.channel_panels_size(count);
   }
-  const auto all_phases = [&](int64_t first, int64_t count, uint8_t* quads, const Host& on) {
+  const int64_t rows = g.groups * g.channels;
+  const auto some_images = [&](int64_t first, int64_t count, uint8_t* quads, float* scratch, const Host& on) {
     const Images images{dy.codes, first, count, g.groups, g.filters};
     fill_quads(images, b_planes, grid, quads, on);
-    float* base = dx + first * g.groups * g.channels * product(g.input);
+    float* const base = dx + first * rows * product(g.input);
+    std::vector<const float*> results;
     for (size_t i = 0; i < phases.size(); ++i) {
-      const Phase& phase = phases[i];
-      if (product(phase.grid.windows) == 0) continue;
-      const int64_t steps = static_cast<int64_t>(phase.taps.size()) * divide_up(g.filters, 4);
-      const WindowColumns b(images, b_planes.count, phase.grid, quads);
-      const ImageOutput out(base, g.groups, g.channels, spatial, step, phase.phase, phase.grid.windows);
+      const Grid& windows = phases[i].grid;
+      const int64_t steps = static_cast<int64_t>(phases[i].taps.size()) * divide_up(g.filters, 4);
+      const WindowColumns b(images, b_planes.count, windows, quads);
+      const ImageOutput image(base, g.groups, g.channels, product(windows.windows));
+      const StridedOutput together(scratch, g.channels * b.cols(), b.cols(), 1);
+      const Output& out = phases.size() == 1 ? static_cast<const Output&>(image) : together;
       multiply(b, sides[i], g.groups, g.channels, steps, a_planes, b_planes, scale, out, on);
+      results.push_back(scratch);
+      scratch += rows * b.cols();
     }
+    if (phases.size() > 1) weave(phases, results, g, count, base, on);
   };
-  const auto room = [&](int64_t images) {
+  const auto quads_room = [&](int64_t images) {
     return quads_size({dy.codes, 0, images, g.groups, g.filters}, b_planes, grid);
   };
+  const auto room = [&](int64_t images) { return phases.size() > 1 ? images * rows * product(g.input) : 0; };
   const int64_t few = divide_up(kImageColumns, std::max<int64_t>(1, product(grid.windows)));
   if (phases.size() > 1 && g.batch >= 4 * few) {
-    // Every phase writes some elements of each line of dx: while it is in the cache of one core.
+    // Weave what is in the cache of one core.
     parallel_ranges(host, divide_up(g.batch, few), [&](int64_t begin, int64_t end) {
-      Buffer<uint8_t> quads(room(few));
+      Buffer<uint8_t> quads(quads_room(few));
+      Buffer<float> scratch(room(few));
       for (int64_t first = begin * few; first < std::min(end * few, g.batch); first += few) {
-        all_phases(first, std::min(few, g.batch - first), quads.data(), Alone());
+        some_images(first, std::min(few, g.batch - first), quads.data(), scratch.data(), Alone());
       }
     });
     return;
   }
-  const int64_t some = images_at_a_time({dy.codes, 0, 1, g.groups, g.filters}, b_planes, grid);
-  Buffer<uint8_t> quads(room(std::min(some, g.batch)));
+  const int64_t some = std::min(images_at_a_time({dy.codes, 0, 1, g.groups, g.filters}, b_planes, grid), g.batch);
+  Buffer<uint8_t> quads(quads_room(some));
+  Buffer<float> scratch(room(some));
   for (int64_t first = 0; first < g.batch; first += some) {
-    all_phases(first, std::min(some, g.batch - first), quads.data(), host);
+    some_images(first, std::min(some, g.batch - first), quads.data(), scratch.data(), host);
   }
 }
 

@@ -1,51 +1,73 @@
 #include "kernels/conv/weights.h"
 
-#include <algorithm>
-#include <cstring>
-
 #include "kernels/bytes/bytes.h"
 
 namespace fourbit {
 
-void unpack_weights(const uint8_t* codes, int64_t count, const Planes& planes, uint8_t* bytes, const Host& host) {
-  parallel_ranges(host, divide_up(count, 4096), [&](int64_t first, int64_t last) {
+Weights::Weights(const uint8_t* codes, int64_t groups, int64_t filters, int64_t channels, int64_t taps,
+                 const Planes& planes)
+    : codes_(codes), groups_(groups), filters_(filters), channels_(channels), taps_(taps), line_(channels * taps),
+      planes_(planes) {}
+
+// A panel turns whole lines, and is filled up to them.
+int64_t Weights::size() const { return planes_.count * groups_ * filters_ * line_ + (kTurnLines + kRows) * line_ + 64; }
+
+void Weights::unpack(uint8_t* bytes, const Host& host) const {
+  const int64_t rows = groups_ * filters_;
+  parallel_ranges(host, rows, [&](int64_t first, int64_t last) {
     const Unpack unpack = best_unpack();
-    const int64_t from = first * 4096, n = std::min(count, last * 4096) - from;
-    for (int p = 0; p < planes.count; ++p) {
-      unpack(codes, from, n, planes.plane[p].table, bytes + p * count + from);
+    Buffer<uint8_t> filter(line_);
+    for (int p = 0; p < planes_.count; ++p) {
+      for (int64_t row = first; row < last; ++row) {
+        uint8_t* to = bytes + (p * rows + row) * line_;
+        unpack(codes_, row * line_, line_, planes_.plane[p].table, taps_ == 1 ? to : filter.data());
+        if (taps_ == 1) continue;
+        for (int64_t tap = 0; tap < taps_; ++tap) {
+          const uint8_t* from = filter.data() + tap;
+          for (int64_t channel = 0; channel < channels_; ++channel, from += taps_) *to++ = *from;
+        }
+      }
     }
   });
 }
 
-int64_t packed_weights_size(const WeightOrder& order, int64_t groups, const Planes& planes) {
-  const int64_t steps = static_cast<int64_t>(order.taps.size()) * divide_up(order.channels, 4);
-  return groups * divide_up(order.rows, kRows) * planes.count * steps * kStepA;
+int64_t Weights::filter_panels_size() const {
+  return groups_ * divide_up(filters_, kRows) * planes_.count * taps_ * divide_up(channels_, 4) * kStepA;
 }
 
-void pack_weights(const uint8_t* bytes, int64_t groups, int64_t group_size, const Planes& planes,
-                  const WeightOrder& order, uint8_t* out, const Host& host) {
-  const int64_t panels = divide_up(order.rows, kRows), quads = divide_up(order.channels, 4);
-  const int64_t taps = static_cast<int64_t>(order.taps.size()), panel_bytes = taps * quads * kStepA;
-  parallel_ranges(host, groups * panels * planes.count, [&](int64_t first, int64_t last) {
+void Weights::pack_filters(const uint8_t* bytes, uint8_t* out, const Host& host) const {
+  const int64_t panels = divide_up(filters_, kRows), tap_bytes = divide_up(channels_, 4) * kStepA;
+  parallel_ranges(host, groups_ * panels * planes_.count, [&](int64_t first, int64_t last) {
+    const Turn turn = best_turn();
     for (int64_t task = first; task < last; ++task) {
-      const int64_t p = task % planes.count, panel = task / planes.count % panels, group = task / planes.count / panels;
-      const uint8_t* from = bytes + (p * groups + group) * group_size + panel * kRows * order.row_stride;
+      const int64_t p = task % planes_.count, panel = task / planes_.count % panels;
+      const uint8_t* from = plane(bytes, p, task / planes_.count / panels) + panel * kRows * line_;
+      for (int64_t tap = 0; tap < taps_; ++tap) {
+        turn_panel(turn, from + tap * channels_, line_, divide_up(channels_, 4), kRows, out + (task * taps_ + tap) * tap_bytes);
+      }
+    }
+  });
+}
+
+int64_t Weights::channel_panels_size(int64_t taps) const {
+  return groups_ * divide_up(channels_, kRows) * planes_.count * taps * divide_up(filters_, 4) * kStepA;
+}
+
+void Weights::pack_channels(const uint8_t* bytes, const std::vector<int64_t>& taps, uint8_t* out,
+                            const Host& host) const {
+  const int64_t panels = divide_up(channels_, kRows), quads = divide_up(filters_, 4);
+  const int64_t panel_bytes = static_cast<int64_t>(taps.size()) * quads * kStepA;
+  parallel_ranges(host, groups_ * panels * planes_.count, [&](int64_t first, int64_t last) {
+    const Interleave interleave = best_interleave();
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t p = task % planes_.count, panel = task / planes_.count % panels;
+      const uint8_t* corner = plane(bytes, p, task / planes_.count / panels) + panel * kRows;
       uint8_t* to = out + task * panel_bytes;
-      const int64_t rows = std::min<int64_t>(kRows, order.rows - panel * kRows);
-      if (rows < kRows || order.channels % 4 != 0) std::memset(to, 0, panel_bytes);
-      const auto copy = [&](int64_t row, int64_t channel) {
-        const uint8_t* source = from + row * order.row_stride + channel * order.channel_stride;
-        uint8_t* place = to + (channel / 4 * kRows + row) * 4 + channel % 4;
-        for (int64_t t = 0; t < taps; ++t) place[t * quads * kStepA] = source[order.taps[t]];
-      };
-      // The nearer dimension inside.
-      if (order.row_stride > order.channel_stride) {
-        for (int64_t row = 0; row < rows; ++row) {
-          for (int64_t channel = 0; channel < order.channels; ++channel) copy(row, channel);
-        }
-      } else {
-        for (int64_t channel = 0; channel < order.channels; ++channel) {
-          for (int64_t row = 0; row < rows; ++row) copy(row, channel);
+      for (const int64_t tap : taps) {
+        for (int64_t quad = 0; quad < quads; ++quad, to += kStepA) {
+          const uint8_t* from = corner + 4 * quad * line_ + tap * channels_;
+          const uint8_t* const rows[] = {from, from + line_, from + 2 * line_, from + 3 * line_};
+          interleave(rows, kRows, to);
         }
       }
     }

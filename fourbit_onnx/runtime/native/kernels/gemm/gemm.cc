@@ -9,8 +9,6 @@
 namespace fourbit {
 namespace {
 
-constexpr int kLines = 16;  // turned at once
-
 // The part of one thread's range of tasks: scratch memory and the functions in use.
 class Worker {
  public:
@@ -108,11 +106,11 @@ class Worker {
     const int cols = static_cast<int>(std::min<int64_t>(kCols, g_.cols - col * kCols));
     float* out = place.origin + row * kRows * place.row;
     if (place.column == 1) return convert(sum32, sum64, out, place.row, rows, cols);
-    float dense[kLines * kCols];
+    float dense[kTurnLines * kCols];
     convert(sum32, sum64, dense, kCols, rows, cols);
     if (place.column != 0) {  // transposed: the distance of rows is 1
-      float turned[kCols][kLines];
-      std::memset(dense + kTile, 0, (kLines - kRows) * kCols * sizeof(float));
+      float turned[kCols][kTurnLines];
+      std::memset(dense + kTile, 0, (kTurnLines - kRows) * kCols * sizeof(float));
       turn_(reinterpret_cast<const uint8_t*>(dense), kCols * sizeof(float), cols,
             reinterpret_cast<uint8_t*>(turned), sizeof turned[0]);
       for (int j = 0; j < cols; ++j) std::memcpy(out + j * place.column, turned[j], rows * sizeof(float));

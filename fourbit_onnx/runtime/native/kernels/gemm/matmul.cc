@@ -17,8 +17,6 @@ struct Matrices {
   bool k_is_inner;  // stored [count, k], else [k, count]
 };
 
-constexpr int64_t kLines = 16;  // turned at once
-
 // Panels first .. last of one matrix, [panel][plane][step][width][4], on the calling thread.
 class Packer {
  public:
@@ -42,8 +40,8 @@ class Packer {
   void inner(uint8_t* out) const {
     const Turn turn = best_turn();
     const int64_t line = 4 * steps_;
-    Buffer<uint8_t> rows(divide_up(width_, kLines) * kLines * line + 64);
-    std::memset(rows.data(), 0, divide_up(width_, kLines) * kLines * line);
+    Buffer<uint8_t> rows(divide_up(width_, kTurnLines) * kTurnLines * line + 64);
+    std::memset(rows.data(), 0, divide_up(width_, kTurnLines) * kTurnLines * line);
     for (int64_t panel = first_; panel < last_; ++panel) {
       const int64_t count = std::min<int64_t>(width_, m_.count - panel * width_);
       if (count < width_) std::memset(rows.data() + count * line, 0, (width_ - count) * line);
@@ -52,20 +50,8 @@ class Packer {
           unpack_(m_.codes, (batch_ * m_.count + panel * width_ + i) * m_.k, m_.k, planes_.plane[p].table,
                   rows.data() + i * line);
         }
-        for (int64_t i = 0; i < width_; i += kLines) turn_lines(turn, rows.data() + i * line, i, out + 4 * i);
+        turn_panel(turn, rows.data(), line, steps_, width_, out);
       }
-    }
-  }
-
-  void turn_lines(Turn turn, const uint8_t* rows, int64_t i, uint8_t* out) const {
-    // A turned step is 64 bytes. Where a panel is narrower, the next step overwrites what is too much; the last one
-    // would reach into the next plane.
-    const bool narrow = width_ - i < kLines;
-    const int64_t line = 4 * steps_, pixel = 4 * width_;
-    turn(rows, line, narrow ? steps_ - 1 : steps_, out, pixel);
-    if (!narrow) return;
-    for (int64_t j = 0; j < width_ - i; ++j) {
-      std::memcpy(out + (steps_ - 1) * pixel + 4 * j, rows + (j + 1) * line - 4, 4);
     }
   }
 
