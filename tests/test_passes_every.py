@@ -33,6 +33,7 @@ CONSTANTS = {
     "k": np.ones((4, 2, 3), np.float32),
     "w": np.ones((8, 8), np.float32),
     "s": np.ones(2, np.float32),
+    "row": np.ones(8, np.float32),
     "half": np.float32(0.5),
     "slope": np.full((2, 1), 0.1, np.float32),
 }
@@ -55,7 +56,8 @@ EXTRA = {
     "a GELU": "g = com.microsoft.Gelu (x) y = com.microsoft.GeluGrad (g, x)",
     "gathered": "i = Constant <value = int64[2] {1, 1}> () s = Shape (x) g = Gather (x, i)"
     " y = com.microsoft.GatherGrad (s, i, g)",
-    "normalised by rows": "y, ds, db = com.microsoft.LayerNormalizationGrad (x, x, w, x, x)",
+    "normalised by rows": "a, m, d = LayerNormalization (x, row, row)"
+    " y, ds, db = com.microsoft.LayerNormalizationGrad (a, x, row, m, d)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }

@@ -1,6 +1,10 @@
-"""The gradient of LayerNormalization, with sums whose order is stated.
+"""LayerNormalization and its gradient, with sums whose order is stated.
 
-A row has n elements, normalised by its mean and inv_std = 1 / standard deviation; float32, rounded each time.
+A row has the n elements of the last axes, those of ``scale``. Everything is float32, rounded each time.
+
+    mean = halves(x) / n,  var = halves((x - mean) * (x - mean)) / n
+    inv_std = 1 / sqrt(var + epsilon)                                       float64, then rounded
+    y = (x - mean) * inv_std * scale + bias
 
     xhat = (x - mean) * inv_std,  g = dy * scale
     dx = (g - halves(g) / n - xhat * (halves(g * xhat) / n)) * inv_std      of each row
@@ -11,7 +15,7 @@ A row has n elements, normalised by its mean and inv_std = 1 / standard deviatio
 come in. Of an odd number the one in the middle, or the last row, stays alone: -0 is added to it, which
 changes nothing. A sum of k terms has log2(k) roundings, not k.
 
-Inputs and outputs are those of ONNX Runtime's LayerNormalizationGrad.
+Inputs and outputs are those of ONNX's LayerNormalization and ONNX Runtime's LayerNormalizationGrad.
 """
 
 from fourbit_onnx.ops.text import function
@@ -58,13 +62,12 @@ def _sum(result: str, terms: str, axis: str, parts: tuple[str, str, str]) -> str
 """
 
 
-LAYER_NORM_GRAD = function(f"""
-LayerNormGrad (dy, x, scale, mean, inv_std) => (dx, dscale, dbias) {{
-    zero = Constant <value = int64[1] {{0}}> ()
-    one = Constant <value = int64[1] {{1}}> ()
-    two = Constant <value = int64[1] {{2}}> ()
-    minus_one = Constant <value = int64[1] {{-1}}> ()
-    nought = Constant <value = float {{0}}> ()
+_CONSTANTS = """
+    zero = Constant <value = int64[1] {0}> ()
+    one = Constant <value = int64[1] {1}> ()
+    two = Constant <value = int64[1] {2}> ()
+    minus_one = Constant <value = int64[1] {-1}> ()
+    nought = Constant <value = float {0}> ()
     minus_nought = Neg (nought)
     x_shape = Shape (x)
     scale_shape = Shape (scale)
@@ -72,11 +75,52 @@ LayerNormGrad (dy, x, scale, mean, inv_std) => (dx, dscale, dbias) {{
     n = Cast <to = 1> (size)
     size_column = Reshape (size, one)
     matrix = Concat <axis = 0> (minus_one, size_column)
-    column = Constant <value = int64[2] {{-1, 1}}> ()
-    row = Constant <value = int64[2] {{1, -1}}> ()
-    dy_rows = Reshape (dy, matrix)
+    column = Constant <value = int64[2] {-1, 1}> ()
+    row = Constant <value = int64[2] {1, -1}> ()
     x_rows = Reshape (x, matrix)
     scale_row = Reshape (scale, row)
+"""
+
+LAYER_NORM = function(f"""
+LayerNorm <epsilon : float = 0.00001> (x, scale, bias) => (y, mean, inv_std) {{
+    {_CONSTANTS}
+    bias_row = Reshape (bias, row)
+    {_sum("x_sum", "x_rows", "one", _HALVES)}
+    mean_column = Div (x_sum, n)
+    centred = Sub (x_rows, mean_column)
+    square = Mul (centred, centred)
+    {_sum("square_sum", "square", "one", _HALVES)}
+    var = Div (square_sum, n)
+    var_double = Cast <to = 11> (var)
+    epsilon_float = Constant <value_float : float = @epsilon> ()
+    epsilon_double = Cast <to = 11> (epsilon_float)
+    guarded = Add (var_double, epsilon_double)
+    std = Sqrt (guarded)
+    one_double = Constant <value = double {{1}}> ()
+    inv_std_double = Div (one_double, std)
+    inv_std_column = Cast <to = 1> (inv_std_double)
+    xhat = Mul (centred, inv_std_column)
+    scaled = Mul (xhat, scale_row)
+    y_rows = Add (scaled, bias_row)
+    y = Reshape (y_rows, x_shape)
+
+    x_rank = Size (x_shape)
+    axis_count = Size (scale_shape)
+    row_axes = Sub (x_rank, axis_count)
+    row_axes_vector = Reshape (row_axes, one)
+    axis_count_vector = Reshape (axis_count, one)
+    row_shape = Slice (x_shape, zero, row_axes_vector)
+    ones = Expand (one, axis_count_vector)
+    statistics_shape = Concat <axis = 0> (row_shape, ones)
+    mean = Reshape (mean_column, statistics_shape)
+    inv_std = Reshape (inv_std_column, statistics_shape)
+}}
+""")
+
+LAYER_NORM_GRAD = function(f"""
+LayerNormGrad (dy, x, scale, mean, inv_std) => (dx, dscale, dbias) {{
+    {_CONSTANTS}
+    dy_rows = Reshape (dy, matrix)
     mean_column = Reshape (mean, column)
     inv_std_column = Reshape (inv_std, column)
 

@@ -50,6 +50,7 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         gather_grad.GATHER_GRAD,
         batch_norm.BATCH_NORM,
         batch_norm.BATCH_NORM_GRAD,
+        layer_norm.LAYER_NORM,
         layer_norm.LAYER_NORM_GRAD,
         after.AFTER,
         random_uniform.RANDOM_UNIFORM,

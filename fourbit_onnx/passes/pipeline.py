@@ -31,7 +31,7 @@ from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.ordered_gather_grad import ordered_gather_grad
-from fourbit_onnx.passes.ordered_layer_norm_grad import ordered_layer_norm_grad
+from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
 from fourbit_onnx.passes.rational_gelu import rational_gelu
@@ -152,7 +152,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         exact_batch_norm(training_graph)
         rational_gelu(training_graph)
         ordered_gather_grad(training_graph)
-        ordered_layer_norm_grad(training_graph)
+        ordered_layer_norm(training_graph)
         if options.recompute:
             recomputed = recompute(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}

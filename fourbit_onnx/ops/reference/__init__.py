@@ -23,7 +23,7 @@ from fourbit_onnx.ops.reference.blocks import (
 )
 from fourbit_onnx.ops.reference.gather_grad import gather_grad
 from fourbit_onnx.ops.reference.gelu import gelu, gelu_grad
-from fourbit_onnx.ops.reference.layer_norm import layer_norm_grad
+from fourbit_onnx.ops.reference.layer_norm import layer_norm, layer_norm_grad
 from fourbit_onnx.ops.reference.optimizers import adamw_update, sgd_update
 from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
 from fourbit_onnx.ops.reference.quantizers import (
@@ -75,6 +75,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "GatherGrad": gather_grad,
     "BatchNorm": batch_norm,
     "BatchNormGrad": batch_norm_grad,
+    "LayerNorm": layer_norm,
     "LayerNormGrad": layer_norm_grad,
     "After": after,
     "RandomUniform": random_uniform,
@@ -110,6 +111,7 @@ __all__ = [
     "gelu",
     "gelu_grad",
     "gradient_scale",
+    "layer_norm",
     "layer_norm_grad",
     "learned_gradient_scale",
     "min_max_scale",

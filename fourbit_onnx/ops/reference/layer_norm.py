@@ -1,7 +1,9 @@
-"""The gradient of LayerNormalization; the formulas are in ``ops/layer_norm.py``."""
+"""LayerNormalization and its gradient; the formulas are in ``ops/layer_norm.py``."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from fourbit_onnx.formats.types import Scalar
 
 Array = NDArray[np.float32]
 
@@ -23,6 +25,30 @@ def pairs(terms: Array) -> Array:
         part[: n // 2] += terms[1::2]
         terms = part
     return terms
+
+
+def layer_norm(
+    x: ArrayLike, scale: ArrayLike, bias: ArrayLike, *, epsilon: Scalar = 1e-5
+) -> tuple[Array, Array, Array]:
+    """``LayerNorm``: y, and mean and 1 / standard deviation of each row.
+
+    Args:
+        x: float32; the last axes are those of ``scale``. At least one element.
+        scale: Of each element of a row.
+        bias: Of each element of a row.
+        epsilon: Added to the variance.
+    """
+    x = np.asarray(x, np.float32)
+    scale_row, bias_row = (np.asarray(part, np.float32).reshape(1, -1) for part in (scale, bias))
+    rows, n = x.reshape(-1, scale_row.size), np.float32(scale_row.size)
+    with np.errstate(all="ignore"):
+        mean = halves(rows) / n
+        centred = rows - mean
+        var = halves(centred * centred) / n
+        inv_std = (1.0 / np.sqrt(var.astype(np.float64) + np.float64(np.float32(epsilon)))).astype(np.float32)
+        y = centred * inv_std * scale_row + bias_row
+    statistics = (*x.shape[: x.ndim - np.ndim(scale)], *(1,) * np.ndim(scale))
+    return y.reshape(x.shape), mean.reshape(statistics), inv_std.reshape(statistics)
 
 
 def layer_norm_grad(

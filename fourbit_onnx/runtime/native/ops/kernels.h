@@ -248,7 +248,16 @@ class BatchNormGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
-// The gradient of layer normalisation (layer_norm.cc)
+// Layer normalisation and its gradient (layer_norm.cc)
+
+class LayerNorm final : public Operator {
+ public:
+  explicit LayerNorm(const Attributes& attributes) : epsilon_(attributes.number("epsilon", 1e-5f)) {}
+  void compute(const Context& context) const override;
+
+ private:
+  float epsilon_;
+};
 
 class LayerNormGrad final : public Operator {
  public:

@@ -36,6 +36,7 @@ const std::vector<Definition>& definitions() {
       {"GatherGrad",           make<GatherGrad>,           {i64, i64, f},                  {f}},
       {"BatchNorm",            make<BatchNorm>,            {f, f, f, f, f},                {f, f, f, f, f}},
       {"BatchNormGrad",        make<BatchNormGrad>,        {f, f, f, f, f},                {f, f, f}},
+      {"LayerNorm",            make<LayerNorm>,            {f, f, f},                      {f, f, f}},
       {"LayerNormGrad",        make<LayerNormGrad>,        {f, f, f, f, f},                {f, f, f}},
       {"After",                make<After>,                {f, f},                         {f}},
       {"RandomUniform",        make<RandomUniform>,        {i64, i64},                     {f}},

@@ -18,6 +18,38 @@ float halves(float* terms, int64_t n) {
   return *terms;
 }
 
+// Half of the terms are read and added as they are made.
+float sum_of_squares(const float* __restrict x, int64_t n, float* __restrict terms) {
+  const int64_t count = (n + 1) / 2;
+  for (int64_t i = 0; i < n - count; ++i) terms[i] = x[i] * x[i] + x[count + i] * x[count + i];
+  if (n - count < count) terms[count - 1] = x[count - 1] * x[count - 1];
+  return halves(terms, count);
+}
+
+float sum_of(const float* __restrict x, int64_t n, float* __restrict terms) {
+  const int64_t count = (n + 1) / 2;
+  for (int64_t i = 0; i < n - count; ++i) terms[i] = x[i] + x[count + i];
+  if (n - count < count) terms[count - 1] = x[count - 1];
+  return halves(terms, count);
+}
+
+void forward(const float* x, const float* scale, const float* bias, float epsilon, int64_t rows, int64_t n,
+             float* scratch, float* y, float* mean, float* inv_std) {
+  float *__restrict centred = scratch, *terms = scratch + n;
+  const float size = static_cast<float>(n);
+  for (int64_t row = 0; row < rows; ++row, x += n) {
+    const float m = sum_of(x, n, terms) / size;
+    for (int64_t i = 0; i < n; ++i) centred[i] = x[i] - m;
+    const double var = sum_of_squares(centred, n, terms) / size;
+    const float s = static_cast<float>(1.0 / __builtin_sqrt(var + static_cast<double>(epsilon)));
+    mean[row] = m;
+    inv_std[row] = s;
+    if (y == nullptr) continue;
+    float* __restrict to = y + row * n;
+    for (int64_t i = 0; i < n; ++i) to[i] = centred[i] * s * scale[i] + bias[i];
+  }
+}
+
 void add(float* __restrict sum, const float* __restrict other, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum[i] += other[i];
 }
@@ -77,6 +109,6 @@ void backward(const float* dy, const float* x, const float* scale, const float* 
 
 }  // namespace
 
-const LayerNormKernels FOURBIT_LAYER_NORM = {backward, pairs};
+const LayerNormKernels FOURBIT_LAYER_NORM = {forward, backward, pairs};
 
 }  // namespace fourbit

@@ -1,0 +1,89 @@
+"""Layer normalisation has operators of its own in 4-bit training graphs."""
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+from graphs import graph, text
+from native import needs_library
+from training_graph import batch_of, compiled, gradients, run, step
+
+from fourbit_onnx.models import registry
+from fourbit_onnx.ops.registry import FUNCTIONS
+from fourbit_onnx.ops.text import DOMAIN, VERSION
+from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
+
+SIGNATURE = "(float[N,3,4] x, float[4] s, float[4] b, float[N,3,4] dy) => (float[N,3,4] y, float[N,3,4] dx)"
+NORMAL = "y, m, d = LayerNormalization {0} (x, s, b)"
+GRADIENT = "dx, ds, db = {0} (dy, x, s, m, d)"
+OURS, RUNTIME = "ai.fourbit.LayerNormGrad", "com.microsoft.LayerNormalizationGrad"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kept"),
+    [("", ""), ("<axis = -1, epsilon = 0.001, stash_type = 1>", "<epsilon = 0.001>"), ("<axis = 2>", "")],
+)
+def test_forward_and_backward(attributes, kept):
+    g = graph(SIGNATURE, f"{NORMAL.format(attributes)} {GRADIENT.format(RUNTIME + attributes)}")
+    assert ordered_layer_norm(g) == 2
+    after = graph(SIGNATURE, f"y, m, d = ai.fourbit.LayerNorm {kept} (x, s, b) {GRADIENT.format(OURS)}")
+    assert text(g) == text(after)
+    assert ordered_layer_norm(g) == 0
+
+
+@pytest.mark.parametrize("attributes", ["<axis = 1>", "<axis = -2>"])
+def test_a_scale_that_has_not_the_axes_of_a_row(attributes):
+    g = graph(SIGNATURE, f"{NORMAL.format(attributes)} {GRADIENT.format(RUNTIME)}")
+    assert ordered_layer_norm(g) == 1
+    assert text(g) == text(graph(SIGNATURE, f"{NORMAL.format(attributes)} {GRADIENT.format(OURS)}"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{NORMAL.format('')} dx = Neg (dy)",
+        f"{NORMAL.format('')} {GRADIENT.format('other.LayerNormalizationGrad')}",
+        f"{NORMAL.format('')} {GRADIENT.format('com.microsoft.InvertibleLayerNormalizationGrad')}",
+    ],
+    ids=["no gradient", "another domain", "another gradient"],
+)
+def test_what_is_left_alone(body):
+    g = graph(SIGNATURE, body)
+    before = text(g)
+    assert ordered_layer_norm(g) == 0
+    assert text(g) == before
+
+
+@pytest.mark.parametrize(
+    ("recipe", "forward", "backward"),
+    [
+        ("ibm2020", "LayerNorm", "LayerNormGrad"),
+        ("fp32", "LayerNormalization", "LayerNormalizationGrad"),
+    ],
+)
+def test_4_bit_graphs_have_ours_and_the_baselines_have_not(recipe, forward, backward):
+    found = compiled(registry.build("transformer", width=32, layers=1), recipe)
+    ops = [node.op_type for node in found.training.graph.node if "LayerNorm" in node.op_type]
+    assert sorted(ops) == [forward] * 3 + [backward] * 3
+
+
+@pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
+def test_a_training_step_is_the_one_of_the_runtime_but_for_rounding(native):
+    """In float32, where a rounding that goes the other way moves the rest by little."""
+    found = compiled(registry.build("transformer", width=32, layers=2), "fp32")
+    rng = np.random.default_rng(0)
+    batch = batch_of(found, rng.integers(0, 64, (4, 16)), rng.integers(0, 10, 4))
+    expected = step(found, found.state, batch)
+    rewritten = gs.import_onnx(found.training)
+    assert ordered_layer_norm(rewritten) == 10
+    ours = gs.export_onnx(rewritten, do_type_check=False)
+    ours.functions.extend(FUNCTIONS[op] for op in ("LayerNorm", "LayerNormGrad"))
+    ours.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
+    ours.ir_version = 10
+    numbers = run(ours, {**found.state, **batch}, native=native, threads=2)
+    assert set(numbers) == set(expected)
+    # Sums of at most 64 terms, in another order: some 2**-24 of the largest gradient, a few layers on.
+    largest = max(np.abs(gradient).max() for gradient in gradients(found, expected).values())
+    for name, value in expected.items():
+        assert numbers[name] == pytest.approx(value, rel=1e-5, abs=1e-5 * float(largest)), name
+    assert any((numbers[name] != value).any() for name, value in expected.items())
