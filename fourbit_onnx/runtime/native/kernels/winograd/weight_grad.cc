@@ -47,6 +47,7 @@ class WeightGrad {
       Buffer<int32_t> sums(size);
       int64_t* total = totals.data() + part * size;
       std::memset(total, 0, size * sizeof *total);
+      std::memset(sums.data(), 0, size * sizeof(int32_t));  // of rows that are none
       int64_t fresh = 0;  // lines in `sums`
       const int64_t end = all_ * (part + 1) / parts;
       for (int64_t first = all_ * part / parts; first < end; first += lines) {
@@ -96,6 +97,7 @@ class WeightGrad {
       });
       parallel_ranges(host_, groups * panels_, [&](int64_t begin, int64_t end) {
         Buffer<int32_t> sums(some * kBlockSize);
+        std::memset(sums.data(), 0, some * kBlockSize * sizeof(int32_t));  // of rows that are none
         for (int64_t task = begin; task < end; ++task) {
           const int64_t panel = task / groups, block = task % groups * some, size = std::min(some, blocks_ - block);
           multiply(panel, block, size, count * pairs_, steps, left.data(), right.data(), false, sums.data());
@@ -163,7 +165,8 @@ class WeightGrad {
     }
   }
 
-  // sums[block][point][row][column] of `count` blocks from `block` on, added to what is there or not.
+  // sums[block][point][row][column] of `count` blocks from `block` on, added to what is there or not. The dot products take
+  // four rows at a time; rows beyond these are left as they are.
   void multiply(int64_t panel, int64_t block, int64_t count, int64_t used, int64_t steps, const int16_t* left,
                 const int16_t* right, bool add, int32_t* sums) const {
     static constexpr int32_t kNothing[kCols] = {};
@@ -175,10 +178,14 @@ class WeightGrad {
           const int16_t* a = left + ((p * steps + k) * filters_ + (block + i) * kRows) * 2;
           int32_t* c = sums + i * kBlockSize + p * kTileSize;
           k_.dot16(reinterpret_cast<const uint8_t*>(a), 4, filters_ * 4, reinterpret_cast<const uint8_t*>(b),
-                   std::min(kDepth, used - k), begun ? c : kNothing, begun ? kCols : 0, c, kCols, kRows);
+                   std::min(kDepth, used - k), begun ? c : kNothing, begun ? kCols : 0, c, kCols, rows(block + i));
         }
       }
     }
+  }
+
+  int64_t rows(int64_t block) const {
+    return divide_up(std::min<int64_t>(kRows, g_.filters - block * kRows), 4) * 4;
   }
 
   template <typename Sum, typename Taps>
