@@ -330,8 +330,8 @@ def test_every_operator_is_tested():
         "PactGrad", "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul",
         "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py
         "Relu", "AddRelu", "ReluGrad", "SumReluGrad", "BatchNorm", "BatchNormGrad", "After", "Gelu",
-        "GeluGrad", "GatherGrad", "UnderflowScale", "QuantizeLog2",  # in test_ops_stochastic.py
-        "QuantizeInt4Stochastic", "QuantizeLogStochastic", "LayerNorm", "LayerNormGrad",
+        "GeluGrad", "GatherGrad", "LayerNorm", "LayerNormGrad", "LstmCell", "LstmCellGrad", "UnderflowScale",
+        "QuantizeLog2", "QuantizeInt4Stochastic", "QuantizeLogStochastic",  # in test_ops_stochastic.py
         "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul",  # in test_ops_blocks.py
         "QuantizeE2M1Blocks", "QuantizeE2M1BlocksStochastic",
         "QuantizeInt4Blocks", "QuantizeInt4BlocksStochastic", "SgdUpdate", "AdamWUpdate",

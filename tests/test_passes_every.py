@@ -35,6 +35,9 @@ CONSTANTS = {
     "s": np.ones(2, np.float32),
     "row": np.ones(8, np.float32),
     "half": np.float32(0.5),
+    "rows": np.ones((2, 8), np.float32),
+    "state": np.ones((2, 2), np.float32),
+    "widths": np.array([6, 2]),
     "slope": np.full((2, 1), 0.1, np.float32),
 }
 # What the reference models lack.
@@ -59,6 +62,10 @@ EXTRA = {
     "normalised by rows": "a, m, d = LayerNormalization (x, row, row)"
     " y, ds, db = com.microsoft.LayerNormalizationGrad (a, x, row, m, d)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
+    "a step of an LSTM": "a = Identity (rows) b, n = Split <axis = 1> (a, widths) t = Sigmoid (b)"
+    " i, o, f = Split <axis = 1, num_outputs = 3> (t) g = Tanh (n) m = Mul (i, g) l = Mul (f, state)"
+    " d = Add (l, m) e = Tanh (d) h = Mul (o, e) y = other.Use (h)",
+    "its backward step": "p, q, v = ai.fourbit.LstmCellBackward (x, x, x, x, x) y = other.Use (p, q, v)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }
 

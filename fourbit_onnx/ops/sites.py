@@ -7,6 +7,7 @@ gradients are never run. ``link`` ties a backward operator to its forward operat
 
 from collections.abc import Mapping
 
+from fourbit_onnx.ops.lstm_cell import LSTM_CELL
 from fourbit_onnx.ops.text import DOMAIN, function
 
 CONV = function("""
@@ -61,6 +62,16 @@ JOINED_WEIGHT_GRAD = "GemmWeightGrad"
 
 GRADIENT_FUNCTIONS = {name: function(_BACKWARD.format(name=name)) for name in GRADIENTS.values()}
 
+# The gradient of LstmCell before the pass `lstm_cell_grads`: of each operand one, though those of p and y are
+# the same tensor; by gradients of both outputs, though nothing may read one.
+LSTM_CELL_BACKWARD = function("""
+LstmCellBackward (dh, dc, gates, c, new_c) => (dp, dy, previous_dc) {
+    dp = Identity (gates)
+    dy = Identity (gates)
+    previous_dc = Identity (new_c)
+}
+""")
+
 _registered = False
 
 
@@ -82,4 +93,8 @@ def register_gradients() -> None:
     node.domain, node.op_type, node.attributes = DOMAIN, ROUND_FLOAT16.name, []
     node.inputs, node.outputs = ["GO(0)"], ["GI(0)"]
     builder.register_gradient_definition(f"{DOMAIN}::{ROUND_FLOAT16.name}", [node])
+    node = builder.GradientNodeDefinition()
+    node.domain, node.op_type, node.attributes = DOMAIN, LSTM_CELL_BACKWARD.name, []
+    node.inputs, node.outputs = ["GO(0)", "GO(1)", "O(2)", "I(2)", "O(1)"], ["GI(0)", "GI(1)", "GI(2)"]
+    builder.register_gradient_definition(f"{DOMAIN}::{LSTM_CELL.name}", [node])
     _registered = True

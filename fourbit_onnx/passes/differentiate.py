@@ -5,6 +5,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops import sites
+from fourbit_onnx.ops.lstm_cell import LSTM_CELL
 from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.in_order import in_order
@@ -97,7 +98,9 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
         [
             *sites.SITE_FUNCTIONS.values(),
             *sites.GRADIENT_FUNCTIONS.values(),
+            sites.LSTM_CELL_BACKWARD,
             sites.ROUND_FLOAT16,
+            LSTM_CELL,
             RANDOM_UNIFORM,
         ]
     )

@@ -29,6 +29,8 @@ from fourbit_onnx.passes.fold_relu import fold_relu
 from fourbit_onnx.passes.join_weight_grads import join_weight_grads
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.lower_lstm import lower_lstm
+from fourbit_onnx.passes.lstm_cell_grads import lstm_cell_grads
+from fourbit_onnx.passes.lstm_cells import lstm_cells
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.ordered_gather_grad import ordered_gather_grad
 from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
@@ -137,17 +139,21 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     counted_dropout(graph, roles)  # the evaluation graph has none
     if any(site.precision == "fp16" for site in plan.sites):
         scale_loss(graph, roles)
+    four_bit = any(site.precision == "4-bit" for site in plan.sites)
+    if four_bit:  # the float models are the baselines
+        lstm_cells(graph)
     sliced_splits(graph, roles)
     training_graph, gradients = differentiate(graph, roles)
     if roles.root != roles.loss:
         unscale_gradients(training_graph, roles, gradients)
+    lstm_cell_grads(training_graph)
     join_weight_grads(training_graph, roles, plan)
     expand(training_graph, roles, plan)
     explicit_casts(training_graph)
     share_quantizers(training_graph)
     fold_relu(training_graph)
     recomputed = 0
-    if any(site.precision == "4-bit" for site in plan.sites):  # the float models are the baselines
+    if four_bit:
         relu_masks(training_graph)
         exact_batch_norm(training_graph)
         rational_gelu(training_graph)

@@ -24,6 +24,7 @@ from fourbit_onnx.ops.reference.blocks import (
 from fourbit_onnx.ops.reference.gather_grad import gather_grad
 from fourbit_onnx.ops.reference.gelu import gelu, gelu_grad
 from fourbit_onnx.ops.reference.layer_norm import layer_norm, layer_norm_grad
+from fourbit_onnx.ops.reference.lstm_cell import lstm_cell, lstm_cell_grad
 from fourbit_onnx.ops.reference.optimizers import adamw_update, sgd_update
 from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
 from fourbit_onnx.ops.reference.quantizers import (
@@ -72,6 +73,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "SumReluGrad": sum_relu_grad,
     "Gelu": gelu,
     "GeluGrad": gelu_grad,
+    "LstmCell": lstm_cell,
+    "LstmCellGrad": lstm_cell_grad,
     "GatherGrad": gather_grad,
     "BatchNorm": batch_norm,
     "BatchNormGrad": batch_norm_grad,
@@ -114,6 +117,8 @@ __all__ = [
     "layer_norm",
     "layer_norm_grad",
     "learned_gradient_scale",
+    "lstm_cell",
+    "lstm_cell_grad",
     "min_max_scale",
     "mxfp4_scale",
     "nvfp4_scale",

@@ -265,6 +265,20 @@ class LayerNormGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// One step of an LSTM behind its products (lstm_cell.cc)
+
+class LstmCell final : public Operator {
+ public:
+  explicit LstmCell(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class LstmCellGrad final : public Operator {
+ public:
+  explicit LstmCellGrad(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // A tensor once another one is there (after.cc)
 
 class After final : public Operator {

@@ -1,11 +1,13 @@
-"""Fits the rational functions of ``fourbit_onnx/ops/reference/gelu.py``, and prints their coefficients.
+"""Fits the `OddRatio` tables of ``fourbit_onnx/ops/reference``, and prints their coefficients.
 
-Phi(x) - 1/2 is odd, and so is the slope of GELU, Phi(x) + x * phi(x), less 1/2: each is x * P(x**2) /
-Q(x**2), and beyond a limit it is 1/2. The largest error is made small by least squares whose weights grow
-where the error is large (Lawson's algorithm); the divisor of the round before makes the problem linear.
+Phi(x) - 1/2 is odd, and so are the slope of GELU, Phi(x) + x * phi(x), less 1/2, and tanh: each is
+x * P(x**2) / Q(x**2), and beyond a limit it is constant. The largest error is made small by least squares
+whose weights grow where the error is large (Lawson's algorithm); the divisor of the round before makes the
+problem linear.
 
 Degrees are the smallest with which the error is less than float32's rounding. A limit is where the rest is
-below it, too, and where the float32 evaluation, with its roundings, ends at 1/2 exactly: found by trying.
+below it, too, and where the float32 evaluation, with its roundings, ends at 1/2 (1 of tanh) exactly: found by
+trying.
 """
 
 import math
@@ -20,12 +22,12 @@ POINTS, ROUNDS = 4000, 60
 
 
 def cdf(x: Array) -> Array:
-    """Phi(x), the standard normal distribution function."""
-    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x])
+    """Phi(x) - 1/2, Phi the standard normal distribution function."""
+    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in x]) - 0.5
 
 
 def slope(x: Array) -> Array:
-    """The derivative of x * Phi(x)."""
+    """The derivative of x * Phi(x), less 1/2."""
     return cdf(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
@@ -33,6 +35,7 @@ def slope(x: Array) -> Array:
 FITS: dict[str, tuple[Callable[[Array], Array], float, int, int]] = {
     "CDF": (cdf, 5.5, 5, 5),
     "SLOPE": (slope, 6.15, 7, 6),
+    "TANH": (np.tanh, 8.75, 4, 4),
 }
 
 
@@ -41,7 +44,7 @@ def fit(
 ) -> tuple[Array, Array, float]:
     """Coefficients of P and Q, the constant first; Q begins with 1. And the largest error."""
     x = limit * np.sin((np.arange(POINTS) + 0.5) / POINTS * np.pi / 2)  # dense at the limit
-    wanted = function(x) - 0.5
+    wanted = function(x)
     s = (x / limit) ** 2
     basis = chebyshev.chebvander(2 * s - 1, max(top, bottom))
     matrix = np.hstack([x[:, None] * basis[:, : top + 1], -(wanted * s)[:, None] * basis[:, :bottom]])
