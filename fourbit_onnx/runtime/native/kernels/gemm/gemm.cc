@@ -79,7 +79,6 @@ class Worker {
     bool plain = false;  // one product that needs neither factor nor correction
     if (narrow) {
       plain = a_count * b_count == 1 && !shifted_ && g_.a_planes->plane[0].factor * g_.b_planes->plane[0].factor == 1;
-      if (!plain) std::memset(sum32, 0, sizeof sum32);
     } else if (sums == sum64) {
       std::memset(sum64, 0, sizeof sum64);
     }
@@ -92,7 +91,7 @@ class Worker {
         if (plain) continue;
         const int64_t factor = x.factor * y.factor;
         if (narrow) {
-          tile_.add32(c, columns, static_cast<int32_t>(factor), static_cast<int32_t>(x.shift), sum32);
+          (p + q == 0 ? tile_.set32 : tile_.add32)(c, columns, static_cast<int32_t>(factor), static_cast<int32_t>(x.shift), sum32);
         } else {
           tile_.add64(c, columns, factor, x.shift, sums);
         }
@@ -106,18 +105,22 @@ class Worker {
     const int cols = static_cast<int>(std::min<int64_t>(kCols, g_.cols - col * kCols));
     float* out = place.origin + row * kRows * place.row;
     if (place.column == 1) return convert(sum32, sum64, out, place.row, rows, cols);
-    float dense[kTurnLines * kCols];
-    convert(sum32, sum64, dense, kCols, rows, cols);
+    convert(sum32, sum64, dense_, kCols, rows, cols);
     if (place.column != 0) {  // transposed: the distance of rows is 1
-      float turned[kCols][kTurnLines];
-      std::memset(dense + kTile, 0, (kTurnLines - kRows) * kCols * sizeof(float));
-      turn_(reinterpret_cast<const uint8_t*>(dense), kCols * sizeof(float), cols,
+      alignas(64) float turned[kCols][kTurnLines];
+      turn_(reinterpret_cast<const uint8_t*>(dense_), kCols * sizeof(float), cols,
             reinterpret_cast<uint8_t*>(turned), sizeof turned[0]);
-      for (int j = 0; j < cols; ++j) std::memcpy(out + j * place.column, turned[j], rows * sizeof(float));
+      for (int j = 0; j < cols; ++j) {
+        if (rows == kRows) {
+          std::memcpy(out + j * place.column, turned[j], kRows * sizeof(float));  // a constant: moves, no call
+        } else {
+          std::memcpy(out + j * place.column, turned[j], rows * sizeof(float));
+        }
+      }
       return;
     }
     for (int i = 0; i < rows; ++i) {
-      for (int j = 0; j < cols; ++j) out[i * place.row + place.offset[j]] = dense[i * kCols + j];
+      for (int j = 0; j < cols; ++j) out[i * place.row + place.offset[j]] = dense_[i * kCols + j];
     }
   }
 
@@ -141,6 +144,7 @@ class Worker {
   Buffer<int32_t> columns_;
   Buffer<Place> places_;
   const uint8_t* panels_[kPanels * kMaxPlanes];
+  alignas(64) float dense_[kTurnLines * kCols] = {};  // a tile, filled up with zeros to be turned
 };
 
 }  // namespace
