@@ -15,12 +15,17 @@ void unpack_avx2(const uint8_t* codes, int64_t first, int64_t count, const uint8
   const __m256i values =
       _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
   const __m128i mask = _mm_set1_epi8(15);
-  int64_t i = 0;
-  for (; i + 32 <= count; i += 32) {
-    const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i / 2));
+  const auto convert = [=](int64_t at) {
+    const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + at / 2));
     const __m128i low = _mm_and_si128(pairs, mask), high = _mm_and_si128(_mm_srli_epi16(pairs, 4), mask);
     const __m256i order = _mm256_set_m128i(_mm_unpackhi_epi8(low, high), _mm_unpacklo_epi8(low, high));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes + i), _mm256_shuffle_epi8(values, order));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes + at), _mm256_shuffle_epi8(values, order));
+  };
+  int64_t i = 0;
+  for (; i + 32 <= count; i += 32) convert(i);
+  if (i < count && count >= 34) {  // some of the rest once more, so that it is a whole vector
+    convert((count - 32) / 2 * 2);
+    i = count / 2 * 2;
   }
   for (; i < count; ++i) bytes[i] = table[nibble(codes, i)];
 }

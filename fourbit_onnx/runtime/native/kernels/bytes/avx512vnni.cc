@@ -14,15 +14,21 @@ void unpack_avx512vnni(const uint8_t* codes, int64_t first, int64_t count, const
   codes += first / 2;
   const __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
   const __m512i mask = _mm512_set1_epi16(0x0f0f);
+  const auto bytes_of = [=](__m256i pairs) {
+    // A byte 0xHL becomes the 16-bit lane 0x0H0L: byte order is the order of the codes.
+    const __m512i wide = _mm512_cvtepu8_epi16(pairs);
+    const __m512i order = _mm512_and_si512(_mm512_or_si512(wide, _mm512_slli_epi16(wide, 4)), mask);
+    return _mm512_shuffle_epi8(values, order);
+  };
   int64_t i = 0;
   for (; i + 64 <= count; i += 64) {
-    // A byte 0xHL becomes the 16-bit lane 0x0H0L: byte order is the order of the codes.
-    const __m512i wide =
-        _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i / 2)));
-    const __m512i order = _mm512_and_si512(_mm512_or_si512(wide, _mm512_slli_epi16(wide, 4)), mask);
-    _mm512_storeu_si512(bytes + i, _mm512_shuffle_epi8(values, order));
+    _mm512_storeu_si512(bytes + i, bytes_of(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i / 2))));
   }
-  for (; i < count; ++i) bytes[i] = table[nibble(codes, i)];
+  if (i == count) return;
+  // Rows of matrices seldom are whole vectors: the part of a task is 12 columns times any number.
+  const int64_t rest = count - i;
+  const __mmask32 pairs = static_cast<__mmask32>((uint64_t{1} << (rest + 1) / 2) - 1);
+  _mm512_mask_storeu_epi8(bytes + i, (uint64_t{1} << rest) - 1, bytes_of(_mm256_maskz_loadu_epi8(pairs, codes + i / 2)));
 }
 
 void interleave_avx512vnni(const uint8_t* const* rows, int64_t count, uint8_t* quads) {
