@@ -71,6 +71,18 @@ def test_same_bits_of_odd_tensors(name):
         both(numbers(x.shape, 6), x)
 
 
+def test_a_long_channel_of_nearly_one_value():
+    """Sums of blocks at their bound, and a variance that rounding alone would make negative.
+
+    Every u is 2**19 but one, which is 1 less: in float64 mean(u * u) - mean(u)**2 is -2**-15.
+    """
+    x = np.ones((2, 1, 16_396), F)
+    x[1, 0, 7] -= 2.0**-19
+    state = {**parameters(1), "running_var": np.zeros(1, F)}
+    _, _, new_var, mean, _ = check("BatchNorm", {"x": x, **state})
+    assert (new_var[0], mean[0]) == (0, 1)
+
+
 def truth(x, dy, epsilon=1e-5, momentum=0.9):
     """The textbook in float64."""
     found = {name: value.astype(np.float64) for name, value in parameters(x.shape[1]).items()}

@@ -53,6 +53,24 @@ def test_a_sum_that_something_else_reads(added):
     rewritten(before, f"{forward} {backward} {added}")
 
 
+def test_two_gradients_of_one_relu():
+    rewritten(
+        f"y = Relu (a) q = {GRAD} (d, y) r = {GRAD} (e, y) dz = Mul (q, r)",
+        "y, m = ai.fourbit.Relu (a) q = ai.fourbit.ReluGrad (d, m) r = ai.fourbit.ReluGrad (e, m)"
+        " dz = Mul (q, r)",
+    )
+
+
+def test_sizes_that_nobody_knows():
+    """They may be 1 here and 4 there: AddRelu does not broadcast."""
+    signature = SIGNATURE.replace("float[N,4] a, float[N,4] b", "float[N,?] a, float[N,?] b")
+    rewritten(
+        f"z = Add (a, b) y = Relu (z) dz = {GRAD} (d, y)",
+        "z = Add (a, b) y, m = ai.fourbit.Relu (z) dz = ai.fourbit.ReluGrad (d, m)",
+        signature,
+    )
+
+
 def test_sums_that_are_outputs():
     signature = SIGNATURE.replace("(float[N,4] y, ", "(float[N,4] z, float[N,4] s, ")
     rewritten(
