@@ -48,6 +48,10 @@ LEFT_ALONE = {
     " a = com.microsoft.ReluGrad (y, p) dz = Neg (a)",
     "a graph output": f"dz = Relu (z) {QUANTIZED.format('dz')}",
     "a gradient that is an output": f"{FORWARD} {GRADIENTS} dz = com.microsoft.ReluGrad (p, y)",
+    "it is the clip": "y = Relu (k) c, s, m = ai.fourbit.QuantizePact (z, y) dz = Neg (d)"
+    " b, t, n = ai.fourbit.QuantizePact (z, l)",
+    "gradients added in another domain": f"{FORWARD} {GRADIENTS} w = other.Sum (p, q)"
+    " a = com.microsoft.ReluGrad (w, y) dz = Neg (a)",
     "no quantiser": "y = Relu (z) dz = Identity (d) h = Shape (y) c, b = other.Use (h)",
     "another domain": f"y = other.Relu (z) {QUANTIZED.format('y')} dz = Identity (d)",
 }

@@ -108,6 +108,8 @@ LEFT_ALONE = {
     "an input": f"{BOTH.replace('(x,', '(i,').replace('(dy, x,', '(dy, i,')} dw = Identity (dy)",
     "codes that are not kept": f"c, j, n = ai.fourbit.QuantizePact (i, f)"
     f" x = ai.fourbit.QConv (c, s, z, w, t, z) {BOTH} dw = Identity (dy)",
+    "codes of a matrix product that are not kept": f"c, j, n = ai.fourbit.QuantizePact (i, f)"
+    f" x = ai.fourbit.QMatMul <trans_b = 1> (c, s, z, w, t, z) {BOTH} dw = Identity (dy)",
     "no gradient": f"{CONV} {NORMAL} dx = Identity (dy) dw = Identity (dy)",
     "another domain": f"{CONV} {NORMAL} dx, dg, db = other.BatchNormGrad (dy, x, g, sm, si)"
     " dw = Identity (dy)",
