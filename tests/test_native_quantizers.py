@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from native import check, codes, needs_library, run, using
+from one_node import Codes
 
 pytestmark = needs_library
 F = np.float32
@@ -117,6 +118,15 @@ def test_pact_grad(shape, element_type, top):
     both = check("PactGrad", inputs, attributes={"top": top})
     for i, name in enumerate(["dx", "dalpha"]):  # the other one is not wanted
         np.testing.assert_array_equal(run("PactGrad", inputs, (), {"top": top}, [name])[0], both[i])
+
+
+@pytest.mark.parametrize("n", [*range(1, 18), 25, 33])
+@pytest.mark.parametrize("inside", [True, False])
+def test_pact_grad_of_every_tail(n, inside):
+    """All codes are the top: clipped only where the mask says so."""
+    inputs = {"dy": np.ones(n, F), "codes": Codes(np.full(n, 15), "uint4")}
+    inputs["mask"] = np.full((n + 7) // 8, 255 * inside, np.uint8)
+    assert check("PactGrad", inputs, attributes={"top": 15})[1] == (0 if inside else n)
 
 
 def test_a_rectified_tensor_has_the_codes_of_what_was_rectified():

@@ -5,8 +5,19 @@
 namespace fourbit {
 namespace {
 
+template <typename T>
+struct Unsigned;
+template <>
+struct Unsigned<int8_t> {
+  using Type = uint8_t;
+};
+template <>
+struct Unsigned<int16_t> {
+  using Type = uint16_t;
+};
+
 // The compiler's portable vectors, because it does not see that the planes of a loop do not overlap. Where a
-// register is shorter, it takes several. Narrow types wrap as wider ones do: only results must fit.
+// register is shorter, it takes several.
 template <typename T, int kBytes>
 struct Lanes {
   typedef T Vector __attribute__((vector_size(kBytes)));
@@ -25,10 +36,10 @@ void store(T* p, Vector x) {
   __builtin_memcpy(p, &x, sizeof x);
 }
 
-// B' d B
+// B' d B. Here and below numbers are unsigned, because those wrap: only results must fit.
 template <typename T, typename Out, int kShift>
 void input(const T* tile, int64_t row, int64_t channels, Out* out, int64_t plane) {
-  using L = Lanes<T, kVectorBytes>;
+  using L = Lanes<typename Unsigned<T>::Type, kVectorBytes>;
   using V = typename L::Vector;
   for (int64_t c = 0; c < channels; c += L::kCount, tile += L::kCount, out += L::kCount) {
     V w[4][4];
@@ -38,7 +49,7 @@ void input(const T* tile, int64_t row, int64_t channels, Out* out, int64_t plane
       w[0][j] = a - e, w[1][j] = b + e, w[2][j] = e - b, w[3][j] = b - f;
     }
     for (int i = 0; i < 4; ++i) {
-      constexpr T kAdded = kShift;
+      constexpr typename Unsigned<T>::Type kAdded = kShift;
       store(out + (4 * i + 0) * plane, w[i][0] - w[i][2] + kAdded);
       store(out + (4 * i + 1) * plane, w[i][1] + w[i][2] + kAdded);
       store(out + (4 * i + 2) * plane, w[i][2] - w[i][1] + kAdded);
@@ -49,7 +60,7 @@ void input(const T* tile, int64_t row, int64_t channels, Out* out, int64_t plane
 
 // A dy A'
 void gradient16(const int16_t* tile, int64_t row, int64_t channels, int16_t* out, int64_t plane) {
-  using L = Lanes<int16_t, kVectorBytes>;
+  using L = Lanes<uint16_t, kVectorBytes>;
   using V = L::Vector;
   for (int64_t c = 0; c < channels; c += L::kCount, tile += L::kCount, out += L::kCount) {
     const V a = load<V>(tile), b = load<V>(tile + channels), e = load<V>(tile + row), f = load<V>(tile + row + channels);
@@ -65,7 +76,7 @@ void gradient16(const int16_t* tile, int64_t row, int64_t channels, int16_t* out
 
 // 4 G g G'
 void weights(const int8_t* taps, int64_t channels, int8_t* out, int64_t plane) {
-  using L = Lanes<int8_t, kCols>;
+  using L = Lanes<uint8_t, kCols>;
   using V = L::Vector;
   for (int64_t c = 0; c < channels; c += L::kCount, taps += L::kCount, out += L::kCount) {
     V w[4][3];
