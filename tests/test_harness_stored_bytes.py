@@ -41,9 +41,11 @@ def test_what_only_the_forward_part_reads_is_not_stored():
     assert (found.activations, found.parameters, found.data) == (["c"], [], [])
 
 
-def test_a_tensor_is_stored_once_and_a_view_is_its_tensor():
+@pytest.mark.parametrize("view", ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"])
+def test_a_tensor_is_stored_once_and_a_view_is_its_tensor(view):
+    forward = [node(view, ["a"], ["b"]) if one.op_type == "Reshape" else one for one in FORWARD]
     backward = [node("Mul", ["a", "b"], ["d"]), node("Mul", ["d", "b"], ["w.grad"])]
-    assert crossing(graph(*FORWARD, *backward), manifest()).activations == ["a"]
+    assert crossing(graph(*forward, *backward), manifest()).activations == ["a"]
 
 
 def test_parameters_and_data_are_apart():

@@ -75,6 +75,12 @@ def test_an_empty_sum_is_plus_zero():
     np.testing.assert_array_equal(y.view(np.uint32), np.zeros((3, 40), np.uint32))
 
 
+def test_panels_larger_than_the_scratch_memory_that_is_kept():
+    """17 MB of packed columns: a block of their own, which must outlive what is packed above it."""
+    rng = np.random.default_rng(5)
+    matmul(codes(rng, (3, 4100), "uint4"), codes(rng, (4100, 4200), "int4"), UINT4, INT4)
+
+
 def test_sums_beyond_32_bits_and_more_than_one_chunk():
     """k = 140,000 is more than kMaxSteps, and 15 * 4096 * k more than 2^31."""
     k = 140_000

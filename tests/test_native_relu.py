@@ -33,11 +33,12 @@ def finite(shape, seed):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_forward(shape):
-    both = check("Relu", {"x": numbers(shape, 1)})
-    for i, name in enumerate(["y", "mask"]):
-        only = run("Relu", {"x": numbers(shape, 1)}, (), None, [name])[0]
-        assert only.tobytes() == both[i].tobytes()
-    check("AddRelu", {"a": numbers(shape, 2), "b": finite(shape, 3)})
+    one, two = {"x": numbers(shape, 1)}, {"a": numbers(shape, 2), "b": finite(shape, 3)}
+    for op, inputs in (("Relu", one), ("AddRelu", two)):
+        both = check(op, inputs)
+        for i, name in enumerate(["y", "mask"]):  # the other one is not wanted
+            only = run(op, inputs, (), None, [name])[0]
+            assert only.tobytes() == both[i].tobytes()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
