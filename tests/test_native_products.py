@@ -62,6 +62,23 @@ def test_a_batch_whose_matrices_are_shared_by_threads():
     matmul(codes(rng, (3, 29, 11), "int4", -8), codes(rng, (3, 11, 101), "uint4"), INT4, LOG4)
 
 
+@pytest.mark.parametrize("threads", [3, 4, 7])
+def test_a_product_is_split_by_the_threads_of_its_session(threads):
+    """Parts of uneven size, the same bits: the number is told to the operators when they are registered."""
+    rng = np.random.default_rng(6)
+    inputs = {
+        "a": codes(rng, (2, 61, 19), "int4", -8),
+        "a_scale": SA,
+        "a_zero_point": NONE,
+        "b": codes(rng, (2, 19, 203), "uint4"),
+        "b_scale": SB,
+        "b_zero_point": NONE,
+    }
+    attributes = {"a_values": INT4, "b_values": LOG4}
+    (one,), (many,) = (run("QMatMul", inputs, (), attributes, threads=n) for n in (1, threads))
+    np.testing.assert_array_equal(many.view(np.uint32), one.view(np.uint32))
+
+
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 4), (3, 4, 0), (0, 0, 0)])
 def test_empty_matrices(m, k, n):
     rng = np.random.default_rng(4)

@@ -18,11 +18,14 @@ from typing import Protocol
 from fourbit_onnx.errors import LibraryError
 
 _NAMES = ("libfourbit_onnx.so", "libfourbit_onnx.dylib", "libfourbit_onnx.dll", "fourbit_onnx.dll")
-_TABLE_VERSION = 1
+_TABLE_VERSION = 2
 _REMEDY = "build it with: pip install -e ."
 
 
 class _SessionOptions(Protocol):
+    @property
+    def intra_op_num_threads(self) -> int: ...
+
     def register_custom_ops_library(self, path: str) -> None: ...
 
 
@@ -48,6 +51,7 @@ class KernelTable(ctypes.Structure):
         ("kernels", ctypes.POINTER(_Kernel)),
         ("isa", ctypes.CFUNCTYPE(ctypes.c_char_p)),
         ("select", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)),
+        ("threads", ctypes.CFUNCTYPE(None, ctypes.c_int64)),
     )
 
     def variants(self) -> Mapping[str, tuple[str, bool, int]]:
@@ -145,6 +149,7 @@ def register(session_options: _SessionOptions) -> bool:
         return False
     file = require()
     isa()  # its refusal is one sentence; ONNX Runtime's wraps it
+    table(file).threads(session_options.intra_op_num_threads)  # ONNX Runtime does not tell operators
     try:
         session_options.register_custom_ops_library(str(file))
     except Exception as error:  # whatever ONNX Runtime raises here means the same

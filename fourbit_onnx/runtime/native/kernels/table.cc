@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/isa.h"
+#include "base/session_threads.h"
 #include "kernels/bytes/bytes.h"
 #include "kernels/dot/dot.h"
 #include "kernels/elements/elements.h"
@@ -30,6 +31,8 @@ struct FourbitKernels {
   const char* (*isa)();
   // Takes another one: "" or why not. The text is valid until the next call.
   const char* (*select)(const char* isa);
+  // Threads that sessions have which this thread registers from now on; 0: not known.
+  void (*threads)(int64_t count);
 };
 
 }  // extern "C"
@@ -64,6 +67,7 @@ extern "C" __attribute__((visibility("default"))) const fourbit::FourbitKernels*
 #include "kernels/variants.inc"
 #undef FOURBIT_KERNEL
   };
-  static const FourbitKernels table = {1, kRows, kCols, sizeof kernels / sizeof *kernels, kernels, current, take};
+  static const FourbitKernels table = {2,       kRows,   kCols, sizeof kernels / sizeof *kernels,
+                                       kernels, current, take,  set_session_threads};
   return &table;
 }

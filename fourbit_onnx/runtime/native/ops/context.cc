@@ -6,7 +6,6 @@
 #include <exception>
 #include <mutex>
 #include <sstream>
-#include <thread>
 
 #include "kernels/conv/grid.h"
 
@@ -98,7 +97,8 @@ std::string Attributes::node_name() const {
   return name;
 }
 
-Context::Context(const ort::Api* api, OrtKernelContext* context) : api_(api), context_(context) {}
+Context::Context(const ort::Api* api, OrtKernelContext* context, int64_t threads)
+    : api_(api), context_(context), threads_(threads) {}
 
 void Context::check(OrtStatus* status) const {
   if (status != nullptr) raise(api_, status);
@@ -152,11 +152,6 @@ int64_t Context::zero_point(size_t index, const char* name) const {
     throw Refused(std::string(name) + " is " + std::to_string(value) + "; MinMaxScale gives at most ±131072");
   }
   return value;
-}
-
-int64_t Context::threads() const {
-  static const int64_t processors = std::max<int64_t>(1, std::thread::hardware_concurrency());
-  return processors;
 }
 
 void Context::parallel(int64_t count, const std::function<void(int64_t)>& task) const {

@@ -66,7 +66,7 @@ class Attributes {
 // One call. Inputs must be read before outputs are asked for only by convention; both stay valid.
 class Context final : public Host {
  public:
-  Context(const ort::Api* api, OrtKernelContext* context);
+  Context(const ort::Api* api, OrtKernelContext* context, int64_t threads);
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -78,14 +78,14 @@ class Context final : public Host {
   int64_t zero_point(size_t index, const char* name) const;
 
   void parallel(int64_t count, const std::function<void(int64_t)>& task) const override;
-  // Processors that this process may use: ONNX Runtime does not tell an operator how many threads a session has.
-  int64_t threads() const override;
+  int64_t threads() const override { return threads_; }
 
  private:
   void check(OrtStatus* status) const;
 
   const ort::Api* api_;
   OrtKernelContext* context_;
+  int64_t threads_;
 };
 
 }  // namespace fourbit

@@ -1,9 +1,12 @@
 // The door: RegisterCustomOps makes every operator of the table known to a session.
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/isa.h"
+#include "base/session_threads.h"
 #include "ops/operators.h"
 
 namespace fourbit {
@@ -13,12 +16,14 @@ namespace {
 struct Registration : ort::CustomOp {
   const Definition* definition;
   std::vector<ort::ElementType> inputs, outputs;
+  int64_t threads;  // of its sessions
 };
 
 struct Kernel {
   const ort::Api* api;
   std::string name;  // for messages
   std::unique_ptr<Operator> op;
+  int64_t threads;
 };
 
 const Registration& self(const ort::CustomOp* op) { return *static_cast<const Registration*>(op); }
@@ -48,13 +53,13 @@ OrtStatus* create(const ort::CustomOp* op, const ort::Api* api, const OrtKernelI
     const Attributes attributes(api, info);
     const std::string node = attributes.node_name();
     const std::string name = std::string("ai.fourbit.") + definition.name + (node.empty() ? "" : " '" + node + "'");
-    *kernel = new Kernel{api, name, definition.make(attributes)};
+    *kernel = new Kernel{api, name, definition.make(attributes), self(op).threads};
   });
 }
 
 OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   const Kernel& k = *static_cast<const Kernel*>(kernel);
-  return guarded(k.api, k.name, [&] { k.op->compute(Context(k.api, context)); });
+  return guarded(k.api, k.name, [&] { k.op->compute(Context(k.api, context, k.threads)); });
 }
 
 ort::ElementType element_type(Type type) {
@@ -99,13 +104,14 @@ std::unique_ptr<Registration> registration(const Definition& definition) {
 }
 
 // Every definition, once for each way to read `codes` as int4 or uint4.
-std::vector<std::unique_ptr<Registration>> all_registrations() {
+std::vector<std::unique_ptr<Registration>> all_registrations(int64_t threads) {
   std::vector<std::unique_ptr<Registration>> all;
   for (const Definition& definition : definitions()) {
     size_t choices = 1;
     for (const Type type : definition.inputs) choices *= type == Type::codes ? 2 : 1;
     for (size_t choice = 0; choice < choices; ++choice) {
       auto r = registration(definition);
+      r->threads = threads;
       size_t bits = choice;
       for (const Type type : definition.inputs) {
         if (type == Type::codes) {
@@ -121,9 +127,15 @@ std::vector<std::unique_ptr<Registration>> all_registrations() {
   return all;
 }
 
-// The domain, made at the first registration and kept: sessions may outlive what registered it.
-OrtCustomOpDomain* make_domain(const ort::Api* api, OrtStatus** status) {
-  static const auto* registrations = new std::vector<std::unique_ptr<Registration>>(all_registrations());
+// The domain for sessions of so many threads, made when it is first wanted and kept: sessions may outlive what registered
+// it. nullptr and a status if that fails.
+OrtCustomOpDomain* domain_for(int64_t threads, const ort::Api* api, OrtStatus** status) {
+  static std::mutex mutex;
+  static auto* const domains = new std::map<int64_t, OrtCustomOpDomain*>;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = domains->find(threads);
+  if (found != domains->end()) return found->second;
+  auto* const registrations = new std::vector<std::unique_ptr<Registration>>(all_registrations(threads));
   OrtCustomOpDomain* domain = nullptr;
   *status = ort::call<ort::CreateCustomOpDomain>(api, "ai.fourbit", &domain);
   for (const auto& r : *registrations) {
@@ -131,7 +143,7 @@ OrtCustomOpDomain* make_domain(const ort::Api* api, OrtStatus** status) {
     const ort::CustomOp* op = r.get();
     *status = ort::call<ort::CustomOpDomainAdd>(api, domain, op);
   }
-  if (*status == nullptr) return domain;
+  if (*status == nullptr) return (*domains)[threads] = domain;
   if (domain != nullptr) ort::call<ort::ReleaseCustomOpDomain>(api, domain);
   return nullptr;
 }
@@ -145,10 +157,8 @@ OrtStatus* register_operators(OrtSessionOptions* options, const ort::ApiBase* ba
   OrtStatus* thrown = guarded(api, "ai.fourbit", [&] {
     const std::string refused = isa_from_environment();
     if (!refused.empty()) throw Refused(refused);
-    static OrtStatus* failed = nullptr;
-    static OrtCustomOpDomain* domain = make_domain(api, &failed);
-    if (domain == nullptr) throw Refused("the operators could not be registered");
-    status = ort::call<ort::AddCustomOpDomain>(api, options, domain);
+    OrtCustomOpDomain* const domain = domain_for(session_threads(), api, &status);
+    if (domain != nullptr) status = ort::call<ort::AddCustomOpDomain>(api, options, domain);
   });
   return thrown != nullptr ? thrown : status;
 }
