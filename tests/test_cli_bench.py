@@ -9,6 +9,8 @@ import pytest
 from cli import fourbit, mlp, place, refusal
 from native import needs_library
 
+from fourbit_onnx.data.checks import Spec
+from fourbit_onnx.errors import DataError
 from fourbit_onnx.harness.bench import bench, contest, scaling, tables
 from fourbit_onnx.harness.bench.contest import Outcome
 from fourbit_onnx.harness.bench.subjects import SUBJECTS, Subject
@@ -197,6 +199,45 @@ def test_contestants_take_turns_and_a_skipped_round_does_not_count(tmp_path):
     found = contest.contest(commands, rounds=2, warmup=1)
     assert found == {name: Outcome([3, 4], [1.0] * 4, before=1, peak=2) for name in "ab"}
     assert "".join(log.read_text().split()) == "ab" + "ba" + "ba" + "ab"
+
+
+def test_the_first_losses_are_looked_at_before_anything_is_timed(tmp_path):
+    text = TURNS.replace("FILE", repr(str(tmp_path / "log")))
+    seen = []
+    commands = {name: child(text.replace("NAME", repr(name))) for name in "ab"}
+    contest.contest(commands, rounds=2, warmup=1, check_first=seen.append)
+    assert seen == [{"a": 1.0, "b": 1.0}]
+
+    def refuse(losses):
+        raise contest.TrainingError("no")
+
+    (tmp_path / "log").unlink()
+    with pytest.raises(contest.TrainingError, match=r"^no$"):
+        contest.contest(commands, rounds=2, warmup=1, check_first=refuse)
+    assert (tmp_path / "log").read_text().split() == ["a", "b"]
+
+
+def test_a_batch_is_made_up():
+    specs = {
+        "image": Spec("image", np.dtype(np.float32), ("N", 3)),
+        "target": Spec("target", np.dtype(np.float32), ("N", 50), unit=True),
+        "label": Spec("label", np.dtype(np.int64), ("N",), classes=3),
+        "token": Spec("token", np.dtype(np.int64), ("N", 50)),
+    }
+    batch = Subject("any.onnx").batch(specs, 40)
+    assert {name: array.shape for name, array in batch.items()} == {
+        "image": (40, 3), "target": (40, 50), "label": (40,), "token": (40, 50)
+    }  # fmt: skip
+    assert batch["image"].min() < -1 < 1 < batch["image"].max()
+    assert set(batch["target"].ravel()) == {0, 1}
+    assert set(batch["label"]) == {0, 1, 2}
+    assert set(batch["token"].ravel()) == {0, 1}  # nobody knows the table of a file
+    assert {name: array.dtype for name, array in batch.items()} == {n: s.dtype for n, s in specs.items()}
+    fixed = {"image": Spec("image", np.dtype(np.float32), (8, 3))}
+    assert len(Subject("any.onnx").batch(fixed)["image"]) == 8
+    assert len(Subject("any.onnx").batch(fixed, 8)["image"]) == 8
+    with pytest.raises(DataError, match=r"^batch size 3: the model takes 8 samples at a time; use that$"):
+        Subject("any.onnx").batch(fixed, 3)
 
 
 @pytest.mark.parametrize(

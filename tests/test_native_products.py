@@ -93,9 +93,12 @@ def test_an_empty_sum_is_plus_zero():
 
 
 def test_panels_larger_than_the_scratch_memory_that_is_kept():
-    """17 MB of packed columns: a block of their own, which must outlive what is packed above it."""
+    """17 MB of packed columns: a block of their own, which must outlive what is packed above it.
+
+    Of one panel, which no number of processors divides.
+    """
     rng = np.random.default_rng(5)
-    matmul(codes(rng, (3, 4100), "uint4"), codes(rng, (4100, 4200), "int4"), UINT4, INT4)
+    matmul(codes(rng, (3, 540_000), "uint4"), codes(rng, (540_000, 32), "int4"), UINT4, INT4)
 
 
 def test_sums_beyond_32_bits_and_more_than_one_chunk():
