@@ -333,7 +333,7 @@ def test_every_operator_is_tested():
         "GeluGrad", "GatherGrad", "LayerNorm", "LayerNormGrad", "LstmCell", "LstmCellGrad", "UnderflowScale",
         "QuantizeLog2", "QuantizeInt4Stochastic", "QuantizeLogStochastic",  # in test_ops_stochastic.py
         "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul",  # in test_ops_blocks.py
-        "QuantizeE2M1Blocks", "QuantizeE2M1BlocksStochastic",
+        "QuantizeE2M1Blocks", "QuantizeE2M1BlocksStochastic", "SumRows", "SoftmaxGrad",
         "QuantizeInt4Blocks", "QuantizeInt4BlocksStochastic", "SgdUpdate", "AdamWUpdate",
     }  # fmt: skip
     assert tested == set(FUNCTIONS)

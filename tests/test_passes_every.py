@@ -38,6 +38,7 @@ CONSTANTS = {
     "rows": np.ones((2, 8), np.float32),
     "state": np.ones((2, 2), np.float32),
     "widths": np.array([6, 2]),
+    "first": np.array([1, 0]),
     "slope": np.full((2, 1), 0.1, np.float32),
 }
 # What the reference models lack.
@@ -61,6 +62,8 @@ EXTRA = {
     " y = com.microsoft.GatherGrad (s, i, g)",
     "normalised by rows": "a, m, d = LayerNormalization (x, row, row)"
     " y, ds, db = com.microsoft.LayerNormalizationGrad (a, x, row, m, d)",
+    "summed": "y = ReduceSum <keepdims = 0> (x, first)",
+    "a softmax backward": "y = com.microsoft.SoftmaxGrad_13 <axis = -1> (x, x)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "a step of an LSTM": "a = Identity (rows) b, n = Split <axis = 1> (a, widths) t = Sigmoid (b)"
     " i, o, f = Split <axis = 1, num_outputs = 3> (t) g = Tanh (n) m = Mul (i, g) l = Mul (f, state)"

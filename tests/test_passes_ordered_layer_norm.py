@@ -1,16 +1,12 @@
 """Layer normalisation has operators of its own in 4-bit training graphs."""
 
-import numpy as np
-import onnx
-import onnx_graphsurgeon as gs
 import pytest
 from graphs import graph, text
 from native import needs_library
-from training_graph import batch_of, compiled, gradients, run, step
+from own_operators import compare_a_step
+from training_graph import compiled
 
 from fourbit_onnx.models import registry
-from fourbit_onnx.ops.registry import FUNCTIONS
-from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
 
 SIGNATURE = "(float[N,3,4] x, float[4] s, float[4] b, float[N,3,4] dy) => (float[N,3,4] y, float[N,3,4] dx)"
@@ -69,21 +65,4 @@ def test_4_bit_graphs_have_ours_and_the_baselines_have_not(recipe, forward, back
 
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
 def test_a_training_step_is_the_one_of_the_runtime_but_for_rounding(native):
-    """In float32, where a rounding that goes the other way moves the rest by little."""
-    found = compiled(registry.build("transformer", width=32, layers=2), "fp32")
-    rng = np.random.default_rng(0)
-    batch = batch_of(found, rng.integers(0, 64, (4, 16)), rng.integers(0, 10, 4))
-    expected = step(found, found.state, batch)
-    rewritten = gs.import_onnx(found.training)
-    assert ordered_layer_norm(rewritten) == 10
-    ours = gs.export_onnx(rewritten, do_type_check=False)
-    ours.functions.extend(FUNCTIONS[op] for op in ("LayerNorm", "LayerNormGrad"))
-    ours.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
-    ours.ir_version = 10
-    numbers = run(ours, {**found.state, **batch}, native=native, threads=2)
-    assert set(numbers) == set(expected)
-    # Sums of at most 64 terms, in another order: some 2**-24 of the largest gradient, a few layers on.
-    largest = max(np.abs(gradient).max() for gradient in gradients(found, expected).values())
-    for name, value in expected.items():
-        assert numbers[name] == pytest.approx(value, rel=1e-5, abs=1e-5 * float(largest)), name
-    assert any((numbers[name] != value).any() for name, value in expected.items())
+    compare_a_step(ordered_layer_norm, ["LayerNorm", "LayerNormGrad"], native)

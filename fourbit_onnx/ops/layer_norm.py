@@ -10,73 +10,25 @@ A row has the n elements of the last axes, those of ``scale``. Everything is flo
     dx = (g - halves(g) / n - xhat * (halves(g * xhat) / n)) * inv_std      of each row
     dscale = pairs(dy * xhat),  dbias = pairs(dy)                           of all rows
 
-``halves`` adds the second half of a row to its first, until one number is left: what vectors do fastest.
-``pairs`` adds row 1 to row 0, row 3 to row 2 and so on, until one row is left: what can be done while rows
-come in. Of an odd number the one in the middle, or the last row, stays alone: -0 is added to it, which
-changes nothing. A sum of k terms has log2(k) roundings, not k.
+``halves`` and ``pairs`` are sums as trees: see ``ops/tree_sums.py``.
 
 Inputs and outputs are those of ONNX's LayerNormalization and ONNX Runtime's LayerNormalizationGrad.
 """
 
 from fourbit_onnx.ops.text import function
+from fourbit_onnx.ops.tree_sums import CONSTANTS, halves, pairs
 
-_HALVES = (
-    "Slice (part, zero, count, {axis})",
-    "Slice (part, count, all, {axis})",
-    "zero, zero, zero, missing",
-)
-_PAIRS = (
-    "Slice (part, zero, all, {axis}, two)",
-    "Slice (part, one, all, {axis}, two)",
-    "zero, zero, missing, zero",
-)
-
-
-def _sum(result: str, terms: str, axis: str, parts: tuple[str, str, str]) -> str:
-    """Lines that make ``result`` of the matrix ``terms``, whose ``axis`` becomes 1.
-
-    ``parts``: the two that are added to each other, and what the second lacks on each side.
-    """
-    first, second, pads = parts
-    return f"""
-    {result}_shape = Shape ({terms})
-    {result}_count = Gather ({result}_shape, {axis})
-    {result}_several = Greater ({result}_count, one)
-    {result}_go = Squeeze ({result}_several)
-    {result} = Loop ("", {result}_go, {terms}) <body = {result}_round (int64 i, bool go, float[] part)
-        => (bool more, float[] next) {{
-        shape = Shape (part)
-        all = Gather (shape, {axis})
-        all_and_one = Add (all, one)
-        count = Div (all_and_one, two)
-        twice = Add (count, count)
-        missing = Sub (twice, all)
-        first = {first.format(axis=axis)}
-        second = {second.format(axis=axis)}
-        pads = Concat <axis = 0> ({pads})
-        whole = Pad (second, pads, minus_nought)
-        next = Add (first, whole)
-        several = Greater (count, one)
-        more = Squeeze (several)
-    }}>
-"""
-
-
-_CONSTANTS = """
-    zero = Constant <value = int64[1] {0}> ()
-    one = Constant <value = int64[1] {1}> ()
-    two = Constant <value = int64[1] {2}> ()
-    minus_one = Constant <value = int64[1] {-1}> ()
-    nought = Constant <value = float {0}> ()
-    minus_nought = Neg (nought)
+_CONSTANTS = f"""
+    {CONSTANTS}
+    minus_one = Constant <value = int64[1] {{-1}}> ()
     x_shape = Shape (x)
     scale_shape = Shape (scale)
     size = Size (scale)
     n = Cast <to = 1> (size)
     size_column = Reshape (size, one)
     matrix = Concat <axis = 0> (minus_one, size_column)
-    column = Constant <value = int64[2] {-1, 1}> ()
-    row = Constant <value = int64[2] {1, -1}> ()
+    column = Constant <value = int64[2] {{-1, 1}}> ()
+    row = Constant <value = int64[2] {{1, -1}}> ()
     x_rows = Reshape (x, matrix)
     scale_row = Reshape (scale, row)
 """
@@ -85,11 +37,11 @@ LAYER_NORM = function(f"""
 LayerNorm <epsilon : float = 0.00001> (x, scale, bias) => (y, mean, inv_std) {{
     {_CONSTANTS}
     bias_row = Reshape (bias, row)
-    {_sum("x_sum", "x_rows", "one", _HALVES)}
+    {halves("x_sum", "x_rows")}
     mean_column = Div (x_sum, n)
     centred = Sub (x_rows, mean_column)
     square = Mul (centred, centred)
-    {_sum("square_sum", "square", "one", _HALVES)}
+    {halves("square_sum", "square")}
     var = Div (square_sum, n)
     var_double = Cast <to = 11> (var)
     epsilon_float = Constant <value_float : float = @epsilon> ()
@@ -128,8 +80,8 @@ LayerNormGrad (dy, x, scale, mean, inv_std) => (dx, dscale, dbias) {{
     xhat = Mul (centred, inv_std_column)
     g = Mul (dy_rows, scale_row)
     g_xhat = Mul (g, xhat)
-    {_sum("g_sum", "g", "one", _HALVES)}
-    {_sum("g_xhat_sum", "g_xhat", "one", _HALVES)}
+    {halves("g_sum", "g")}
+    {halves("g_xhat_sum", "g_xhat")}
     g_mean = Div (g_sum, n)
     g_xhat_mean = Div (g_xhat_sum, n)
     without_mean = Sub (g, g_mean)
@@ -139,8 +91,8 @@ LayerNormGrad (dy, x, scale, mean, inv_std) => (dx, dscale, dbias) {{
     dx = Reshape (dx_rows, x_shape)
 
     dy_xhat = Mul (dy_rows, xhat)
-    {_sum("dscale_row", "dy_xhat", "zero", _PAIRS)}
-    {_sum("dbias_row", "dy_rows", "zero", _PAIRS)}
+    {pairs("dscale_row", "dy_xhat")}
+    {pairs("dbias_row", "dy_rows")}
     dscale = Reshape (dscale_row, scale_shape)
     dbias = Reshape (dbias_row, scale_shape)
 }}

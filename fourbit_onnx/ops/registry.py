@@ -20,7 +20,9 @@ from fourbit_onnx.ops import (
     random_uniform,
     relu,
     scales,
+    softmax_grad,
     stochastic,
+    sum_rows,
 )
 
 FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
@@ -55,6 +57,8 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         batch_norm.BATCH_NORM_GRAD,
         layer_norm.LAYER_NORM,
         layer_norm.LAYER_NORM_GRAD,
+        sum_rows.SUM_ROWS,
+        softmax_grad.SOFTMAX_GRAD,
         after.AFTER,
         random_uniform.RANDOM_UNIFORM,
         products.Q_CONV,

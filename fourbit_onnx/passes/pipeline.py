@@ -34,6 +34,8 @@ from fourbit_onnx.passes.lstm_cells import lstm_cells
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.ordered_gather_grad import ordered_gather_grad
 from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
+from fourbit_onnx.passes.ordered_softmax_grad import ordered_softmax_grad
+from fourbit_onnx.passes.ordered_sum_rows import ordered_sum_rows
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
 from fourbit_onnx.passes.rational_gelu import rational_gelu
@@ -159,6 +161,8 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         rational_gelu(training_graph)
         ordered_gather_grad(training_graph)
         ordered_layer_norm(training_graph)
+        ordered_sum_rows(training_graph)
+        ordered_softmax_grad(training_graph)
         if options.recompute:
             recomputed = recompute(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}

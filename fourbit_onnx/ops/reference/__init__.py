@@ -49,6 +49,8 @@ from fourbit_onnx.ops.reference.scales import (
     sawb_scale,
     underflow_scale,
 )
+from fourbit_onnx.ops.reference.softmax_grad import softmax_grad
+from fourbit_onnx.ops.reference.sum_rows import sum_rows
 
 REFERENCES: Mapping[str, Callable[..., Any]] = {
     "SawbScale": sawb_scale,
@@ -80,6 +82,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "BatchNormGrad": batch_norm_grad,
     "LayerNorm": layer_norm,
     "LayerNormGrad": layer_norm_grad,
+    "SumRows": sum_rows,
+    "SoftmaxGrad": softmax_grad,
     "After": after,
     "RandomUniform": random_uniform,
     "QConv": q_conv,
@@ -145,6 +149,8 @@ __all__ = [
     "relu_grad",
     "sawb_scale",
     "sgd_update",
+    "softmax_grad",
     "sum_relu_grad",
+    "sum_rows",
     "underflow_scale",
 ]

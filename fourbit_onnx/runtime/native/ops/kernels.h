@@ -265,6 +265,25 @@ class LayerNormGrad final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// The sum of the rows of a tensor (sum_rows.cc)
+
+class SumRows final : public Operator {
+ public:
+  explicit SumRows(const Attributes& attributes) : axis_(attributes.integer("axis", -1)) {}
+  void compute(const Context& context) const override;
+
+ private:
+  int64_t axis_;
+};
+
+// The gradient of a softmax over the last axis (softmax_grad.cc)
+
+class SoftmaxGrad final : public Operator {
+ public:
+  explicit SoftmaxGrad(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // One step of an LSTM behind its products (lstm_cell.cc)
 
 class LstmCell final : public Operator {

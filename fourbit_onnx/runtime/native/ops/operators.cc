@@ -38,6 +38,8 @@ const std::vector<Definition>& definitions() {
       {"BatchNormGrad",        make<BatchNormGrad>,        {f, f, f, f, f},                {f, f, f}},
       {"LayerNorm",            make<LayerNorm>,            {f, f, f},                      {f, f, f}},
       {"LayerNormGrad",        make<LayerNormGrad>,        {f, f, f, f, f},                {f, f, f}},
+      {"SumRows",              make<SumRows>,              {f},                            {f}},
+      {"SoftmaxGrad",          make<SoftmaxGrad>,          {f, f},                         {f}},
       {"LstmCell",             make<LstmCell>,             {f, f, f},                      {f, f, f}},
       {"LstmCellGrad",         make<LstmCellGrad>,         {f, f, f, f, f, f},             {f, f}},
       {"After",                make<After>,                {f, f},                         {f}},

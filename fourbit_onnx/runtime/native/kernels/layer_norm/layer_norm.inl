@@ -2,21 +2,10 @@
 // that the compiler turns into that set's vectors. Everything here has internal linkage and calls nothing of the C++
 // library (see kernels/elements/elements.inl).
 #include "kernels/layer_norm/layer_norm.h"
+#include "kernels/tree_sums.inl"
 
 namespace fourbit {
 namespace {
-
-// The second half is added to the first, until one number is left.
-float halves(float* terms, int64_t n) {
-  while (n > 1) {
-    const int64_t count = (n + 1) / 2;
-    const float* __restrict second = terms + count;
-    float* __restrict first = terms;
-    for (int64_t i = 0; i < n - count; ++i) first[i] += second[i];
-    n = count;
-  }
-  return *terms;
-}
 
 // Half of the terms are read and added as they are made.
 float sum_of_squares(const float* __restrict x, int64_t n, float* __restrict terms) {
@@ -47,21 +36,6 @@ void forward(const float* x, const float* scale, const float* bias, float epsilo
     if (y == nullptr) continue;
     float* __restrict to = y + row * n;
     for (int64_t i = 0; i < n; ++i) to[i] = centred[i] * s * scale[i] + bias[i];
-  }
-}
-
-void add(float* __restrict sum, const float* __restrict other, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) sum[i] += other[i];
-}
-
-void pairs(float* rows, int64_t count, int64_t n) {
-  for (; count > 1; count = (count + 1) / 2) {
-    for (int64_t i = 0; i < count / 2; ++i) {
-      const float *first = rows + 2 * i * n, *second = first + n;
-      float* to = rows + i * n;  // never behind what is read
-      for (int64_t j = 0; j < n; ++j) to[j] = first[j] + second[j];
-    }
-    if (count % 2 != 0) __builtin_memmove(rows + count / 2 * n, rows + (count - 1) * n, n * sizeof(float));
   }
 }
 
