@@ -50,6 +50,34 @@ def test_the_ends_stay_in_float():
 
 
 @pytest.mark.parametrize(
+    ("before", "first"),
+    {
+        "rows of a table": ("e = Gather (w1, t)", ""),
+        "normalised, with positions": ("g = Gather (w1, t) n = Add (g, s) e = LayerNormalization (n, s)", ""),
+        "of two tables": ("g = Gather (w1, t) o = Gather (w2, t) e = Add (g, o)", ""),
+        "and data": ("g = Gather (w1, t) e = Add (g, f)", "first site"),
+        "rows of the data": ("e = Gather (f, t)", "first site"),
+        "a table that is a constant": ("e = Gather (c, t)", "first site"),
+        "data alone": ("e = Relu (f)", "first site"),
+        "a table alone": ("e = Relu (w1)", "first site"),
+    }.values(),
+)
+def test_behind_an_embedding_no_first_site_stays_in_float(before, first):
+    """The embedding is the first layer."""
+    signature = f"(int64[N] t, float[N,8] f, {PARAMETERS.replace('[16,8]', '[30,8]')}) => (float[N,4] y)"
+    constant = "c = Constant <value = float[2,8] {0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0}> ()"
+    body = f"{constant} {before} [a] h = Gemm (e, w2) [b] p = Gemm (h, w3) [d] y = Gemm (p, w4)"
+    plan = plan_of(body, table.find("ibm2020"), signature=signature)
+    assert [site.reason for site in plan.sites] == [first, "", "last site"]
+
+
+def test_a_lone_product_behind_an_embedding_is_the_last_site():
+    signature = f"(int64[N] t, {PARAMETERS}) => (float[N,8] y)"
+    site = site_of("e = Gather (w1, t) y = Gemm (e, w2)", table.find("ibm2020"), signature=signature)
+    assert site.reason == "last site"
+
+
+@pytest.mark.parametrize(
     ("trained", "operands"),
     {
         "all: none needs the gradient of the data": (WEIGHTS, ["w", "xw", "xw", "xw"]),
@@ -287,7 +315,8 @@ def test_what_a_recipe_keeps_itself():
 def test_the_share_kept_is_rounded_up_from_what_was_written(share, count, kept):
     """In floats 0.07 * 100 is above 7."""
     recipe = Recipe("mine", keep_ends=False, keep_last=share)
-    assert sum(bool(_kept(recipe, number, count, ["x"])) for number in range(count)) == kept
+    reasons = [_kept(recipe, number, count, ["x"], is_second=False) for number in range(count)]
+    assert sum(map(bool, reasons)) == kept
 
 
 def test_points_of_the_backward_pass_with_quantisers_of_their_own():

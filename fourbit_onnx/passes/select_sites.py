@@ -50,6 +50,8 @@ def select_sites(
     for node in nodes:
         places.setdefault(roles.groups.get(node.name, node.name), []).append(node.inputs[0])
     order = {place: number for number, place in enumerate(places)}
+    # An embedding is the first layer, though no product: what reads its rows is the second.
+    embedded = {place for place in list(places)[:1] if all(_embedded(x, roles) for x in places[place])}
     signs: dict[str, tuple[bool, bool]] = {}
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
@@ -73,7 +75,7 @@ def select_sites(
                 reason = f"kept by pattern {pattern!r}"
                 unused.discard(pattern)
         if not reason and not named and chosen.arithmetic == "4-bit":
-            reason = _kept(chosen, order[place], len(places), names)
+            reason = _kept(chosen, order[place], len(places), names, is_second=place in embedded)
         if place not in signs:
             signs[place] = _of_all(places[place], roles, data)
         _decide(site, node, chosen, reason, signs[place])
@@ -108,10 +110,12 @@ def _whole(node: gs.Node) -> Site:
     return site
 
 
-def _kept(recipe: Recipe, number: int, count: int, names: Iterable[str]) -> str:
+def _kept(recipe: Recipe, number: int, count: int, names: Iterable[str], *, is_second: bool) -> str:
     """Why the recipe itself keeps place ``number`` of ``count`` in float32; "" if it does not."""
-    if recipe.keep_ends and number in (0, count - 1):
-        return "last site" if number else "first site"
+    if recipe.keep_ends and number == 0 and not is_second:
+        return "first site"
+    if recipe.keep_ends and number == count - 1:
+        return "last site"
     if number >= count - math.ceil(Fraction(str(recipe.keep_last)) * count):  # 0.07 of 100 is 7, in floats 8
         return f"among the last {recipe.keep_last:.0%} of the sites"
     pattern = next((pattern for pattern in recipe.keep if _fits(names, pattern)), "")
@@ -124,6 +128,27 @@ def _is_product(node: gs.Node) -> bool:
         tensor.dtype in (None, np.float32) and not isinstance(tensor, gs.Constant)
         for tensor in node.inputs[:2]
     )
+
+
+def _embedded(tensor: gs.Tensor, roles: Roles) -> bool:
+    """Whether all data in ``tensor`` are rows of a trained table: the model begins with an embedding."""
+    found = False
+    seen: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen or tensor.is_empty() or isinstance(tensor, gs.Constant):
+            continue
+        if tensor.name in roles.values:
+            continue
+        seen.add(id(tensor))
+        if not tensor.inputs:
+            return False  # data as it is
+        if is_standard(tensor.inputs[0], "Gather") and tensor.inputs[0].inputs[0].name in roles.values:
+            found = True
+        else:
+            waiting += _contents(tensor.inputs[0])
+    return found
 
 
 def _fits(names: Iterable[str], pattern: str) -> bool:

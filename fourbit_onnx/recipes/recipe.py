@@ -194,7 +194,8 @@ class Recipe:
         wgrad: For ``wgrad.dy``.
         dgrad_weight: For ``dgrad.w``; None re-uses the codes of ``fwd.w``.
         wgrad_activation: For ``wgrad.x``; None re-uses the codes of ``fwd.x``.
-        keep_ends: The first and the last site stay in float32.
+        keep_ends: The first and the last site stay in float32; the first not where the model begins with an
+            embedding, which is its first layer.
         keep: Patterns of node or weight names whose sites stay in float32, where there are any.
         keep_last: Share of the sites, the last ones, that stay in float32: 0 to 1, rounded up.
         source: Where the recipe comes from.
