@@ -23,6 +23,8 @@
 #include "kernels/gelu/gelu.h"
 #include "kernels/gemm/matmul.h"
 #include "kernels/layer_norm/layer_norm.h"
+#include "kernels/softmax_grad/softmax_grad.h"
+#include "kernels/sum_rows/sum_rows.h"
 #include "kernels/updates/updates.h"
 
 namespace fourbit {
@@ -198,6 +200,8 @@ void normalisations(const Host& host) {
   k.input_grad(packed, xhat, channels, statistics, statistics, statistics, y);
   best_layer_norm().backward(dy, x, scale, statistics, statistics, rows, n, scratch, y, sums);
   best_layer_norm().pairs(packed, rows * count, n);
+  best_sum_rows().sum(x, rows, n, n * count, Array<float>(kSumRowsScratch), sums);
+  best_softmax_grad().backward(dy, x, std::min(rows, kSoftmaxRows), n, Array<float>(n), y);
 
   const int64_t outer = pick(1, 3), indices = pick(0, 300), table = pick(1, 50);
   Array<int64_t> places(indices);
