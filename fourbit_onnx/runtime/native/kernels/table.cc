@@ -53,19 +53,19 @@ const char* take(const char* isa) {
 }  // namespace
 }  // namespace fourbit
 
+#define FOURBIT_ENTRIES(isa, suffix, ...)                      \
+  entry("dot_" #suffix, isa, dot_##suffix),                    \
+  entry("column_sums_" #suffix, isa, column_sums_##suffix),    \
+  entry("unpack_" #suffix, isa, unpack_##suffix),              \
+  entry("interleave_" #suffix, isa, interleave_##suffix),      \
+  entry("turn_" #suffix, isa, turn_##suffix),                  \
+  entry("quantize_" #suffix, isa, elements_##suffix.quantize), \
+  entry("quantize_log4_" #suffix, isa, elements_##suffix.quantize_log4),
+
 extern "C" __attribute__((visibility("default"))) const fourbit::FourbitKernels* fourbit_kernels() {
   using namespace fourbit;
   static const FourbitKernel kernels[] = {
-#define FOURBIT_KERNEL(isa, suffix)                                \
-  entry("dot_" #suffix, isa, dot_##suffix),                        \
-      entry("column_sums_" #suffix, isa, column_sums_##suffix),    \
-      entry("unpack_" #suffix, isa, unpack_##suffix),              \
-      entry("interleave_" #suffix, isa, interleave_##suffix),    \
-      entry("turn_" #suffix, isa, turn_##suffix),                \
-      entry("quantize_" #suffix, isa, elements_##suffix.quantize), \
-      entry("quantize_log4_" #suffix, isa, elements_##suffix.quantize_log4),
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
+      FOURBIT_VARIANTS(FOURBIT_ENTRIES, )
   };
   static const FourbitKernels table = {2,       kRows,   kCols, sizeof kernels / sizeof *kernels,
                                        kernels, current, take,  set_session_threads};

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -42,10 +42,6 @@ struct BatchNormKernels {
                      const float* mean_product, const float* scale, float* dx);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const BatchNormKernels batch_norm_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const BatchNormKernels& best_batch_norm();
+FOURBIT_TABLE(BatchNormKernels, batch_norm)
 
 }  // namespace fourbit

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
 #include "kernels/dot/dot.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -23,10 +23,6 @@ struct BlockKernels {
   void (*accumulate)(const int32_t* c, const int32_t* shift, const double* a, const double* b, double* sums);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const BlockKernels blocks_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const BlockKernels& best_blocks();
+FOURBIT_TABLE(BlockKernels, blocks)
 
 }  // namespace fourbit

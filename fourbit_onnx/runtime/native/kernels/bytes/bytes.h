@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -21,17 +21,9 @@ using Interleave = void (*)(const uint8_t* const* rows, int64_t count, uint8_t* 
 // `line` and `pixel` in bytes. Up to 15 words beyond the end of a line are read.
 using Turn = void (*)(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
 
-#define FOURBIT_KERNEL(isa, suffix)                                                              \
-  void unpack_##suffix(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, \
-                       uint8_t* bytes);                                                          \
-  void interleave_##suffix(const uint8_t* const* rows, int64_t count, uint8_t* quads);           \
-  void turn_##suffix(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-Unpack best_unpack();
-Interleave best_interleave();
-Turn best_turn();
+FOURBIT_FUNCTION(Unpack, unpack)
+FOURBIT_FUNCTION(Interleave, interleave)
+FOURBIT_FUNCTION(Turn, turn)
 
 constexpr int64_t kTurnLines = 16;
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -21,10 +21,6 @@ struct DirectKernels {
   void (*look_up)(const uint8_t* codes, int64_t n, const int16_t* table, int16_t* values);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const DirectKernels direct_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const DirectKernels& best_direct();
+FOURBIT_TABLE(DirectKernels, direct)
 
 }  // namespace fourbit

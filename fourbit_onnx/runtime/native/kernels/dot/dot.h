@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -25,14 +25,7 @@ using ColumnSums = void (*)(const int8_t* b, int64_t steps, int32_t* sums);
 // More steps than this are split, and added in int64: 4 * 32768 * 128 * 64 = 2^30.
 constexpr int64_t kMaxSteps = 32768;
 
-#define FOURBIT_KERNEL(isa, suffix)                                                             \
-  void dot_##suffix(const uint8_t* a, const int8_t* b, int64_t steps, int32_t* c, int64_t ldc); \
-  void column_sums_##suffix(const int8_t* b, int64_t steps, int32_t* sums);
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-// The variants of the instruction set in use.
-Dot best_dot();
-ColumnSums best_column_sums();
+FOURBIT_FUNCTION(Dot, dot)
+FOURBIT_FUNCTION(ColumnSums, column_sums)
 
 }  // namespace fourbit

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -49,10 +49,6 @@ struct ElementKernels {
                          int bottom);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const ElementKernels elements_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const ElementKernels& best_elements();
+FOURBIT_TABLE(ElementKernels, elements)
 
 }  // namespace fourbit

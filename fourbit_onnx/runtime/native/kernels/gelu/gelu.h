@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/host.h"
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -16,10 +16,6 @@ struct GeluKernels {
   void (*backward)(const float* dy, const float* x, int64_t n, float* dx);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const GeluKernels gelu_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const GeluKernels& best_gelu();
+FOURBIT_TABLE(GeluKernels, gelu)
 
 }  // namespace fourbit

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -24,10 +24,6 @@ struct LayerNormKernels {
   void (*pairs)(float* rows, int64_t count, int64_t n);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const LayerNormKernels layer_norm_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const LayerNormKernels& best_layer_norm();
+FOURBIT_TABLE(LayerNormKernels, layer_norm)
 
 }  // namespace fourbit

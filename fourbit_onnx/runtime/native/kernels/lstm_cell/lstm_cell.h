@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/host.h"
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -15,10 +15,6 @@ struct LstmCellKernels {
                    const float* new_c, int64_t n, float* dsums, float* previous_dc);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const LstmCellKernels lstm_cell_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const LstmCellKernels& best_lstm_cell();
+FOURBIT_TABLE(LstmCellKernels, lstm_cell)
 
 }  // namespace fourbit

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -14,10 +14,6 @@ struct SoftmaxGradKernels {
   void (*backward)(const float* dy, const float* y, int64_t rows, int64_t n, float* scratch, float* dx);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const SoftmaxGradKernels softmax_grad_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const SoftmaxGradKernels& best_softmax_grad();
+FOURBIT_TABLE(SoftmaxGradKernels, softmax_grad)
 
 }  // namespace fourbit

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -19,10 +19,6 @@ struct SumRowsKernels {
   void (*pairs)(float* rows, int64_t count, int64_t n);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const SumRowsKernels sum_rows_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const SumRowsKernels& best_sum_rows();
+FOURBIT_TABLE(SumRowsKernels, sum_rows)
 
 }  // namespace fourbit

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
 #include "kernels/dot/dot.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -22,10 +22,6 @@ struct TileKernels {
   void (*store64)(const int64_t* sum, float scale, float* out, int64_t stride, int rows, int cols);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const TileKernels tile_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const TileKernels& best_tile();
+FOURBIT_TABLE(TileKernels, tile)
 
 }  // namespace fourbit

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "base/host.h"
-#include "base/isa.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -27,11 +27,7 @@ struct UpdateKernels {
                 const AdamWStep& step, bool past_caches, float* new_p, float* new_mean, float* new_square);
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const UpdateKernels updates_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const UpdateKernels& best_updates();
+FOURBIT_TABLE(UpdateKernels, updates)
 
 // Whole tensors, in parallel. Every element is computed by itself: no bit depends on threads.
 void sgd_update(const float* p, const float* g, const float* m, int64_t n, const SgdStep& step, float* new_p,

@@ -14,8 +14,8 @@
 
 #include <cstdint>
 
-#include "base/isa.h"
 #include "kernels/dot/dot.h"
+#include "kernels/variants.h"
 
 namespace fourbit {
 
@@ -59,10 +59,6 @@ struct WinogradKernels {
   Points dot8, dot16;
 };
 
-#define FOURBIT_KERNEL(isa, suffix) extern const WinogradKernels winograd_##suffix;
-#include "kernels/variants.inc"
-#undef FOURBIT_KERNEL
-
-const WinogradKernels& best_winograd();
+FOURBIT_TABLE(WinogradKernels, winograd)
 
 }  // namespace fourbit
