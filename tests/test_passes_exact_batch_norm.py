@@ -1,16 +1,13 @@
 """Batch normalisation has operators of its own in 4-bit training graphs."""
 
 import numpy as np
-import onnx
-import onnx_graphsurgeon as gs
 import pytest
 from graphs import graph, text
 from native import needs_library
-from training_graph import batch_of, compiled, run, step
+from own_operators import compare_a_step
+from training_graph import batch_of, compiled
 
 from fourbit_onnx.models import registry
-from fourbit_onnx.ops.registry import FUNCTIONS
-from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.exact_batch_norm import exact_batch_norm
 
 INPUTS = "float[N,2,4] x, float[2] g, float[2] b, float[2] m, float[2] v, float[N,2,4] dy"
@@ -49,19 +46,7 @@ def test_what_is_left_alone(body):
 
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
 def test_a_training_step_is_the_one_of_the_runtime_but_for_rounding(native):
-    """In float32, where a rounding that goes the other way moves the rest by little."""
     found = compiled(registry.build("resnet8", input_shape=(1, 8, 8), width=4), "fp32")
     rng = np.random.default_rng(0)
     batch = batch_of(found, rng.normal(0, 1, (8, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 8))
-    expected = step(found, found.state, batch)
-    rewritten = gs.import_onnx(found.training)
-    assert exact_batch_norm(rewritten) == 9
-    ours = gs.export_onnx(rewritten, do_type_check=False)
-    ours.functions.extend(FUNCTIONS[op] for op in ("BatchNorm", "BatchNormGrad"))
-    ours.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
-    ours.ir_version = 10
-    numbers = run(ours, {**found.state, **batch}, native=native, threads=2)
-    assert set(numbers) == set(expected)
-    for name, value in expected.items():
-        assert numbers[name] == pytest.approx(value, rel=1e-3, abs=1e-4 * float(np.abs(value).max())), name
-    assert any((numbers[name] != value).any() for name, value in expected.items())
+    compare_a_step(exact_batch_norm, ["BatchNorm", "BatchNormGrad"], native, found, batch)

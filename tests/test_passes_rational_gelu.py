@@ -2,17 +2,15 @@
 
 from collections import Counter
 
-import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 import pytest
 from graphs import graph, text
 from native import needs_library
-from training_graph import batch_of, compiled, gradients, run, step
+from own_operators import compare_a_step
+from training_graph import compiled
 
 from fourbit_onnx.models import registry
-from fourbit_onnx.ops.registry import FUNCTIONS
-from fourbit_onnx.ops.text import DOMAIN, VERSION
+from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.rational_gelu import rational_gelu
 
 SIGNATURE = "(float[N,4] x, float[N,4] dy) => (float[N,4] y, float[N,4] dx)"
@@ -74,22 +72,4 @@ def test_the_exporters_of_pytorch(exporter, tmp_path):
 
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
 def test_a_training_step_is_the_one_of_the_runtime_but_for_rounding(native):
-    """In float32, where a rounding that goes the other way moves the rest by little."""
-    found = compiled(registry.build("transformer", width=32, layers=2), "fp32")
-    rng = np.random.default_rng(0)
-    batch = batch_of(found, rng.integers(0, 64, (4, 16)), rng.integers(0, 10, 4))
-    expected = step(found, found.state, batch)
-    rewritten = gs.import_onnx(found.training)
-    assert rational_gelu(rewritten) == 4
-    ours = gs.export_onnx(rewritten, do_type_check=False)
-    ours.functions.extend(FUNCTIONS[op] for op in ("Gelu", "GeluGrad"))
-    ours.opset_import.append(onnx.helper.make_opsetid(DOMAIN, VERSION))
-    ours.ir_version = 10
-    numbers = run(ours, {**found.state, **batch}, native=native, threads=2)
-    assert set(numbers) == set(expected)
-    # Both GELUs are off by a few units of 2**-24; sums of some hundred such terms stay far below 1e-5.
-    # Keys' biases have no gradient but rounding, so the largest gradient of all is the measure.
-    largest = max(np.abs(gradient).max() for gradient in gradients(found, expected).values())
-    for name, value in expected.items():
-        assert numbers[name] == pytest.approx(value, rel=1e-5, abs=1e-5 * float(largest)), name
-    assert any((numbers[name] != value).any() for name, value in expected.items())
+    compare_a_step(rational_gelu, ["Gelu", "GeluGrad"], native)
