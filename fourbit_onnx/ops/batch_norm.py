@@ -22,7 +22,7 @@ Outputs and inputs are those of ONNX Runtime's BatchNormInternal and BatchNormal
 variance is ONNX's, that of the biased variance.
 """
 
-from fourbit_onnx.ops.text import function
+from fourbit_onnx.ops.text import function, inverse_std
 
 # `{name}_q` and the int64 `{name}_u` of `{x}`, which has three dimensions; refuses NaN and infinity.
 _INTEGERS = """
@@ -80,13 +80,7 @@ BatchNorm <epsilon : float = 0.00001, momentum : float = 0.9> (x, gamma, beta, r
     var_double = Div (var_units, q_square)
     mean_double = Div (mean_units, x_q_double)
     mean = Cast <to = 1> (mean_double)
-    epsilon_float = Constant <value_float : float = @epsilon> ()
-    epsilon_double = Cast <to = 11> (epsilon_float)
-    guarded = Add (var_double, epsilon_double)
-    std = Sqrt (guarded)
-    one_double = Constant <value = double {{1}}> ()
-    inv_std_double = Div (one_double, std)
-    inv_std = Cast <to = 1> (inv_std_double)
+    {inverse_std("inv_std")}
 
     scale = Mul (gamma, inv_std)
     mean_column = Unsqueeze (mean, last_axis)

@@ -15,7 +15,7 @@ A row has the n elements of the last axes, those of ``scale``. Everything is flo
 Inputs and outputs are those of ONNX's LayerNormalization and ONNX Runtime's LayerNormalizationGrad.
 """
 
-from fourbit_onnx.ops.text import function
+from fourbit_onnx.ops.text import function, inverse_std
 from fourbit_onnx.ops.tree_sums import CONSTANTS, halves, pairs
 
 _CONSTANTS = f"""
@@ -44,13 +44,7 @@ LayerNorm <epsilon : float = 0.00001> (x, scale, bias) => (y, mean, inv_std) {{
     {halves("square_sum", "square")}
     var = Div (square_sum, n)
     var_double = Cast <to = 11> (var)
-    epsilon_float = Constant <value_float : float = @epsilon> ()
-    epsilon_double = Cast <to = 11> (epsilon_float)
-    guarded = Add (var_double, epsilon_double)
-    std = Sqrt (guarded)
-    one_double = Constant <value = double {{1}}> ()
-    inv_std_double = Div (one_double, std)
-    inv_std_column = Cast <to = 1> (inv_std_double)
+    {inverse_std("inv_std_column")}
     xhat = Mul (centred, inv_std_column)
     scaled = Mul (xhat, scale_row)
     y_rows = Add (scaled, bias_row)

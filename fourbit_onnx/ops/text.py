@@ -82,3 +82,16 @@ def values(codes: str, table: str, result: str) -> str:
     {result}_table = Constant <value_ints : ints = @{table}> ()
     {result} = Gather ({result}_table, {result}_code)
 """
+
+
+def inverse_std(result: str) -> str:
+    """Lines that make ``result`` = 1 / sqrt(var_double + epsilon), in float64, then rounded."""
+    return f"""
+    epsilon_float = Constant <value_float : float = @epsilon> ()
+    epsilon_double = Cast <to = 11> (epsilon_float)
+    guarded = Add (var_double, epsilon_double)
+    std = Sqrt (guarded)
+    one_double = Constant <value = double {{1}}> ()
+    inv_std_double = Div (one_double, std)
+    {result} = Cast <to = 1> (inv_std_double)
+"""
