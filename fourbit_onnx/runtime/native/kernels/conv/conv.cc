@@ -101,7 +101,8 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
   for (const Phase& phase : phases) {
     const int64_t count = static_cast<int64_t>(phase.taps.size());
     weights.pack_channels(bytes.data(), phase.taps, place, host);
-    sides.emplace_back(place, g.groups, divide_up(g.channels, kRows), a_planes.count, count * divide_up(g.filters, 4), kStepA);
+    sides.emplace_back(place, g.groups, divide_up(g.channels, kRows), a_planes.count,
+                       count * divide_up(g.filters, 4), kStepA);
     place += weights.channel_panels_size(count);
   }
   const int64_t rows = g.groups * g.channels;

@@ -23,7 +23,8 @@ void weave_row(const float* const* rows, int64_t stride, int64_t length, float* 
   }
 }
 
-// Where a row of an image comes from: phases phase, phase + 1, ... (of the innermost dimension), each from `window` rows on.
+// Where a row of an image comes from: phases phase, phase + 1, ... (of the innermost dimension), each from `window` rows
+// on.
 struct Line {
   int64_t phase, window;
 };
@@ -37,7 +38,8 @@ std::vector<Line> lines_of(const std::vector<Phase>& phases, const ConvGeometry&
     int64_t phase = 0;
     for (size_t d = 0; d < outer; ++d) phase = phase * g.strides[d] + at[d] % g.strides[d];
     line = {phase * g.strides.back(), 0};
-    for (size_t d = 0; d < outer; ++d) line.window = line.window * phases[line.phase].grid.windows[d] + at[d] / g.strides[d];
+    const Dims& windows = phases[line.phase].grid.windows;
+    for (size_t d = 0; d < outer; ++d) line.window = line.window * windows[d] + at[d] / g.strides[d];
     for (size_t d = outer; d-- > 0;) {
       if (++at[d] < g.input[d]) break;
       at[d] = 0;

@@ -1,6 +1,7 @@
 #include "kernels/conv/weights.h"
 
 #include "kernels/bytes/bytes.h"
+#include "kernels/conv/taps.h"
 
 namespace fourbit {
 
@@ -21,11 +22,7 @@ void Weights::unpack(uint8_t* bytes, const Host& host) const {
       for (int64_t row = first; row < last; ++row) {
         uint8_t* to = bytes + (p * rows + row) * line_;
         unpack(codes_, row * line_, line_, planes_.plane[p].table, taps_ == 1 ? to : filter.data());
-        if (taps_ == 1) continue;
-        for (int64_t tap = 0; tap < taps_; ++tap) {
-          const uint8_t* from = filter.data() + tap;
-          for (int64_t channel = 0; channel < channels_; ++channel, from += taps_) *to++ = *from;
-        }
+        if (taps_ > 1) deal_taps(filter.data(), channels_, taps_, false, channels_, to);
       }
     }
   });
@@ -43,7 +40,8 @@ void Weights::pack_filters(const uint8_t* bytes, uint8_t* out, const Host& host)
       const int64_t p = task % planes_.count, panel = task / planes_.count % panels;
       const uint8_t* from = plane(bytes, p, task / planes_.count / panels) + panel * kRows * line_;
       for (int64_t tap = 0; tap < taps_; ++tap) {
-        turn_panel(turn, from + tap * channels_, line_, divide_up(channels_, 4), kRows, out + (task * taps_ + tap) * tap_bytes);
+        turn_panel(turn, from + tap * channels_, line_, divide_up(channels_, 4), kRows,
+                   out + (task * taps_ + tap) * tap_bytes);
       }
     }
   });

@@ -91,7 +91,8 @@ class Worker {
         if (plain) continue;
         const int64_t factor = x.factor * y.factor;
         if (narrow) {
-          (p + q == 0 ? tile_.set32 : tile_.add32)(c, columns, static_cast<int32_t>(factor), static_cast<int32_t>(x.shift), sum32);
+          const auto put = p + q == 0 ? tile_.set32 : tile_.add32;
+          put(c, columns, static_cast<int32_t>(factor), static_cast<int32_t>(x.shift), sum32);
         } else {
           tile_.add64(c, columns, factor, x.shift, sums);
         }

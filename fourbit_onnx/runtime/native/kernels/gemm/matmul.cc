@@ -139,7 +139,8 @@ void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scal
       const int64_t batch = task / (grid.rows * grid.cols), i = task / grid.cols % grid.rows, j = task % grid.cols;
       const int64_t row0 = row_panels * i / grid.rows, row1 = row_panels * (i + 1) / grid.rows;
       const int64_t col0 = col_panels * j / grid.cols, col1 = col_panels * (j + 1) / grid.cols;
-      const Packer row_packer(rows, a_planes, kRows, batch, row0, row1), col_packer(cols, b_planes, kCols, batch, col0, col1);
+      const Packer row_packer(rows, a_planes, kRows, batch, row0, row1);
+      const Packer col_packer(cols, b_planes, kCols, batch, col0, col1);
       Buffer<uint8_t> a_packed(row_packer.bytes()), b_packed(col_packer.bytes());
       row_packer.run(a_packed.data());
       col_packer.run(b_packed.data());

@@ -6,15 +6,14 @@
 namespace fourbit {
 namespace {
 
-constexpr int64_t kWords = 16;  // turned at once
-static_assert(4 * kWords == kVectorBytes, "a pixel is whole vectors");
+static_assert(4 * kTurnLines == kVectorBytes, "a pixel is whole vectors");
 
 }  // namespace
 
 Frames::Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most)
     : codes_(x.codes), channels_(channels), height_(height), width_(width), bytes_(bytes), most_(most),
       unpack_(best_unpack()), interleave_(best_interleave()), turn_(best_turn()),
-      lines_(4 * most), words_(4 * (kWords * most + kWords)) {
+      lines_(4 * most), words_(4 * (kTurnLines * most + kTurnLines)) {
   for (int code = 0; code < 16; ++code) {
     const int64_t value = x.values[code] - x.zero_point;
     table_[0][code] = static_cast<uint8_t>(value);
@@ -31,10 +30,10 @@ void Frames::read(int64_t image, int64_t top, int64_t left, int64_t rows, int64_
   if (row1 <= row0 || col1 <= col0) return;
   uint8_t* const to = static_cast<uint8_t*>(frame);
   const int64_t words = divide_up(channels_, per_word), line = 4 * most_;
-  for (int64_t first = 0; first < words; first += kWords) {
-    const int64_t some = std::min(kWords, words - first);
+  for (int64_t first = 0; first < words; first += kTurnLines) {
+    const int64_t some = std::min(kTurnLines, words - first);
     for (int64_t i = 0; i < some; ++i) fill(image, first + i, row0, pixels, words_.data() + i * line);
-    for (int64_t i = some; i < kWords; ++i) std::memset(words_.data() + i * line, 0, 4 * pixels);
+    for (int64_t i = some; i < kTurnLines; ++i) std::memset(words_.data() + i * line, 0, 4 * pixels);
     for (int64_t row = row0; row < row1; ++row) {
       turn_(words_.data() + 4 * ((row - row0) * width_ + col0), line, col1 - col0,
             to + ((row - top) * cols + (col0 - left)) * pixel + 4 * first, pixel);

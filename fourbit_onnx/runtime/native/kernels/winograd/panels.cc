@@ -4,22 +4,14 @@
 #include <cstring>
 
 #include "kernels/bytes/bytes.h"
+#include "kernels/conv/taps.h"
 #include "kernels/winograd/winograd.h"
 
 namespace fourbit {
 namespace {
 
-constexpr int kTaps = 9;
+constexpr int64_t kTaps = 9;
 constexpr int64_t kDecoded = 4096;  // weights of a task
-constexpr int64_t kLines = 16;  // filters that are turned into columns at once
-
-// [channel][tap] to [tap][channel], the taps turned round if `turned`.
-void deal_taps(const int8_t* values, int64_t channels, bool turned, int64_t plane, int8_t* taps) {
-  for (int t = 0; t < kTaps; ++t) {
-    int8_t* line = taps + (turned ? kTaps - 1 - t : t) * plane;
-    for (int64_t c = 0; c < channels; ++c) line[c] = values[c * kTaps + t];
-  }
-}
 
 int32_t sum(const int8_t* x, int64_t n) {
   int32_t result = 0;
@@ -50,17 +42,17 @@ void Panels::make(int64_t panel, uint8_t* to, int32_t* starts) const {
 void Panels::make_forward(int64_t panel, uint8_t* to, int32_t* starts) const {
   const int64_t padded = divide_up(k_, int64_t{kCols}) * kCols;
   // Points of some filters; `turn` reads beyond a line.
-  Buffer<int8_t> taps(kTaps * padded), points(kLines * kPoints * padded + 64);
+  Buffer<int8_t> taps(kTaps * padded), points(kTurnLines * kPoints * padded + 64);
   std::memset(taps.data(), 0, kTaps * padded);
   const Turn turn = best_turn();
-  for (int64_t half = 0; half < kCols; half += kLines) {
-    for (int64_t j = 0; j < kLines; ++j) {
+  for (int64_t half = 0; half < kCols; half += kTurnLines) {
+    for (int64_t j = 0; j < kTurnLines; ++j) {
       const int64_t filter = panel * kCols + half + j;
       int8_t* line = points.data() + j * kPoints * padded;
       if (filter >= columns_) {
         std::memset(line, 0, kPoints * padded);
       } else {
-        deal_taps(values_.data() + filter * k_ * kTaps, k_, false, padded, taps.data());
+        deal_taps(values_.data() + filter * k_ * kTaps, k_, kTaps, false, padded, taps.data());
         kernels_.weights(taps.data(), padded, line, padded);
       }
       for (int p = 0; p < kPoints; ++p) starts[p * kCols + half + j] = -kInputShift * sum(line + p * padded, padded);
@@ -84,7 +76,8 @@ void Panels::make_backward(int64_t panel, uint8_t* to) const {
         std::memset(half, 0, kPoints * kCols);
         continue;
       }
-      deal_taps(values_.data() + (filter * channels_ + panel * kCols) * kTaps, columns, true, kCols, taps.data());
+      deal_taps(values_.data() + (filter * channels_ + panel * kCols) * kTaps, columns, kTaps, true, kCols,
+                taps.data());
       kernels_.weights(taps.data(), kCols, half, kCols);
     }
     for (int p = 0; p < kPoints; ++p) {
