@@ -11,7 +11,7 @@ from native import needs_library
 
 from fourbit_onnx.data.checks import Spec
 from fourbit_onnx.errors import DataError
-from fourbit_onnx.harness.bench import bench, contest, scaling, tables
+from fourbit_onnx.harness.bench import bench, contest, memory, scaling, tables
 from fourbit_onnx.harness.bench.contest import Outcome
 from fourbit_onnx.harness.bench.subjects import SUBJECTS, Subject
 from fourbit_onnx.harness.bench.summary import Summary, speedup, summary
@@ -215,6 +215,34 @@ def test_the_first_losses_are_looked_at_before_anything_is_timed(tmp_path):
     with pytest.raises(contest.TrainingError, match=r"^no$"):
         contest.contest(commands, rounds=2, warmup=1, check_first=refuse)
     assert (tmp_path / "log").read_text().split() == ["a", "b"]
+
+
+def test_a_bench_ends_where_a_first_loss_is_far_from_that_of_fp32(tmp_path):
+    """Before a second step, of a contest as `bench.result` holds it."""
+    text = TURNS.replace("FILE", repr(str(tmp_path / "log")))
+    commands = {
+        name: child(text.replace("NAME", repr(name)).replace('"loss": 1.0', f'"loss": {loss}'))
+        for name, loss in (("fp32", 2.3), ("fp16", 2.3), ("ibm2020", 0.7))
+    }
+    prepared = bench.Prepared(commands, {}, tmp_path / "batch.npz", {})
+    with pytest.raises(bench.TrainingError, match=r"^ibm2020: the first loss is 0.7"):
+        bench.result(prepared, bench.Settings(["ibm2020"]), bench.Silent())
+    assert (tmp_path / "log").read_text().split() == [*commands]
+
+
+GREEDY = """
+import numpy as np
+from fourbit_onnx.harness.bench.child import serve
+serve(lambda: lambda: (float(np.ones(1 << 27, np.uint8).max()), False))
+"""
+
+
+@pytest.mark.skipif(memory.peak() is None, reason="the system does not tell the memory of a process")
+def test_the_peak_is_what_a_step_had_even_if_it_gave_it_back():
+    """128 MiB, which NumPy returns to the system; half of it is enough, as Linux counts pages in batches."""
+    found = contest.contest({"a": child(GREEDY)}, rounds=1, warmup=1)["a"]
+    assert found.losses == [1.0, 1.0]
+    assert found.peak - found.before > 1 << 26
 
 
 def test_a_batch_is_made_up():

@@ -136,6 +136,7 @@ GEOMETRIES = {
     "1-d": (3, 4, 8, (17,), (3,), (2,), (0, 1), (1,), 1),
     "1-d, one position": (5, 9, 4, (3,), (3,), (1,), (0, 0), (1,), 1),
     "3-d": (1, 2, 3, (4, 5, 6), (2, 3, 2), (1, 2, 1), (0, 1, 0, 1, 1, 1), (1, 1, 2), 1),
+    "3-d, strides": (2, 3, 4, (5, 7, 6), (3, 3, 2), (2, 3, 2), (1, 0, 1, 0, 1, 0), (1, 1, 1), 1),
     "all padding around": (1, 2, 3, (1, 1), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "deep": (4, 130, 33, (4, 4), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
     "many positions": (3, 3, 2, (40, 41), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1),
@@ -174,6 +175,14 @@ def test_signed_activations():
             inputs["x"] = codes(np.random.default_rng(9), inputs["x"].array.shape, "int4", -8)
             attributes["x_values"] = INT4
         check(op, inputs, (), attributes)
+
+
+@pytest.mark.parametrize("zw", [0, 3])
+@pytest.mark.parametrize("name", ["stride with remainder", "groups", "pointwise"])
+def test_weights_too_wide_for_a_byte(name, zw):
+    """Two planes of weights. The body sums in float32, exactly: 8 * 4096 * K < 2**24, K at most 117."""
+    ((op, inputs, attributes),) = convolutions(GEOMETRIES[name], zw=zw, ops=("QConvInputGrad",))
+    check(op, inputs, (), {**attributes, "w_values": LOG4, "dy_values": INT4})
 
 
 def test_more_images_than_fit_the_cache_at_once():

@@ -67,6 +67,34 @@ def test_shapes_that_differ_are_left_alone(signature):
     assert rewritten(ADDED, signature)[0] == 0
 
 
+@pytest.mark.parametrize("state", [np.zeros((1, 2)), np.zeros(2), np.ones(())], ids=["row", "vector", "one"])
+def test_a_constant_state_that_is_not_the_number_0_is_left_alone(state):
+    g = graph(
+        SIGNATURE, ADDED.replace("(f, c)", "(f, given)"), WIDTHS | {"given": np.float32(state)}, infer=True
+    )
+    before = text(g)
+    assert lstm_cells(g) == 0
+    assert text(g) == before
+
+
+@pytest.mark.parametrize(
+    ("tensor", "shape"), {"i": 2, "n": 2, "g": 2, "e": 2, "m": 2, "t": 6, "s": 6}.items()
+)
+def test_a_step_of_which_an_inner_tensor_is_a_graph_output_is_left_alone(tensor, shape):
+    signature = SIGNATURE.replace("float[N,2] d)", f"float[N,2] d, float[N,{shape}] {tensor})")
+    g = graph(signature, ADDED, WIDTHS, infer=True)
+    before = text(g)
+    assert lstm_cells(g) == 0
+    assert text(g) == before
+
+
+def test_a_sum_that_is_a_graph_output_is_an_operand():
+    signature = SIGNATURE.replace("float[N,2] d)", "float[N,2] d, float[N,8] z)")
+    body = "z = Add (p, y) h, d, gates = ai.fourbit.LstmCell (z, nought, c)"
+    after = text(graph(signature, body, WIDTHS | {"nought": np.float32(0)}))
+    assert rewritten(ADDED, signature) == (1, after)
+
+
 def made(recipe, options=None, proto=None):
     graph = compiled(proto or lstm(), recipe, **(options or {}))
     return [node.op_type for node in graph.training.graph.node]
@@ -166,11 +194,20 @@ BACKWARD = "(float[N,2] a, float[N,2] b, float[N,2] e, float[N,8] g, float[N,2] 
             "s = Sum (a, b) p, v = ai.fourbit.LstmCellGrad (s, no, s, g, c, d) z = Add (p, p)",
         ),
         (
+            "s = Sum (a, b, e) p, q, v = ai.fourbit.LstmCellBackward (s, e, g, c, d) z = Add (p, q)",
+            "s = Sum (a, b, e) p, v = ai.fourbit.LstmCellGrad (s, no, e, g, c, d) z = Add (p, p)",
+        ),
+        (
             "p, z, v = ai.fourbit.LstmCellBackward (a, e, g, c, d)",
             "p, v = ai.fourbit.LstmCellGrad (a, no, e, g, c, d) z = Identity (p)",
         ),
     ],
-    ids=["a sum for it alone", "a sum that something else reads", "a gradient that is an output"],
+    ids=[
+        "a sum for it alone",
+        "a sum that something else reads",
+        "a sum of three",
+        "a gradient that is an output",
+    ],
 )
 def test_the_backward_step(before, after):
     signature = f"{BACKWARD} => (float[N,8] z, float[N,2] v)"
