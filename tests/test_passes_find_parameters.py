@@ -120,6 +120,13 @@ def test_what_is_trained(signature, body, values, trained):
     assert text(g) != before
 
 
+def test_a_bias_that_a_normalisation_lacks_is_not_trained():
+    """The gradient of LayerNormalization asks for one, which ``training_form`` puts in."""
+    g = graph(X, "y = LayerNormalization (x, s)", {"s": zeros(4)})
+    assert training_form(g) == 1
+    assert find_parameters(g).parameters == ["s"]
+
+
 BN = "h, m2, v2 = BatchNormalization <training_mode = 1> (x, scale, bias, mean, var) y = Relu (h)"
 STATISTICS = {name: zeros(3) + i for i, name in enumerate(["scale", "bias", "mean", "var"])}
 IMAGES = "(float[N,3,4,4] x) => (float[N,3,4,4] y)"

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
-from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.roles import Literal, is_standard
 
 
 def training_form(graph: gs.Graph) -> int:
@@ -13,7 +13,7 @@ def training_form(graph: gs.Graph) -> int:
     ==================  ==============================================================================
     BatchNormalization  ``training_mode = 1`` and three outputs: running statistics are computed
     Dropout             a ``training_mode`` input that is true, and the mask as second output
-    LayerNormalization  three outputs and a bias input, which its gradient reads
+    LayerNormalization  three outputs and a bias, which its gradient asks for: 0 if it had none
     MaxPool             the indices as second output, which its gradient reads
     leaves alone        what has that form already
     ==================  ==============================================================================
@@ -68,7 +68,7 @@ def _layer_normalization(node: gs.Node) -> None:
             raise GraphError(
                 f"LayerNormalization {node.name!r} has no bias, and its scale no known shape; add a bias"
             )
-        no_bias = gs.Constant(f"{node.name}.no_bias", np.zeros(scale.shape, np.float32))
+        no_bias = Literal(f"{node.name}.no_bias", np.zeros(scale.shape, np.float32))  # not to be trained
         node.inputs = [*node.inputs[:2], no_bias]
     for suffix in ("mean", "inverse_deviation")[len(node.outputs) - 1 :]:
         node.outputs.append(gs.Variable(f"{node.outputs[0].name}.{suffix}", np.float32))
