@@ -28,10 +28,14 @@ def quads(matrix, offset=0):
     return aligned(matrix.reshape(k // 4, 4, n).transpose(0, 2, 1), offset)
 
 
-def dot(address, a, b, offset=0):
+def dot(address, a, b, offset=0, high=None, start=None):
     c = np.full((ROWS + 1, LDC), GUARD, np.int32)
     pa, pb = quads(a.T, offset), quads(b, offset)
-    function(address, P, P, N, P, N)(pa.ctypes.data, pb.ctypes.data, len(b) // 4, c.ctypes.data, LDC)
+    more = None if high is None else quads(high, offset)
+    begin = aligned(np.zeros(COLS, np.int32) if start is None else start, 4 * offset)
+    run = function(address, P, P, P, N, P, P, N)
+    high_at = None if more is None else more.ctypes.data
+    run(pa.ctypes.data, pb.ctypes.data, high_at, len(b) // 4, begin.ctypes.data, c.ctypes.data, LDC)
     assert (c[ROWS:] == GUARD).all(), "wrote past the end"
     assert (c[:, COLS:] == GUARD).all(), "wrote between the rows"
     return c[:ROWS, :COLS]
@@ -45,6 +49,18 @@ def test_same_as_numpy(name, address, k, offset):
     a = rng.integers(0, 129, (ROWS, k)).astype(np.uint8)
     b = rng.integers(-64, 65, (k, COLS)).astype(np.int8)
     np.testing.assert_array_equal(dot(address, a, b, offset), a.astype(int) @ b.astype(int))
+
+
+@pytest.mark.parametrize(("name", "address"), variants("dot"))
+@pytest.mark.parametrize("k", [0, 4, 28, 512])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_two_planes_and_a_beginning(name, address, k, offset):
+    rng = np.random.default_rng(k)
+    a = rng.integers(0, 129, (ROWS, k)).astype(np.uint8)
+    low, high = (rng.integers(-64, 65, (k, COLS)).astype(np.int8) for _ in range(2))
+    start = rng.integers(-(2**31), 2**31, COLS).astype(np.int32)
+    exact = start + a.astype(int) @ (low.astype(int) + 64 * high.astype(int))
+    np.testing.assert_array_equal(dot(address, a, low, offset, high, start), exact.astype(np.int32))
 
 
 @pytest.mark.parametrize(("name", "address"), variants("dot"))

@@ -18,7 +18,7 @@ from typing import Protocol
 from fourbit_onnx.errors import LibraryError
 
 _NAMES = ("libfourbit_onnx.so", "libfourbit_onnx.dylib", "libfourbit_onnx.dll", "fourbit_onnx.dll")
-_TABLE_VERSION = 2
+_TABLE_VERSION = 3
 _REMEDY = "build it with: pip install -e ."
 
 

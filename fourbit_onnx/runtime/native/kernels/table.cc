@@ -67,7 +67,7 @@ extern "C" __attribute__((visibility("default"))) const fourbit::FourbitKernels*
   static const FourbitKernel kernels[] = {
       FOURBIT_VARIANTS(FOURBIT_ENTRIES, )
   };
-  static const FourbitKernels table = {2,       kRows,   kCols, sizeof kernels / sizeof *kernels,
+  static const FourbitKernels table = {3,       kRows,   kCols, sizeof kernels / sizeof *kernels,
                                        kernels, current, take,  set_session_threads};
   return &table;
 }

@@ -19,8 +19,8 @@ struct BlockKernels {
   void (*pack)(uint8_t* bytes, int64_t n, uint8_t* codes);
   // one row of n to 16 * ceil(n / 16)
   void (*hadamard)(const float* x, int64_t n, float* y);
-  // sums[i][j] += (c[i][j] - shift[j]) * (a[i] * b[j]),  i < kRows, j < kCols; all are integers, and exact
-  void (*accumulate)(const int32_t* c, const int32_t* shift, const double* a, const double* b, double* sums);
+  // sums[i][j] += c[i][j] * (a[i] * b[j]),  i < kRows, j < kCols; all are integers, and exact
+  void (*accumulate)(const int32_t* c, const double* a, const double* b, double* sums);
 };
 
 FOURBIT_TABLE(BlockKernels, blocks)

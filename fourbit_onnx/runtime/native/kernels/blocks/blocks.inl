@@ -138,10 +138,10 @@ void hadamard(const float* x, int64_t n, float* y) {
   }
 }
 
-void accumulate(const int32_t* c, const int32_t* shift, const double* a, const double* b, double* sums) {
+void accumulate(const int32_t* c, const double* a, const double* b, double* sums) {
   for (int i = 0; i < kRows; ++i, c += kCols, sums += kCols) {
     const double row = a[i];
-    for (int j = 0; j < kCols; ++j) sums[j] += static_cast<double>(c[j] - shift[j]) * (row * b[j]);
+    for (int j = 0; j < kCols; ++j) sums[j] += static_cast<double>(c[j]) * (row * b[j]);
   }
 }
 

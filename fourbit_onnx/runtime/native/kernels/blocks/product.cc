@@ -66,14 +66,14 @@ void block_matmul(const BlockProduct& s, const BlockOperand& a, const BlockOpera
   Buffer<uint8_t> b_bytes(s.batch * col_panels * blocks * steps * 4 * kCols);
   Buffer<double> a_scales(s.batch * row_panels * blocks * kRows);
   Buffer<double> b_scales(s.batch * col_panels * blocks * kCols);
-  Buffer<int32_t> shifts(s.batch * col_panels * blocks * kCols);
+  Buffer<int32_t> starts(s.batch * col_panels * blocks * kCols);
   pack(s, a, kRows, kShift, {a_bytes.data(), a_scales.data()}, host);
   pack(s, b, kCols, 0, {b_bytes.data(), b_scales.data()}, host);
   parallel_ranges(host, s.batch * col_panels * blocks, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
-      int32_t* sums = shifts.data() + i * kCols;
+      int32_t* sums = starts.data() + i * kCols;
       column_sums(reinterpret_cast<const int8_t*>(b_bytes.data()) + i * steps * 4 * kCols, steps, sums);
-      for (int j = 0; j < kCols; ++j) sums[j] *= kShift;
+      for (int j = 0; j < kCols; ++j) sums[j] *= -kShift;
     }
   });
 
@@ -91,9 +91,10 @@ void block_matmul(const BlockProduct& s, const BlockOperand& a, const BlockOpera
         std::fill(sums, sums + kRows * kCols, 0.0);
         for (int64_t block = from; block < std::min(blocks, from + chunk); ++block) {
           dot(a_bytes.data() + (left + block) * steps * 4 * kRows,
-              reinterpret_cast<const int8_t*>(b_bytes.data()) + (right + block) * steps * 4 * kCols, steps, tile, kCols);
-          kernels.accumulate(tile, shifts.data() + (right + block) * kCols, a_scales.data() + (left + block) * kRows,
-                             b_scales.data() + (right + block) * kCols, sums);
+              reinterpret_cast<const int8_t*>(b_bytes.data()) + (right + block) * steps * 4 * kCols, nullptr, steps,
+              starts.data() + (right + block) * kCols, tile, kCols);
+          kernels.accumulate(tile, a_scales.data() + (left + block) * kRows, b_scales.data() + (right + block) * kCols,
+                             sums);
         }
         for (int i = 0; i < kRows * kCols; ++i) totals[i] += static_cast<int64_t>(sums[i]);
       }

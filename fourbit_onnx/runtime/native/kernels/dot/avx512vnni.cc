@@ -13,20 +13,35 @@ namespace fourbit {
 
 #define ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 
-void dot_avx512vnni(const uint8_t* a, const int8_t* b, int64_t steps, int32_t* c, int64_t ldc) {
+void dot_avx512vnni(const uint8_t* a, const int8_t* b, const int8_t* high, int64_t steps, const int32_t* start,
+                    int32_t* c, int64_t ldc) {
 #define DECLARE(i) __m512i l##i = _mm512_setzero_si512(), r##i = l##i;
   ROWS(DECLARE)
-  for (; steps > 0; --steps, a += 4 * kRows, b += 4 * kCols) {
-    const __m512i bl = _mm512_loadu_si512(b), br = _mm512_loadu_si512(b + 64);
-    int32_t quad;
-    __m512i ai;
 #define STEP(i)                                               \
-  std::memcpy(&quad, a + 4 * i, 4);                           \
+  std::memcpy(&quad, x + 4 * i, 4);                           \
   ai = _mm512_set1_epi32(quad);                               \
   asm("vpdpbusd %2, %1, %0" : "+v"(l##i) : "v"(ai), "v"(bl)); \
   asm("vpdpbusd %2, %1, %0" : "+v"(r##i) : "v"(ai), "v"(br));
-    ROWS(STEP)
+#define PLANE(plane)                                                              \
+  {                                                                               \
+    const uint8_t* x = a;                                                         \
+    const int8_t* y = plane;                                                      \
+    for (int64_t s = steps; s > 0; --s, x += 4 * kRows, y += 4 * kCols) {         \
+      const __m512i bl = _mm512_loadu_si512(y), br = _mm512_loadu_si512(y + 64);  \
+      int32_t quad;                                                               \
+      __m512i ai;                                                                 \
+      ROWS(STEP)                                                                  \
+    }                                                                             \
   }
+  if (high != nullptr) {
+    PLANE(high)
+#define SHIFT(i) l##i = _mm512_slli_epi32(l##i, 6), r##i = _mm512_slli_epi32(r##i, 6);
+    ROWS(SHIFT)
+  }
+  const __m512i sl = _mm512_loadu_si512(start), sr = _mm512_loadu_si512(start + 16);
+#define BEGIN(i) l##i = _mm512_add_epi32(l##i, sl), r##i = _mm512_add_epi32(r##i, sr);
+  ROWS(BEGIN)
+  PLANE(b)
 #define STORE(i)                          \
   _mm512_storeu_si512(c + i * ldc, l##i); \
   _mm512_storeu_si512(c + i * ldc + 16, r##i);

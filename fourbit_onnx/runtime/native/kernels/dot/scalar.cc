@@ -3,14 +3,17 @@
 
 namespace fourbit {
 
-void dot_scalar(const uint8_t* a, const int8_t* b, int64_t steps, int32_t* c, int64_t ldc) {
+void dot_scalar(const uint8_t* a, const int8_t* b, const int8_t* high, int64_t steps, const int32_t* start, int32_t* c,
+                int64_t ldc) {
   for (int i = 0; i < kRows; ++i) {
     for (int j = 0; j < kCols; ++j) {
-      int32_t sum = 0;
+      uint32_t sum = static_cast<uint32_t>(start[j]);
       for (int64_t k = 0; k < 4 * steps; ++k) {
-        sum += a[(k / 4 * kRows + i) * 4 + k % 4] * b[(k / 4 * kCols + j) * 4 + k % 4];
+        const int64_t at = (k / 4 * kCols + j) * 4 + k % 4;
+        const int32_t value = b[at] + (high != nullptr ? 64 * high[at] : 0);
+        sum += static_cast<uint32_t>(a[(k / 4 * kRows + i) * 4 + k % 4] * value);
       }
-      c[i * ldc + j] = sum;
+      c[i * ldc + j] = static_cast<int32_t>(sum);
     }
   }
 }

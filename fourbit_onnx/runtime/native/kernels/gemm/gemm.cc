@@ -18,16 +18,17 @@ class Worker {
         column_sums_(best_column_sums()),
         tile_(best_tile()),
         turn_(best_turn()),
-        // Every |sum| is at most this; then 32 bits are enough, whatever happens on the way.
-        narrow_(g.a_planes->largest * g.b_planes->largest < (int64_t{1} << 31) / std::max<int64_t>(1, 4 * g.steps)),
         chunked_(g.steps > g.chunk),
+        whole_(!chunked_ && is_one_dot(*g.a_planes, *g.b_planes, g.steps)),
         a_(g.a_planes->count * g.chunk * kStepA),
         b_(g.col_block * g.b_planes->count * g.chunk * kStepB),
         sums_(chunked_ ? g.row_block * g.col_block * kTile : 0),
         columns_(g.col_block * g.b_planes->count * kCols),
+        starts_(g.col_block * kCols),
         places_(g.col_block) {
     for (int p = 0; p < g.a_planes->count; ++p) shifted_ = shifted_ || g.a_planes->plane[p].shift != 0;
     std::memset(columns_.data(), 0, g.col_block * g.b_planes->count * kCols * sizeof(int32_t));
+    std::memset(starts_.data(), 0, g.col_block * kCols * sizeof(int32_t));
   }
 
   void run(int64_t problem, int64_t row0, int64_t col0) {
@@ -54,6 +55,14 @@ class Worker {
   static constexpr int64_t kPanels = 64;  // the most panels of columns a task may hold
 
  private:
+  // Whether a dot product is the sum: of one plane of a, and one of b or the two that `Dot` joins; and 32 bits are enough,
+  // whatever happens on the way, since no |sum| is larger than the bound.
+  static bool is_one_dot(const Planes& a, const Planes& b, int64_t steps) {
+    if (a.count > 1 || a.plane[0].factor != 1 || b.count > 2 || b.plane[0].factor != 1) return false;
+    if (b.count == 2 && b.plane[1].factor != 64) return false;
+    return a.largest * b.largest < (int64_t{1} << 31) / std::max<int64_t>(1, 4 * steps);
+  }
+
   void pack_columns(int64_t problem, int64_t col0, int64_t col1, int64_t first, int64_t steps) {
     for (int64_t col = col0; col < col1; ++col) {
       if (first == 0) g_.out->columns(problem, col, places_.data()[col - col0]);
@@ -64,6 +73,18 @@ class Worker {
           column_sums_(reinterpret_cast<const int8_t*>(panels_[slot]), steps, columns_.data() + slot * kCols);
         }
       }
+      if (whole_ && shifted_) correct_shift(col - col0);
+    }
+  }
+
+  // The sums of a column of b, times the shift of a, are what the dot product has too much.
+  void correct_shift(int64_t slot) {
+    const uint32_t shift = static_cast<uint32_t>(g_.a_planes->plane[0].shift);
+    const int32_t* columns = columns_.data() + slot * g_.b_planes->count * kCols;
+    for (int64_t j = 0; j < kCols; ++j) {
+      uint32_t sum = static_cast<uint32_t>(columns[j]);
+      if (g_.b_planes->count > 1) sum += 64 * static_cast<uint32_t>(columns[kCols + j]);
+      starts_.data()[slot * kCols + j] = static_cast<int32_t>(0 - shift * sum);
     }
   }
 
@@ -71,34 +92,23 @@ class Worker {
   void multiply(int64_t row, int64_t col, int64_t slot, int64_t steps, const uint8_t* const* a, int64_t* sums,
                 bool last) {
     alignas(64) int32_t c[kTile];
-    alignas(64) int32_t sum32[kTile];
-    alignas(64) int64_t sum64[kTile];
-    const bool narrow = narrow_ && sums == nullptr;
-    if (sums == nullptr) sums = sum64;
     const int64_t a_count = g_.a_planes->count, b_count = g_.b_planes->count;
-    bool plain = false;  // one product that needs neither factor nor correction
-    if (narrow) {
-      plain = a_count * b_count == 1 && !shifted_ && g_.a_planes->plane[0].factor * g_.b_planes->plane[0].factor == 1;
-    } else if (sums == sum64) {
-      std::memset(sum64, 0, sizeof sum64);
+    const auto panel = [&](int64_t q) { return reinterpret_cast<const int8_t*>(panels_[slot * b_count + q]); };
+    if (whole_) {
+      dot_(a[0], panel(0), b_count > 1 ? panel(1) : nullptr, steps, starts_.data() + slot * kCols, c, kCols);
+      return store(row, col, places_.data()[slot], c, nullptr);
     }
-    for (int q = 0; q < b_count; ++q) {
-      const int64_t index = slot * b_count + q;
-      const int32_t* columns = columns_.data() + index * kCols;
-      for (int p = 0; p < a_count; ++p) {
+    alignas(64) int64_t sum64[kTile];
+    if (sums == nullptr) sums = sum64, std::memset(sum64, 0, sizeof sum64);
+    for (int64_t q = 0; q < b_count; ++q) {
+      const int32_t* columns = columns_.data() + (slot * b_count + q) * kCols;
+      for (int64_t p = 0; p < a_count; ++p) {
         const Plane &x = g_.a_planes->plane[p], &y = g_.b_planes->plane[q];
-        dot_(a[p], reinterpret_cast<const int8_t*>(panels_[index]), steps, plain ? sum32 : c, kCols);
-        if (plain) continue;
-        const int64_t factor = x.factor * y.factor;
-        if (narrow) {
-          const auto put = p + q == 0 ? tile_.set32 : tile_.add32;
-          put(c, columns, static_cast<int32_t>(factor), static_cast<int32_t>(x.shift), sum32);
-        } else {
-          tile_.add64(c, columns, factor, x.shift, sums);
-        }
+        dot_(a[p], panel(q), nullptr, steps, starts_.data() + slot * kCols, c, kCols);
+        tile_.add64(c, columns, x.factor * y.factor, x.shift, sums);
       }
     }
-    if (last) store(row, col, places_.data()[slot], narrow ? sum32 : nullptr, sums);
+    if (last) store(row, col, places_.data()[slot], nullptr, sums);
   }
 
   void store(int64_t row, int64_t col, const Place& place, const int32_t* sum32, const int64_t* sum64) {
@@ -138,11 +148,11 @@ class Worker {
   const ColumnSums column_sums_;
   const TileKernels& tile_;
   const Turn turn_;
-  const bool narrow_, chunked_;
+  const bool chunked_, whole_;
   bool shifted_ = false;
   Buffer<uint8_t> a_, b_;
   Buffer<int64_t> sums_;
-  Buffer<int32_t> columns_;
+  Buffer<int32_t> columns_, starts_;  // sums of columns; where their dot products begin
   Buffer<Place> places_;
   const uint8_t* panels_[kPanels * kMaxPlanes];
   alignas(64) float dense_[kTurnLines * kCols] = {};  // a tile, filled up with zeros to be turned

@@ -12,10 +12,7 @@ constexpr int kTile = kRows * kCols;
 
 // Functions of one instruction set. A tile is kRows x kCols, row-major, dense.
 struct TileKernels {
-  // sum[i][j] = factor * (c[i][j] - shift * column[j]), and += , modulo 2^32: right when the final sum fits.
-  void (*set32)(const int32_t* c, const int32_t* column, int32_t factor, int32_t shift, int32_t* sum);
-  void (*add32)(const int32_t* c, const int32_t* column, int32_t factor, int32_t shift, int32_t* sum);
-  // += in 64 bits.
+  // sum[i][j] += factor * (c[i][j] - shift * column[j])
   void (*add64)(const int32_t* c, const int32_t* column, int64_t factor, int64_t shift, int64_t* sum);
   // out[i * stride + j] = float(sum[i][j]) * scale,  for i < rows, j < cols: one rounding, one product
   void (*store32)(const int32_t* sum, float scale, float* out, int64_t stride, int rows, int cols);

@@ -7,17 +7,6 @@
 namespace fourbit {
 namespace {
 
-template <bool kFirst>
-void add32(const int32_t* c, const int32_t* column, int32_t factor, int32_t shift, int32_t* sum) {
-  const uint32_t f = static_cast<uint32_t>(factor), s = static_cast<uint32_t>(shift);
-  for (int i = 0; i < kRows; ++i, c += kCols, sum += kCols) {
-    for (int j = 0; j < kCols; ++j) {
-      const uint32_t exact = static_cast<uint32_t>(c[j]) - s * static_cast<uint32_t>(column[j]);
-      sum[j] = static_cast<int32_t>((kFirst ? 0 : static_cast<uint32_t>(sum[j])) + f * exact);
-    }
-  }
-}
-
 void add64(const int32_t* c, const int32_t* column, int64_t factor, int64_t shift, int64_t* sum) {
   for (int i = 0; i < kRows; ++i, c += kCols, sum += kCols) {
     for (int j = 0; j < kCols; ++j) sum[j] += factor * (c[j] - shift * column[j]);
@@ -39,6 +28,6 @@ void store(const Sum* sum, float scale, float* out, int64_t stride, int rows, in
 
 }  // namespace
 
-const TileKernels FOURBIT_TILE = {add32<true>, add32<false>, add64, store<int32_t>, store<int64_t>};
+const TileKernels FOURBIT_TILE = {add64, store<int32_t>, store<int64_t>};
 
 }  // namespace fourbit
