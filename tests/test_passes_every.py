@@ -62,6 +62,7 @@ EXTRA = {
     " y = com.microsoft.GatherGrad (s, i, g)",
     "normalised by rows": "a, m, d = LayerNormalization (x, row, row)"
     " y, ds, db = com.microsoft.LayerNormalizationGrad (a, x, row, m, d)",
+    "added": "y = Sum (x, x, x)",
     "summed": "y = ReduceSum <keepdims = 0> (x, first)",
     "a softmax backward": "y = com.microsoft.SoftmaxGrad_13 <axis = -1> (x, x)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",

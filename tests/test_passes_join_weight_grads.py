@@ -69,8 +69,10 @@ def weight_grads(graph):
     found, waiting = [], [graph.manifest.gradients["r"]]
     while waiting:
         node = made_by(graph, waiting.pop())
-        if node.op_type in ("Unsqueeze", "Sum", "Cast", "Div"):  # Div: by the loss scale
-            waiting += node.input if node.op_type == "Sum" else node.input[:1]
+        if node.op_type in ("Sum", "Add"):
+            waiting += node.input
+        elif node.op_type in ("Unsqueeze", "Cast", "Div"):  # Div: by the loss scale
+            waiting += node.input[:1]
         else:
             found.append(node)
     return found

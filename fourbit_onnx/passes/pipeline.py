@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fourbit_onnx.artifacts.manifest import Manifest
 from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.passes.added_sums import added_sums
 from fourbit_onnx.passes.attach_loss import attach_loss
 from fourbit_onnx.passes.average_pool import average_pool
 from fourbit_onnx.passes.calibration import calibration
@@ -163,6 +164,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         ordered_layer_norm(training_graph)
         ordered_sum_rows(training_graph)
         ordered_softmax_grad(training_graph)
+        added_sums(training_graph)  # after what looks for a Sum
         if options.recompute:
             recomputed = recompute(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
