@@ -300,3 +300,15 @@ def test_steps_of_an_lstm_carry_their_group(tmp_path):
     groups = {site.name: site.group for site in graph.plan.sites}
     assert any(groups.values())
     assert {q["site"]: q["group"] for q in found}.items() <= groups.items()
+
+
+def test_codes_that_were_moved_are_those_of_their_quantiser(tmp_path):
+    """The transpose of a weight for all input gradients, the codes of all steps for the weight gradient."""
+    model = registry.build("bilstm", input_shape=(6, 3), classes=4, hidden=5, seed=0)
+    batch = RNG.normal(size=(2, 6, 3)).astype(np.float32), RNG.integers(0, 4, 2)
+    folder, graph, state, batch = made(tmp_path, model, batch, keep=["head*"])
+    assert {"TransposeCodes", "JoinCodes"} <= {node.op_type for node in graph.training.graph.node}
+    groups = [site.group for site in graph.plan.sites if site.group.endswith("recurrent")]
+    points = [q["point"] for q in Probe(folder, batch).measure(state)["quantizers"] if q["group"] in groups]
+    steps, layers = len(groups), len(set(groups))
+    assert (points.count("dgrad.dy"), points.count("wgrad.dy"), steps) == (steps, layers, 5 * layers)

@@ -333,8 +333,8 @@ def test_every_operator_is_tested():
         "GeluGrad", "GatherGrad", "LayerNorm", "LayerNormGrad", "LstmCell", "LstmCellGrad", "UnderflowScale",
         "QuantizeLog2", "QuantizeInt4Stochastic", "QuantizeLogStochastic",  # in test_ops_stochastic.py
         "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul",  # in test_ops_blocks.py
-        "QuantizeE2M1Blocks", "QuantizeE2M1BlocksStochastic", "SumRows", "SoftmaxGrad",
-        "QuantizeInt4Blocks", "QuantizeInt4BlocksStochastic", "SgdUpdate", "AdamWUpdate",
+        "QuantizeE2M1Blocks", "QuantizeE2M1BlocksStochastic", "SumRows", "SoftmaxGrad", "TransposeCodes",
+        "QuantizeInt4Blocks", "QuantizeInt4BlocksStochastic", "SgdUpdate", "AdamWUpdate", "JoinCodes",
     }  # fmt: skip
     assert tested == set(FUNCTIONS)
 

@@ -146,15 +146,20 @@ def test_it_is_the_product_of_all_rows_quantised_once(direction):
 
 
 def test_no_float_h_is_kept_for_it():
-    """What it reads of h are the codes of the forward products."""
+    """What it reads of h are the codes of the forward products, in the order of the steps."""
     graph = compiled(lstm(), "ibm2020")
     (product,) = weight_grads(graph)
-    quantizer = made_by(graph, product.input[3])
-    rows = made_by(graph, quantizer.input[0])
-    decoded = [made_by(graph, name) for name in rows.input]
-    assert [(node.op_type, made_by(graph, node.input[0]).name) for node in decoded] == [
-        ("DequantizeLinear", f"l.recurrent.{t}.x/quantize") for t in range(1, T)
-    ]
+
+    def parts(name):
+        node = made_by(graph, name)
+        return (
+            [part for side in node.input for part in parts(side)]
+            if node.op_type == "JoinCodes"
+            else [node.name]
+        )
+
+    assert parts(product.input[3]) == [f"l.recurrent.{t}.x/quantize" for t in range(1, T)]
+    assert made_by(graph, product.input[4]).name == "l.recurrent.1.x/quantize"
 
 
 def test_in_fp16_the_sum_of_all_rows_is_rounded_once():

@@ -16,6 +16,7 @@
 
 #include "base/isa.h"
 #include "kernels/batch_norm/batch_norm.h"
+#include "kernels/codes/codes.h"
 #include "kernels/conv/conv.h"
 #include "kernels/elements/parallel.h"
 #include "kernels/elements/random.h"
@@ -202,6 +203,12 @@ void normalisations(const Host& host) {
   best_layer_norm().pairs(packed, rows * count, n);
   best_sum_rows().sum(x, rows, n, n * count, Array<float>(kSumRowsScratch), sums);
   best_softmax_grad().backward(dy, x, std::min(rows, kSoftmaxRows), n, Array<float>(n), y);
+
+  const int64_t height = pick(0, 40), width = pick(0, 300), before = pick(0, 5);
+  const Array<uint8_t> matrix = codes(height * width);
+  Array<uint8_t> turned = codes(height * width), joined = codes(before + height * width);
+  transpose_codes(matrix, height, width, turned, host);
+  append_codes(matrix, height * width, joined, before);
 
   const int64_t outer = pick(1, 3), indices = pick(0, 300), table = pick(1, 50);
   Array<int64_t> places(indices);

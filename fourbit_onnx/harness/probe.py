@@ -59,6 +59,7 @@ QUANTIZERS: Mapping[str, Wiring] = {
     "QuantizeInt4BlocksStochastic": Wiring(scale=2, blocks=1, stochastic=True),
 }
 _MOVES = ("Transpose", "BlockHadamard")  # what may stand between a tensor and its quantiser
+_CODE_MOVES = ("TransposeCodes", "JoinCodes")  # and between codes and a product
 _PRODUCTS = {  # product of a site, as `expand` names it, to the points of its operands
     "forward": ("fwd.x", "fwd.w"),
     "input_grad": ("dgrad.dy", "dgrad.w"),
@@ -190,6 +191,10 @@ def _operands(
 ) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
     """The two quantisers whose codes a product reads."""
     found = [makers[name] for name in product.input if name in makers]
+    for place, maker in enumerate(found):
+        while maker.op_type in _CODE_MOVES:
+            maker = makers[maker.input[0]]
+        found[place] = maker
     found = [maker for maker in found if maker.domain == DOMAIN and maker.op_type.startswith("Quantize")]
     return (found[0], found[1]) if len(found) == 2 else None
 

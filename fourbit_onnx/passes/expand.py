@@ -1,5 +1,6 @@
 """Float-edge operators become explicit quantisers and 4-bit products."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -9,13 +10,14 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.sites import GRADIENTS, JOINED_WEIGHT_GRAD
-from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.ops.text import DOMAIN, INT4
 from fourbit_onnx.passes.block_operands import BlockProducts
-from fourbit_onnx.passes.operands import Operand, OperandBuilder
+from fourbit_onnx.passes.operands import Operand, OperandBuilder, element_type
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 from fourbit_onnx.recipes.plan import Plan
+from fourbit_onnx.recipes.recipe import Quantizer
 
 _GEOMETRY = ("strides", "pads", "dilations", "group")
 
@@ -115,25 +117,25 @@ class _Site:
     def joined(self) -> None:
         """The weight gradient of a group, without a forward product: x has the codes that its sites made."""
         if not self.blocks.has("fwd.x"):
-            if self.points["wgrad.x"] == self.points["fwd.x"]:
-                self._decode_parts(self.x.inputs[0])
-            self.qx = self.builder.quantize(self.x, self.points["fwd.x"], f"{self.name}.x", self.x_clip)
+            self.qx = self._joined_codes(self.x.inputs[0])
         self._mean(self._weight_grads(self.node.inputs[4]), self.node.outputs[0], f"{self.name}.dw")
 
-    def _decode_parts(self, rows: gs.Node) -> None:
-        """Let the Concat ``rows`` read the codes of its parts, so that no float part is kept for it.
+    def _joined_codes(self, rows: gs.Node) -> Operand:
+        """Of the parts that the Concat ``rows`` joins, the codes, so that no float part is kept for it.
 
-        A code times the scale, by the same scale, is the code again.
+        The clip is that of all parts, and so is the scale. Codes that the forward products have not, or that
+        ``JoinCodes`` does not take, are made of the float rows.
         """
-        for place, part in enumerate(rows.inputs):
-            name = f"{self.name}.x{place}"
-            operand = self.builder.quantize(part, self.points["fwd.x"], name, self.x_clip)
-            decoded = gs.Variable(f"{name}.decoded", np.float32, part.shape)
-            inputs = [operand.codes, operand.scale]
-            self.builder.graph.nodes.append(
-                gs.Node("DequantizeLinear", f"{name}/decode", {}, inputs, [decoded])
-            )
-            rows.inputs[place] = decoded
+        point, name = self.points["fwd.x"], f"{self.name}.x"
+        kept = self.points["wgrad.x"] == point and element_type(Quantizer.parse(point).format) == INT4
+        if not kept:
+            return self.builder.quantize(self.x, point, name, self.x_clip)
+        parts = [
+            self.builder.quantize(part, point, f"{name}{place}", self.x_clip)
+            for place, part in enumerate(rows.inputs)
+        ]
+        codes = self.builder.join([part.codes for part in parts], f"{name}.joined")
+        return dataclasses.replace(parts[0], codes=codes, shape=self.x.shape, mask=None)
 
     def _weight_grads(self, dy: gs.Tensor) -> list[Callable[[gs.Tensor], None]]:
         if self.blocks.has("wgrad.dy"):

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.formats import dither
 from fourbit_onnx.formats.table import FORMATS
-from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.ops.text import DOMAIN, INT4
 from fourbit_onnx.passes.random_state import random_state
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.recipes.recipe import CLIPS, PHASES, Quantizer
@@ -243,6 +243,22 @@ class OperandBuilder:
         self.graph.nodes.append(gs.Node("Reshape", f"{site}.dy/column", {}, [largest, one], [column]))
         self.largest.append(column)
         return self.shared_top
+
+    def join(self, parts: Sequence[gs.Tensor], name: str) -> gs.Tensor:
+        """INT4 codes of all parts, one under the other.
+
+        Two and two are joined: an operator has as many inputs as its body.
+        """
+        while len(parts) > 1:
+            pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+            parts = [pair[0] if len(pair) == 1 else self._pair(pair, name) for pair in pairs]
+        return parts[0]
+
+    def _pair(self, pair: Sequence[gs.Tensor], name: str) -> gs.Tensor:
+        name, shape = self.unique(name), pair[0].shape
+        codes = gs.Variable(name, INT4, None if shape is None else [f"{name}.rows", *shape[1:]])
+        self.node("JoinCodes", f"{name}/join", pair, [codes])
+        return codes
 
     def close(self) -> None:
         """Add what needs to know every site: the next state of ``shared``, by the largest gradient of all.

@@ -49,6 +49,7 @@ from fourbit_onnx.passes.share_quantizers import share_quantizers
 from fourbit_onnx.passes.sliced_splits import sliced_splits
 from fourbit_onnx.passes.standardize import standardize
 from fourbit_onnx.passes.training_form import training_form
+from fourbit_onnx.passes.turn_codes import turn_codes
 from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
@@ -165,6 +166,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         ordered_sum_rows(training_graph)
         ordered_softmax_grad(training_graph)
         added_sums(training_graph)  # after what looks for a Sum
+        turn_codes(training_graph)
         if options.recompute:
             recomputed = recompute(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}

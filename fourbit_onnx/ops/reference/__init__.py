@@ -21,6 +21,7 @@ from fourbit_onnx.ops.reference.blocks import (
     quantize_int4_blocks,
     quantize_int4_blocks_stochastic,
 )
+from fourbit_onnx.ops.reference.codes import join_codes, transpose_codes
 from fourbit_onnx.ops.reference.gather_grad import gather_grad
 from fourbit_onnx.ops.reference.gelu import gelu, gelu_grad
 from fourbit_onnx.ops.reference.layer_norm import layer_norm, layer_norm_grad
@@ -85,6 +86,8 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "SumRows": sum_rows,
     "SoftmaxGrad": softmax_grad,
     "After": after,
+    "TransposeCodes": transpose_codes,
+    "JoinCodes": join_codes,
     "RandomUniform": random_uniform,
     "QConv": q_conv,
     "QConvInputGrad": q_conv_input_grad,
@@ -118,6 +121,7 @@ __all__ = [
     "gelu",
     "gelu_grad",
     "gradient_scale",
+    "join_codes",
     "layer_norm",
     "layer_norm_grad",
     "learned_gradient_scale",
@@ -152,5 +156,6 @@ __all__ = [
     "softmax_grad",
     "sum_relu_grad",
     "sum_rows",
+    "transpose_codes",
     "underflow_scale",
 ]

@@ -306,6 +306,20 @@ class After final : public Operator {
   void compute(const Context& context) const override;
 };
 
+// Codes in another order or place (codes.cc)
+
+class TransposeCodes final : public Operator {
+ public:
+  explicit TransposeCodes(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
+class JoinCodes final : public Operator {
+ public:
+  explicit JoinCodes(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 // Random numbers (random.cc)
 
 class RandomUniform final : public Operator {

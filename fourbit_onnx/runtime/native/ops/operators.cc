@@ -43,6 +43,8 @@ const std::vector<Definition>& definitions() {
       {"LstmCell",             make<LstmCell>,             {f, f, f},                      {f, f, f}},
       {"LstmCellGrad",         make<LstmCellGrad>,         {f, f, f, f, f, f},             {f, f}},
       {"After",                make<After>,                {f, f},                         {f}},
+      {"TransposeCodes",       make<TransposeCodes>,       {int4},                         {int4}},
+      {"JoinCodes",            make<JoinCodes>,            {int4, int4},                   {int4}},
       {"RandomUniform",        make<RandomUniform>,        {i64, i64},                     {f}},
       {"QConv",                make<QConv>,                {codes, f, i32, codes, f, i32}, {f}},
       {"QConvInputGrad",       make<QConvInputGrad>,       {codes, f, codes, f, i32, i64}, {f}},
