@@ -12,6 +12,7 @@ NONE = np.int32(0)
 
 
 def matmul(a, b, a_values, b_values, trans_a=0, trans_b=0, za=0, zb=0):
+    """The product, after a look at it and at the one with a bias."""
     inputs = {
         "a": a,
         "a_scale": SA,
@@ -21,7 +22,10 @@ def matmul(a, b, a_values, b_values, trans_a=0, trans_b=0, za=0, zb=0):
         "b_zero_point": np.int32(zb),
     }
     attributes = {"a_values": a_values, "b_values": b_values, "trans_a": trans_a, "trans_b": trans_b}
-    return check("QMatMul", inputs, (), attributes)[0]
+    (y,) = check("QMatMul", inputs, (), attributes)
+    bias = np.random.default_rng(y.size).normal(0, 1, y.shape[-1]).astype(F)
+    check("QMatMulBias", inputs | {"bias": bias}, (), attributes)
+    return y
 
 
 @pytest.mark.parametrize(
@@ -75,8 +79,9 @@ def test_a_product_is_split_by_the_threads_of_its_session(threads):
         "b_zero_point": NONE,
     }
     attributes = {"a_values": INT4, "b_values": LOG4}
-    (one,), (many,) = (run("QMatMul", inputs, (), attributes, threads=n) for n in (1, threads))
-    np.testing.assert_array_equal(many.view(np.uint32), one.view(np.uint32))
+    for op, more in (("QMatMul", {}), ("QMatMulBias", {"bias": rng.normal(0, 1, 203).astype(F)})):
+        (one,), (many,) = (run(op, inputs | more, (), attributes, threads=n) for n in (1, threads))
+        np.testing.assert_array_equal(many.view(np.uint32), one.view(np.uint32))
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 4), (3, 4, 0), (0, 0, 0)])

@@ -90,7 +90,7 @@ def test_pact_grad():
     assert "dy[1, 8] is nan" in refusal("PactGrad", good, outputs=["dx"])
 
 
-def product(**changes):
+def product(op="QMatMul", **changes):
     inputs = {
         "a": codes(RNG, (3, 4), "uint4"),
         "a_scale": F(1),
@@ -102,7 +102,13 @@ def product(**changes):
     attributes = {"a_values": UINT4, "b_values": INT4}
     for name, value in changes.items():
         (attributes if name.endswith("values") else inputs)[name] = value
-    return refusal("QMatMul", inputs, (), attributes)
+    return refusal(op, inputs, (), attributes)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (5, 1), (1, 5)], ids=str)
+def test_a_bias_for_each_column(shape):
+    message = f"bias must have the shape [5]; its shape is [{', '.join(map(str, shape))}]"
+    assert message in product("QMatMulBias", bias=np.ones(shape, F))
 
 
 def test_matmul():

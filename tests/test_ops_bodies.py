@@ -173,11 +173,8 @@ def test_scales_refuse_what_is_not_finite(op, bad):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_pact_gradient_refuses_what_is_not_finite(bad):
-    inputs = {
-        "dy": np.array([0, bad, 1], F),
-        "codes": Codes([0, 15, 3], "uint4"),
-        "mask": np.array([7], np.uint8),
-    }
+    inputs = {"dy": np.array([0, bad, 1], F), "codes": Codes([0, 15, 3], "uint4")}
+    inputs["mask"] = np.array([7], np.uint8)
     assert "dy_has_nan_or_infinity" in refusal("PactGrad", inputs)
 
 
@@ -290,6 +287,7 @@ def test_matrices(batch, mkn, trans, values, zero_points):
     }
     attributes = {"a_values": values[0], "b_values": values[1], "trans_a": trans_a, "trans_b": trans_b}
     agrees("QMatMul", inputs, (), attributes)
+    agrees("QMatMulBias", inputs | {"bias": rng.normal(0, 1, n).astype(F)}, (), attributes)
 
 
 @pytest.mark.parametrize("depth", [17_475, 60_000])
@@ -327,7 +325,7 @@ def test_every_operator_is_tested():
     tested = {
         *SCALE_INPUTS,
         "SawbScale", "AbsMaxScale", "MinMaxScale", "GradientScale", "LearnedGradientScale",
-        "PactGrad", "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul",
+        "PactGrad", "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul", "QMatMulBias",
         "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py
         "Relu", "AddRelu", "ReluGrad", "SumReluGrad", "BatchNorm", "BatchNormGrad", "After", "Gelu",
         "GeluGrad", "GatherGrad", "LayerNorm", "LayerNormGrad", "LstmCell", "LstmCellGrad", "UnderflowScale",

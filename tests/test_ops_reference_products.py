@@ -196,6 +196,21 @@ def test_matmul(batch, M, K, N, trans_a, trans_b):
     np.testing.assert_array_equal(bits(found), bits(rescaled(total, 0.3, 0.7)))
 
 
+def test_a_bias_is_added_to_every_row_after_the_product_is_rounded():
+    how = {"a_values": INT4, "b_values": INT4}
+    a, b = codes(RNG, INT4, (2, 5, 3)), codes(RNG, INT4, (2, 3, 4))
+    bias = np.array([0.1, -2.3, 1e-9, 3e7], np.float32)
+    product = reference.q_matmul(a, 0.3, 1, b, 0.7, 2, **how)
+    found = reference.q_matmul_bias(a, 0.3, 1, b, 0.7, 2, bias, **how)
+    for at in np.ndindex(found.shape):
+        assert found[at] == np.float32(product[at] + bias[at[-1]])
+    exact = product.astype(np.float64) + bias
+    assert (found != exact).any()  # or nothing was rounded
+    for wrong in (bias[:3], bias[:1], bias[:, None], bias[0]):
+        with pytest.raises(GraphError, match=r"QMatMulBias: a bias of shape \[.*\] for 4 columns"):
+            reference.q_matmul_bias(a, 1, 0, b, 1, 0, wrong, **how)
+
+
 @pytest.mark.parametrize("depth", [300, 40_000])
 def test_sums_are_exact_where_float32_is_not(depth):
     """Terms up to 15 * 4096, at depths that float32 (273 terms) and int32 (34,952 terms) cannot sum."""

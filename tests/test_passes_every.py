@@ -29,6 +29,7 @@ def passes_of_a_graph():
 
 
 PASSES = passes_of_a_graph()
+SIGNATURE = "(float[N,2,8] x) => (float[] y) <float[2,8] of_codes>"
 CONSTANTS = {
     "k": np.ones((4, 2, 3), np.float32),
     "w": np.ones((8, 8), np.float32),
@@ -37,6 +38,8 @@ CONSTANTS = {
     "half": np.float32(0.5),
     "rows": np.ones((2, 8), np.float32),
     "state": np.ones((2, 2), np.float32),
+    "whole": np.array([1, 2, 8]),
+    "zero": np.int32(0),
     "widths": np.array([6, 2]),
     "first": np.array([1, 0]),
     "slope": np.full((2, 1), 0.1, np.float32),
@@ -62,6 +65,9 @@ EXTRA = {
     " y = com.microsoft.GatherGrad (s, i, g)",
     "normalised by rows": "a, m, d = LayerNormalization (x, row, row)"
     " y, ds, db = com.microsoft.LayerNormalizationGrad (a, x, row, m, d)",
+    "biased": "c = ai.fourbit.QuantizeInt4 (rows, half)"
+    " of_codes = ai.fourbit.QMatMul (c, half, zero, c, half, zero)"
+    " r = Reshape (of_codes, whole) a = Add (r, row) y = other.Use (a)",
     "added": "y = Sum (x, x, x)",
     "summed": "y = ReduceSum <keepdims = 0> (x, first)",
     "a softmax backward": "y = com.microsoft.SoftmaxGrad_13 <axis = -1> (x, x)",
@@ -77,10 +83,7 @@ EXTRA = {
 @pytest.fixture(scope="module")
 def made():
     """Graphs by name; copied before each use."""
-    found = {
-        name: graph("(float[N,2,8] x) => (float[] y)", body, CONSTANTS, infer=True)
-        for name, body in EXTRA.items()
-    }
+    found = {name: graph(SIGNATURE, body, CONSTANTS, infer=True) for name, body in EXTRA.items()}
     for g in found.values():
         for number, node in enumerate(g.nodes):
             node.name = f"n{number}"
@@ -138,7 +141,7 @@ def test_some_graph_is_rewritten(rewrite, made):
     """A table on which a pass never fires would prove nothing."""
     extra = ["h, m, v = BatchNormalization <training_mode = 1> (x, s, s, s, s) y = Relu (h)"]
     found = [fresh(g) for g in made.values()]
-    found += [graph("(float[N,2,8] x) => (float[] y)", body, CONSTANTS, infer=True) for body in extra]
+    found += [graph(SIGNATURE, body, CONSTANTS, infer=True) for body in extra]
     found.append(fresh(made["nothing to do"]))
     found[-1].nodes.reverse()
     assert any(rewrite(g) for g in found)

@@ -302,9 +302,9 @@ def _matrices(operand: str) -> str:
 """
 
 
-Q_MATMUL = function(f"""
-QMatMul <a_values, b_values, trans_a : int = 0, trans_b : int = 0>
-    (a, a_scale, a_zero_point, b, b_scale, b_zero_point) => (y) {{
+def _product_of_matrices(result: str) -> str:
+    """Lines that multiply the matrices a and b, and rescale to ``result``."""
+    return f"""
     zero = Constant <value = int64[1] {{0}}> ()
     one = Constant <value = int64[1] {{1}}> ()
     two = Constant <value = int64[1] {{2}}> ()
@@ -322,6 +322,21 @@ QMatMul <a_values, b_values, trans_a : int = 0, trans_b : int = 0>
     empty = Equal (a_size, nothing)
     nought = Constant <value = double {{0}}> ()
     total = Where (empty, nought, found)
-    {_rescale("a_scale", "b_scale", "y")}
+    {_rescale("a_scale", "b_scale", result)}
+"""
+
+
+Q_MATMUL = function(f"""
+QMatMul <a_values, b_values, trans_a : int = 0, trans_b : int = 0>
+    (a, a_scale, a_zero_point, b, b_scale, b_zero_point) => (y) {{
+    {_product_of_matrices("y")}
+}}
+""")
+
+Q_MATMUL_BIAS = function(f"""
+QMatMulBias <a_values, b_values, trans_a : int = 0, trans_b : int = 0>
+    (a, a_scale, a_zero_point, b, b_scale, b_zero_point, bias) => (y) {{
+    {_product_of_matrices("unbiased")}
+    y = Add (unbiased, bias)
 }}
 """)

@@ -68,6 +68,7 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         products.Q_CONV_INPUT_GRAD,
         products.Q_CONV_WEIGHT_GRAD,
         products.Q_MATMUL,
+        products.Q_MATMUL_BIAS,
         blocks.NVFP4_SCALE,
         blocks.MXFP4_SCALE,
         blocks.BLOCK16_SCALE,

@@ -15,6 +15,7 @@ from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.passes.added_sums import added_sums
 from fourbit_onnx.passes.attach_loss import attach_loss
 from fourbit_onnx.passes.average_pool import average_pool
+from fourbit_onnx.passes.biased_products import biased_products
 from fourbit_onnx.passes.calibration import calibration
 from fourbit_onnx.passes.counted_dropout import counted_dropout
 from fourbit_onnx.passes.differentiate import check_trainable, differentiate
@@ -169,6 +170,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         turn_codes(training_graph)
         if options.recompute:
             recomputed = recompute(training_graph)
+        biased_products(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}
     state_outputs = [*roles.buffers.values(), *roles.quantizer_state.values()]

@@ -27,7 +27,13 @@ from fourbit_onnx.ops.reference.gelu import gelu, gelu_grad
 from fourbit_onnx.ops.reference.layer_norm import layer_norm, layer_norm_grad
 from fourbit_onnx.ops.reference.lstm_cell import lstm_cell, lstm_cell_grad
 from fourbit_onnx.ops.reference.optimizers import adamw_update, sgd_update
-from fourbit_onnx.ops.reference.products import q_conv, q_conv_input_grad, q_conv_weight_grad, q_matmul
+from fourbit_onnx.ops.reference.products import (
+    q_conv,
+    q_conv_input_grad,
+    q_conv_weight_grad,
+    q_matmul,
+    q_matmul_bias,
+)
 from fourbit_onnx.ops.reference.quantizers import (
     pact_grad,
     quantize_affine,
@@ -93,6 +99,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QConvInputGrad": q_conv_input_grad,
     "QConvWeightGrad": q_conv_weight_grad,
     "QMatMul": q_matmul,
+    "QMatMulBias": q_matmul_bias,
     "Nvfp4Scale": nvfp4_scale,
     "Mxfp4Scale": mxfp4_scale,
     "Block16Scale": block16_scale,
@@ -136,6 +143,7 @@ __all__ = [
     "q_conv_input_grad",
     "q_conv_weight_grad",
     "q_matmul",
+    "q_matmul_bias",
     "quantize_affine",
     "quantize_e2m1_blocks",
     "quantize_e2m1_blocks_stochastic",

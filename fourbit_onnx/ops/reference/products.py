@@ -9,6 +9,7 @@ number 0, whatever the zero point. Convolutions are loops over the elements of t
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -158,3 +159,33 @@ def q_matmul(
             f"ai.fourbit.QMatMul: {list(av.shape)} times {list(bv.shape)} is no product of matrices"
         )
     return _rescale(np.matmul(av, bv), a_scale, b_scale)
+
+
+def q_matmul_bias(
+    a: ArrayLike,
+    a_scale: Scalar,
+    a_zero_point: int,
+    b: ArrayLike,
+    b_scale: Scalar,
+    b_zero_point: int,
+    bias: ArrayLike,
+    *,
+    a_values: Sequence[int],
+    b_values: Sequence[int],
+    trans_a: int = 0,
+    trans_b: int = 0,
+) -> NDArray[np.float32]:
+    """``QMatMulBias``: the result of ``QMatMul``, then ``bias`` [N] added to every row, in float32.
+
+    Raises:
+        GraphError: The shapes are no product, or there is not one bias for each column.
+    """
+    how: dict[str, Any] = {"a_values": a_values, "b_values": b_values, "trans_a": trans_a, "trans_b": trans_b}
+    y = q_matmul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, **how)
+    bias = np.asarray(bias, np.float32)
+    if bias.shape != y.shape[-1:]:
+        raise GraphError(
+            f"ai.fourbit.QMatMulBias: a bias of shape {list(bias.shape)} for {y.shape[-1]} columns"
+        )
+    with np.errstate(all="ignore"):
+        return np.asarray(y + bias, np.float32)

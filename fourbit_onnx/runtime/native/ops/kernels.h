@@ -127,14 +127,23 @@ class PactGrad final : public Operator {  // pact_grad.cc
 
 // Products (products.cc, convolutions.cc)
 
-class QMatMul final : public Operator {
+class QMatMul : public Operator {
  public:
   explicit QMatMul(const Attributes& attributes);
-  void compute(const Context& context) const override;
+  void compute(const Context& context) const override { multiply(context, false); }
+
+ protected:
+  void multiply(const Context& context, bool biased) const;
 
  private:
   Values a_values_, b_values_;
   bool trans_a_, trans_b_;
+};
+
+class QMatMulBias final : public QMatMul {
+ public:
+  using QMatMul::QMatMul;
+  void compute(const Context& context) const override { multiply(context, true); }
 };
 
 // What the three convolutions share: the attributes that give the geometry.

@@ -50,6 +50,7 @@ const std::vector<Definition>& definitions() {
       {"QConvInputGrad",       make<QConvInputGrad>,       {codes, f, codes, f, i32, i64}, {f}},
       {"QConvWeightGrad",      make<QConvWeightGrad>,      {codes, f, i32, codes, f, i64}, {f}},
       {"QMatMul",              make<QMatMul>,              {codes, f, i32, codes, f, i32}, {f}},
+      {"QMatMulBias",          make<QMatMulBias>,          {codes, f, i32, codes, f, i32, f}, {f}},
       {"Nvfp4Scale",           make<Nvfp4Scale>,           {f},                            {i32, f}},
       {"Mxfp4Scale",           make<Mxfp4Scale>,           {f},                            {i32, f}},
       {"Block16Scale",         make<Block16Scale>,         {f},                            {i32, f}},

@@ -12,7 +12,7 @@ QMatMul::QMatMul(const Attributes& attributes)
   attributes.values("b_values", b_values_);
 }
 
-void QMatMul::compute(const Context& context) const {
+void QMatMul::multiply(const Context& context, bool biased) const {
   const Tensor a = context.input(0), b = context.input(3);
   const Shape &p = a.shape(), &q = b.shape();
   const size_t rank = p.size();
@@ -33,9 +33,14 @@ void QMatMul::compute(const Context& context) const {
   const Operand left{a.data<uint8_t>(), a_values_, context.zero_point(2, "a_zero_point")};
   const Operand right{b.data<uint8_t>(), b_values_, context.zero_point(5, "b_zero_point")};
   const float scale = context.scalar(1, "a_scale") * context.scalar(4, "b_scale");
+  const Tensor bias = biased ? context.input(6) : Tensor();
+  if (biased && bias.shape() != Shape{n}) {
+    throw Refused("bias must have the shape " + text(Shape{n}) + "; its shape is " + text(bias.shape()));
+  }
   const Tensor y = context.output(0, shape);
   if (!y.present() || y.count() == 0) return;
-  matmul({batch, m, k, n, trans_a_, trans_b_}, left, right, scale, y.data<float>(), context);
+  matmul({batch, m, k, n, trans_a_, trans_b_}, left, right, scale, biased ? bias.data<float>() : nullptr,
+         y.data<float>(), context);
 }
 
 }  // namespace fourbit

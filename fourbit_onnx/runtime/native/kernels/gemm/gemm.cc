@@ -115,8 +115,10 @@ class Worker {
     const int rows = static_cast<int>(std::min<int64_t>(kRows, g_.rows - row * kRows));
     const int cols = static_cast<int>(std::min<int64_t>(kCols, g_.cols - col * kCols));
     float* out = place.origin + row * kRows * place.row;
-    if (place.column == 1) return convert(sum32, sum64, out, place.row, rows, cols);
-    convert(sum32, sum64, dense_, kCols, rows, cols);
+    if (place.column == 1) {
+      return convert(sum32, sum64, g_.bias == nullptr ? nullptr : g_.bias + col * kCols, out, place.row, rows, cols);
+    }
+    convert(sum32, sum64, nullptr, dense_, kCols, rows, cols);
     if (place.column != 0) {  // transposed: the distance of rows is 1
       alignas(64) float turned[kCols][kTurnLines];
       turn_(reinterpret_cast<const uint8_t*>(dense_), kCols * sizeof(float), cols,
@@ -135,11 +137,12 @@ class Worker {
     }
   }
 
-  void convert(const int32_t* sum32, const int64_t* sum64, float* out, int64_t stride, int rows, int cols) {
+  void convert(const int32_t* sum32, const int64_t* sum64, const float* bias, float* out, int64_t stride, int rows,
+               int cols) {
     if (sum32 != nullptr) {
-      tile_.store32(sum32, g_.scale, out, stride, rows, cols);
+      tile_.store32(sum32, g_.scale, bias, out, stride, rows, cols);
     } else {
-      tile_.store64(sum64, g_.scale, out, stride, rows, cols);
+      tile_.store64(sum64, g_.scale, bias, out, stride, rows, cols);
     }
   }
 

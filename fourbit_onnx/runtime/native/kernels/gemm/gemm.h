@@ -1,6 +1,6 @@
 // The blocked product, in terms of operands that hand out panels.
 //
-//   out[p][i][j] = float(sum over k of a[p][i][k] * b[p][k][j]) * scale
+//   out[p][i][j] = float(sum over k of a[p][i][k] * b[p][k][j]) * scale + bias[j]
 //
 // p: problem (a batch entry, a group, an image of a group). Sums are exact integers: no result
 // depends on blocking, threads or instruction set.
@@ -83,6 +83,7 @@ struct Gemm {
   const Side* b;
   float scale;
   const Output* out;
+  const float* bias = nullptr;          // of the columns, which then are one apart in `out`; or none
 };
 
 void gemm(const Gemm& g, const Host& host);

@@ -119,9 +119,12 @@ int64_t largest(const Operand& x) {
   return most;
 }
 
-void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scale, float* y, const Host& host) {
-  // The narrower one goes to the unsigned side, where one plane and any zero point are free.
-  const bool swap = is_wide(a) != is_wide(b) ? is_wide(a) : b.zero_point != 0 && a.zero_point == 0;
+void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scale, const float* bias, float* y,
+            const Host& host) {
+  // The narrower one goes to the unsigned side, where one plane and any zero point are free. A bias is of columns; forward
+  // products, which alone have one, are of two narrow operands.
+  const bool narrower = is_wide(a) != is_wide(b) ? is_wide(a) : b.zero_point != 0 && a.zero_point == 0;
+  const bool swap = narrower && bias == nullptr;
   const Operand &left = swap ? b : a, &right = swap ? a : b;
   const Matrices rows = swap ? Matrices{b.codes, s.batch, s.n, s.k, s.trans_b} : Matrices{a.codes, s.batch, s.m, s.k, !s.trans_a};
   const Matrices cols = swap ? Matrices{a.codes, s.batch, s.m, s.k, !s.trans_a} : Matrices{b.codes, s.batch, s.n, s.k, s.trans_b};
@@ -149,7 +152,8 @@ void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scal
       float* const corner = y + batch * s.m * s.n + row0 * kRows * row_distance + col0 * kCols * col_distance;
       const StridedOutput out(corner, 0, row_distance, col_distance);
       gemm({1, std::min(row1 * kRows, rows.count) - row0 * kRows, std::min(col1 * kCols, cols.count) - col0 * kCols,
-            steps, kMaxSteps, row1 - row0, 4, &a_planes, &b_planes, &a_side, &b_side, scale, &out},
+            steps, kMaxSteps, row1 - row0, 4, &a_planes, &b_planes, &a_side, &b_side, scale, &out,
+            bias == nullptr ? nullptr : bias + col0 * kCols},
            Alone());
     }
   });

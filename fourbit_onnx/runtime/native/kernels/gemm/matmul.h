@@ -24,7 +24,8 @@ struct MatMulShape {
   bool trans_a, trans_b;  // stored [k, m], [n, k] instead of [m, k], [k, n]
 };
 
-// y[b] = float(a[b] * b[b]) * scale,  row-major [batch, m, n]
-void matmul(const MatMulShape& shape, const Operand& a, const Operand& b, float scale, float* y, const Host& host);
+// y[b] = float(a[b] * b[b]) * scale + bias,  row-major [batch, m, n]; bias [n], or nullptr for none
+void matmul(const MatMulShape& shape, const Operand& a, const Operand& b, float scale, const float* bias, float* y,
+            const Host& host);
 
 }  // namespace fourbit

@@ -13,17 +13,29 @@ void add64(const int32_t* c, const int32_t* column, int64_t factor, int64_t shif
   }
 }
 
-template <typename Sum>
-void store(const Sum* sum, float scale, float* out, int64_t stride, int rows, int cols) {
+template <bool kBiased, typename Sum>
+void store_row(const Sum* sum, float scale, const float* bias, float* out, int cols) {
+  for (int j = 0; j < cols; ++j) {
+    const float product = static_cast<float>(sum[j]) * scale;
+    out[j] = kBiased ? product + bias[j] : product;
+  }
+}
+
+template <bool kBiased, typename Sum>
+void store_rows(const Sum* sum, float scale, const float* bias, float* out, int64_t stride, int rows, int cols) {
   if (cols == kCols) {  // a constant count, for whole vectors
-    for (int i = 0; i < rows; ++i, sum += kCols, out += stride) {
-      for (int j = 0; j < kCols; ++j) out[j] = static_cast<float>(sum[j]) * scale;
-    }
+    for (int i = 0; i < rows; ++i, sum += kCols, out += stride) store_row<kBiased>(sum, scale, bias, out, kCols);
     return;
   }
-  for (int i = 0; i < rows; ++i, sum += kCols, out += stride) {
-    for (int j = 0; j < cols; ++j) out[j] = static_cast<float>(sum[j]) * scale;
-  }
+  for (int i = 0; i < rows; ++i, sum += kCols, out += stride) store_row<kBiased>(sum, scale, bias, out, cols);
+}
+
+template <typename Sum>
+void store(const Sum* sum, float scale, const float* bias, float* out, int64_t stride, int rows, int cols) {
+  if (bias == nullptr) return store_rows<false>(sum, scale, bias, out, stride, rows, cols);
+  float own[kCols];  // where `out` cannot be
+  for (int j = 0; j < cols; ++j) own[j] = bias[j];
+  store_rows<true>(sum, scale, own, out, stride, rows, cols);
 }
 
 }  // namespace
