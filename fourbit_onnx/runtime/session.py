@@ -81,23 +81,48 @@ class Session:
         self.inputs = {node.name: _spec(node) for node in self._session.get_inputs()}
         self.outputs = {node.name: _spec(node) for node in self._session.get_outputs()}
 
-    def run(self, values: Values, wanted: Sequence[str], where: str = "") -> dict[str, Value]:
+    def run(
+        self,
+        values: Values,
+        wanted: Sequence[str],
+        where: str = "",
+        places: Mapping[str, Value] | None = None,
+    ) -> dict[str, Value]:
         """The outputs ``wanted``, by name.
 
         Args:
             values: At least the inputs; more do no harm.
             wanted: Names of outputs.
             where: What is being done, such as ``step 12``, for the message of an error.
+            places: Output to the value, of its type and shape, that it overwrites. It may be an input, if all
+                that reads this input comes before the output by the graph's edges.
 
         Raises:
             TrainingError: An operator refuses its input; the message names it.
         """
         feeds = {name: values[name] for name in self.inputs}
         try:
-            results = self._session.run_with_ort_values(list(wanted), feeds)
+            if places:
+                results = self._run_into(feeds, wanted, places)
+            else:
+                results = self._session.run_with_ort_values(list(wanted), feeds)
         except _FAILURES as error:
             raise TrainingError(refusals.explain(error, self._path, where)) from error
         return dict(zip(wanted, results, strict=True))
+
+    def _run_into(self, feeds: Values, wanted: Sequence[str], places: Mapping[str, Value]) -> list[Value]:
+        binding = self._session.io_binding()
+        for name, tensor in feeds.items():
+            binding.bind_ortvalue_input(name, tensor)
+        for name in wanted:
+            if name in places:
+                binding.bind_ortvalue_output(name, places[name])
+            else:
+                binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        # `binding.get_outputs` gives references that keep the binding, and so all inputs, alive.
+        results = binding.get_outputs_as_ortvaluevector()
+        return [ort.OrtValue(results[i]) for i in range(len(results))]
 
 
 def session_options(threads: int | None = None) -> Any:

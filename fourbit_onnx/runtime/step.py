@@ -78,8 +78,12 @@ class TrainingStep:
             "learning_rate": value(np.array(rate, np.float32)),
             "step": value(np.array(update, np.int64)),
         }
+        # A new parameter overwrites its gradient: by the graph, all that reads this comes before that.
         updated = self.optimizer.run(
-            {**values, **results, **scalars}, list(self._updated.values()), f"{where}, parameter update"
+            {**values, **results, **scalars},
+            list(self._updated.values()),
+            f"{where}, parameter update",
+            {new: results[self._manifest.gradients[name]] for name, new in self._manifest.updates.items()},
         )
         changed = {name: updated[output] for name, output in self._updated.items()}
         changed |= {name: results[output] for name, output in self._carried.items()}
