@@ -139,8 +139,9 @@ def _read_once(graph: gs.Graph, roles: Roles) -> None:
 
     All but the first place read an Identity of it instead.
     """
+    parameters = set(roles.parameters)
     for tensor in graph.inputs:
-        if tensor.name not in roles.parameters:
+        if tensor.name not in parameters:
             continue
         for reader in {id(node): node for node in tensor.outputs}.values():
             places = [place for place, other in enumerate(reader.inputs) if other is tensor]
@@ -154,8 +155,8 @@ def _read_once(graph: gs.Graph, roles: Roles) -> None:
 
 def _freeze_unreached(graph: gs.Graph, roles: Roles) -> None:
     """The builder fails on a parameter without a path to the loss: such ones are not trained."""
-    needed = reached(graph, roles.root)
+    needed, parameters = reached(graph, roles.root), set(roles.parameters)
     for tensor in graph.inputs:
-        if tensor.name in roles.parameters and id(tensor) not in needed:
+        if tensor.name in parameters and id(tensor) not in needed:
             roles.parameters.remove(tensor.name)
             roles.frozen.append(tensor.name)

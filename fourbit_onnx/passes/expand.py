@@ -45,6 +45,7 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
         if node.domain == DOMAIN and node.op in GRADIENTS.values()
     }
     builder = OperandBuilder(graph, roles)
+    expanded = [*forward]
     for node in forward:
         site = by_name[str(node.attrs["site"])]
         expansion = _Site(node, site.name, builder, site.points)
@@ -53,13 +54,11 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
         gradient = backward.pop(node.outputs[1].name, None)
         if gradient is not None:
             expansion.backward(gradient)
-        for old in (node, gradient):
-            if old is not None:
-                unlink(old)
+            expanded.append(gradient)
     joined = [node for node in graph.nodes if (node.domain, node.op) == (DOMAIN, JOINED_WEIGHT_GRAD)]
     for node in joined:
         _Site(node, str(node.attrs["group"]), builder, by_name[str(node.attrs["site"])].points).joined()
-        unlink(node)
+    unlink(*expanded, *joined)
     builder.close()
     if backward:
         raise GraphError(f"a gradient without its forward operator: {next(iter(backward))}")

@@ -3,7 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
-from fourbit_onnx.passes.roles import is_standard, replace_everywhere
+from fourbit_onnx.passes.roles import is_standard, replace_for_readers
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 
@@ -26,7 +26,7 @@ def fold_relu(graph: gs.Graph) -> int:
     count = 0
     for node in graph.nodes:
         if is_standard(node, "Relu") and _foldable(node.outputs[0], outputs):
-            _fold(graph, node)
+            _fold(node)
             count += 1
     if count:
         tidy(graph)
@@ -45,13 +45,13 @@ def _foldable(y: gs.Tensor, outputs: set[int]) -> bool:
     return True
 
 
-def _fold(graph: gs.Graph, relu: gs.Node) -> None:
+def _fold(relu: gs.Node) -> None:
     z, y = relu.inputs[0], relu.outputs[0]
     for reader in list(y.outputs):
         if _is_gradient(reader, y):
-            replace_everywhere(graph, reader.outputs[0], reader.inputs[0])
+            replace_for_readers(reader.outputs[0], reader.inputs[0])
             unlink(reader)
-    replace_everywhere(graph, y, z)
+    replace_for_readers(y, z)
     unlink(relu)
 
 

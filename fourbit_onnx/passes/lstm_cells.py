@@ -52,8 +52,7 @@ class _Step:
             inputs, results = self._match()
         except _OtherFormError:
             return False
-        for node in self.inner:
-            unlink(node)
+        unlink(*self.inner)
         graph.nodes.append(gs.Node(LSTM_CELL.name, self.last.name, {}, inputs, results, domain=DOMAIN))
         return True
 

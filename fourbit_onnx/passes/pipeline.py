@@ -52,6 +52,7 @@ from fourbit_onnx.passes.standardize import standardize
 from fourbit_onnx.passes.training_form import training_form
 from fourbit_onnx.passes.turn_codes import turn_codes
 from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
+from fourbit_onnx.passes.without_collection import without_collection
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
 
@@ -114,6 +115,7 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     return graph, roles
 
 
+@without_collection()
 def build(model: onnx.ModelProto, options: Options) -> Compiled:
     """Run every pass once, in order.
 

@@ -28,6 +28,7 @@ def dependent(graph: gs.Graph, names: Collection[str]) -> set[int]:
         graph: Sorted.
         names: Names of inputs: the trained tensors.
     """
+    names = set(names)
     found = {id(tensor) for tensor in graph.inputs if tensor.name in names}
     for node in graph.nodes:
         if any(id(tensor) in found for tensor in node.inputs) and not is_standard(node, *STOPS):

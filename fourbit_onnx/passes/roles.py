@@ -55,6 +55,11 @@ def is_standard(node: gs.Node, *ops: str) -> bool:
 
 def replace_everywhere(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
     """Let every reader of ``old``, and the graph's outputs, read ``new`` instead."""
+    replace_for_readers(old, new)
+    graph.outputs = [new if tensor is old else tensor for tensor in graph.outputs]
+
+
+def replace_for_readers(old: gs.Tensor, new: gs.Tensor) -> None:
+    """Let every reader of ``old``, which is no output of the graph, read ``new`` instead."""
     for reader in list(old.outputs):
         reader.inputs = [new if tensor is old else tensor for tensor in reader.inputs]
-    graph.outputs = [new if tensor is old else tensor for tensor in graph.outputs]

@@ -4,7 +4,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN
-from fourbit_onnx.passes.roles import replace_everywhere
+from fourbit_onnx.passes.roles import replace_for_readers
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 
@@ -33,7 +33,7 @@ def share_quantizers(graph: gs.Graph) -> int:
         if kept is node or any(id(tensor) in outputs for tensor in node.outputs):
             continue
         for old, new in zip(node.outputs, kept.outputs, strict=True):
-            replace_everywhere(graph, old, new)
+            replace_for_readers(old, new)
         unlink(node)
         count += 1
     if count:

@@ -35,8 +35,6 @@ def tidy(graph: gs.Graph) -> int:
     nodes = [node for node in graph.nodes if id(node) in needed]
     removed = len(graph.nodes) - len(nodes)
     if removed:
-        for node in graph.nodes:
-            if id(node) not in needed:
-                unlink(node)
+        unlink(*(node for node in graph.nodes if id(node) not in needed))
         graph.nodes = nodes
     return removed + in_order(graph)

@@ -1,18 +1,18 @@
-"""A node that leaves the graph lets go of its tensors."""
+"""Nodes that leave the graph let go of their tensors."""
 
 import onnx_graphsurgeon as gs
 
 
-def unlink(node: gs.Node) -> None:
-    """Empty the inputs and outputs of ``node``; it is for ``tidy`` to drop it.
+def unlink(*nodes: gs.Node) -> None:
+    """Empty the inputs and outputs of ``nodes``; it is for ``tidy`` to drop them.
 
-    As ``node.inputs.clear()``, but the node is found among the readers of a tensor by identity: comparing
-    nodes by content takes long where a tensor, such as a shared constant, has thousands of readers.
+    As ``node.inputs.clear()``, but nodes are found among the readers of a tensor by identity, and all in one
+    pass: a shared constant may have thousands of readers.
     """
-    for tensors, others in ((node.inputs, "outputs"), (node.outputs, "inputs")):
-        for tensor in tensors:
+    gone = {id(node) for node in nodes}
+    for ends, others in (("inputs", "outputs"), ("outputs", "inputs")):
+        for tensor in {id(tensor): tensor for node in nodes for tensor in getattr(node, ends)}.values():
             linked = getattr(tensor, others)
-            place = next((i for i, other in enumerate(linked) if other is node), None)
-            if place is not None:
-                list.pop(linked, place)
-        list.clear(tensors)
+            list.__setitem__(linked, slice(None), [other for other in linked if id(other) not in gone])
+        for node in nodes:
+            list.clear(getattr(node, ends))
