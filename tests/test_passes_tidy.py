@@ -75,6 +75,18 @@ def test_unlink_takes_this_node_and_no_equal_one():
     assert b.inputs[0] is first
 
 
+def test_unlink_takes_several_at_once():
+    """From a tensor that others read, too, or that one of them reads twice."""
+    a, b, c, d = map(tensor, "abcd")
+    first, kept = gs.Node("Add", "f", {}, [a, a], [b]), gs.Node("Add", "k", {}, [a, b], [c])
+    last = gs.Node("Exp", "l", {}, [a], [d])
+    unlink(first, last)
+    assert [one is kept for one in a.outputs] == [True]
+    assert (b.inputs, d.inputs) == ([], [])
+    assert [one is kept for one in b.outputs] == [True]
+    assert (first.inputs, first.outputs, last.inputs, last.outputs) == ([], [], [], [])
+
+
 def test_a_circle_is_refused():
     a, b = map(tensor, "ab")
     graph = gs.Graph([node("Relu", [a], b), node("Relu", [b], a)], [], [a])
