@@ -16,7 +16,7 @@ def test_afterwards_it_is_as_before(before):
     was = gc.isenabled()
     try:
         (gc.enable if before else gc.disable)()
-        with pytest.raises(GraphError, match="^enabled: False$"), without_collection():
+        with pytest.raises(GraphError, match=r"^enabled: False$"), without_collection():
             raise GraphError(f"enabled: {gc.isenabled()}")
         assert gc.isenabled() == before
     finally:
