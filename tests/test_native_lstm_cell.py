@@ -50,6 +50,31 @@ def test_same_bits(shape):
 
 
 @needs_library
+@pytest.mark.parametrize("shape", [(1,), (2, 1), (3, 7), (2, 3, 40), (9, 4100)], ids=str)
+@pytest.mark.parametrize(("step", "steps"), [(0, 3), (2, 3), (1, 2)])
+def test_a_step_finds_its_rows(shape, step, steps):
+    given = forward(shape)
+    every = [forward(shape, seed)["p"] for seed in range(steps)]
+    check("LstmCell", given | {"p": np.concatenate(every)}, (), {"step": step, "steps": steps})
+    for found, expected in zip(
+        lstm_cell(np.concatenate(every), given["y"], given["c"], step, steps),
+        lstm_cell(every[step], given["y"], given["c"]),
+        strict=True,
+    ):
+        assert (found.shape, found.tobytes()) == (expected.shape, expected.tobytes())
+
+
+@needs_library
+def test_steps_that_are_refused():
+    given = forward((3, 7))
+    for step in (-1, 3):
+        with pytest.raises(Exception, match=f"step must be one of the steps; it is {step} of 3"):
+            run("LstmCell", given, (), {"step": step, "steps": 3})
+    with pytest.raises(Exception, match=r"as many rows for each of 2 steps; its shape is \[3, 28\]"):
+        run("LstmCell", given, (), {"steps": 2})
+
+
+@needs_library
 @pytest.mark.parametrize("names", [("y", "c"), ("c",), ("y",)])
 def test_one_number_may_stand_for_a_tensor(names):
     given = forward((3, 7)) | dict.fromkeys(names, F(0))
@@ -138,9 +163,8 @@ def test_the_gradient_is_that_of_the_forward_formula():
 
 @pytest.mark.parametrize("op", ["LstmCell", "LstmCellGrad"])
 def test_the_body_has_the_coefficients(op):
-    held = [
-        onnx.numpy_helper.to_array(n.attribute[0].t) for n in FUNCTIONS[op].node if n.op_type == "Constant"
-    ]
+    constants = [n.attribute[0].t for n in FUNCTIONS[op].node if n.op_type == "Constant"]
+    held = [onnx.numpy_helper.to_array(t) for t in constants if t.data_type == onnx.TensorProto.FLOAT]
     table = [TANH.limit, *TANH.p, *TANH.q]
     times = 2 if op == "LstmCell" else 1
     np.testing.assert_array_equal(held, F([0.5, 1, -1, *table * times]))

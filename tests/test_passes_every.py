@@ -76,6 +76,11 @@ EXTRA = {
     " i, o, f = Split <axis = 1, num_outputs = 3> (t) g = Tanh (n) m = Mul (i, g) l = Mul (f, state)"
     " d = Add (l, m) e = Tanh (d) h = Mul (o, e) y = other.Use (h)",
     "its backward step": "p, q, v = ai.fourbit.LstmCellBackward (x, x, x, x, x) y = other.Use (p, q, v)",
+    "read by columns": "b = QuantizeLinear <output_dtype = 22> (rows, half)"
+    " m = ai.fourbit.QMatMul <trans_a = 1> (b, half, half, b, half, half)"
+    " n = ai.fourbit.QMatMul <trans_a = 1> (b, half, half, b, half, half) y = other.Use (m, n)",
+    "steps of a Split": "a, b = Split <num_outputs = 2> (rows) h, c, g = ai.fourbit.LstmCell (a, half, half)"
+    " i, d, e = ai.fourbit.LstmCell (b, h, c) y = other.Use (i)",
     "rectified": "r = Relu (x) c, s, m = ai.fourbit.QuantizePact (r, half) y = other.Use (c)",
 }
 

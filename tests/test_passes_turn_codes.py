@@ -6,7 +6,6 @@ from graphs import graph, text
 from test_passes_lower_lstm import LABELS, H, T, data, lstm
 from training_graph import batch_of, calibrated, compiled, gradients, step
 
-from fourbit_onnx.ops.text import INT4, UINT4
 from fourbit_onnx.passes import pipeline
 from fourbit_onnx.passes.turn_codes import turn_codes
 
@@ -25,14 +24,6 @@ def of(op, left, right, flags="", shape="4,6", outputs=4, code="int4"):
     return f"(float[6,4] x, float[{shape}] w, float s, int32 z) => ({results})", body
 
 
-def made(case):
-    """As `expand` leaves it: types of codes are numbers."""
-    g = graph(*case, infer=True)
-    for tensor in g.tensors().values():
-        tensor.dtype = {"int4": INT4, "uint4": UINT4}.get(str(tensor.dtype), tensor.dtype)
-    return g
-
-
 @pytest.mark.parametrize(
     ("left", "right", "shape", "before", "after"),
     [
@@ -43,7 +34,7 @@ def made(case):
     ids=["right", "right, said", "left"],
 )
 def test_it_is_transposed_for_all(left, right, shape, before, after):
-    g = made(of("QMatMul", left, right, before, shape))
+    g = graph(*of("QMatMul", left, right, before, shape), infer=True)
     assert turn_codes(g) == 4
     turned = "t = ai.fourbit.TransposeCodes (b) y1 ="
     names = {"b": "t", "a": "a"}
@@ -65,7 +56,7 @@ def test_it_is_transposed_for_all(left, right, shape, before, after):
     ids=["three", "columns, right", "columns, left", "uint4", "a batch", "another operator"],
 )
 def test_what_is_left_alone(case):
-    g = made(case)
+    g = graph(*case, infer=True)
     before = text(g)
     assert turn_codes(g) == 0
     assert text(g) == before
@@ -74,7 +65,7 @@ def test_what_is_left_alone(case):
 def test_a_shape_that_is_not_known_is_left_alone():
     signature, body = of("QMatMul", "a", "c")
     body = body.replace(" y1", " c = other.Use (b) y1")
-    assert turn_codes(made((signature, body))) == 0
+    assert turn_codes(graph(signature, body)) == 0
 
 
 def test_the_input_gradients_of_an_lstm_read_one_transpose(monkeypatch):

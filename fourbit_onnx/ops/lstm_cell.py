@@ -25,9 +25,19 @@ def _tanh(x: str, result: str) -> str:
 
 
 LSTM_CELL = function(f"""
-LstmCell (p, y, c) => (h, new_c, gates) {{
+LstmCell <step : int = 0, steps : int = 1> (p, y, c) => (h, new_c, gates) {{
     {_CONSTANTS}
-    sums = Add (p, y)
+    zeroth = Constant <value = int64[1] {{0}}> ()
+    first = Constant <value = int64[1] {{1}}> ()
+    number = Constant <value_int : int = @step> ()
+    count = Constant <value_int : int = @steps> ()
+    p_shape = Shape (p)
+    rows = Slice (p_shape, zeroth, first)
+    each = Div (rows, count)
+    begin = Mul (each, number)
+    end = Add (begin, each)
+    p_step = Slice (p, begin, end, zeroth)
+    sums = Add (p_step, y)
     i_sum, o_sum, f_sum, candidate = Split <axis = -1, num_outputs = 4> (sums)
     i_half = Mul (half, i_sum)
     o_half = Mul (half, o_sum)

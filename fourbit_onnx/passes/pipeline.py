@@ -52,6 +52,7 @@ from fourbit_onnx.passes.standardize import standardize
 from fourbit_onnx.passes.training_form import training_form
 from fourbit_onnx.passes.turn_codes import turn_codes
 from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
+from fourbit_onnx.passes.unsplit_lstm_cells import unsplit_lstm_cells
 from fourbit_onnx.passes.without_collection import without_collection
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
@@ -154,6 +155,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     if roles.root != roles.loss:
         unscale_gradients(training_graph, roles, gradients)
     lstm_cell_grads(training_graph)
+    unsplit_lstm_cells(training_graph)
     join_weight_grads(training_graph, roles, plan)
     expand(training_graph, roles, plan)
     explicit_casts(training_graph)

@@ -1,9 +1,14 @@
 """Codes that many products read the long way round are transposed once."""
 
+import onnx
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN, INT4
 
+_INT4 = (
+    INT4,
+    onnx.helper.tensor_dtype_to_np_dtype(INT4),
+)  # as a pass writes it, and as it is read from a model
 _READERS = 4  # a transpose takes as long as two or three products lose
 
 
@@ -22,7 +27,7 @@ def turn_codes(graph: gs.Graph) -> int:
     """
     count = 0
     for tensor in list(graph.tensors().values()):
-        if tensor.dtype != INT4 or tensor.shape is None or len(tensor.shape) != 2:
+        if tensor.dtype not in _INT4 or tensor.shape is None or len(tensor.shape) != 2:
             continue
         readers = [
             (node, place, trans)

@@ -39,16 +39,23 @@ def sigmoid(x: ArrayLike) -> Array:
     return _HALF + _HALF * tanh(_HALF * np.asarray(x, np.float32))
 
 
-def lstm_cell(p: ArrayLike, y: ArrayLike, c: ArrayLike) -> tuple[Array, Array, Array]:
+def lstm_cell(
+    p: ArrayLike, y: ArrayLike, c: ArrayLike, step: int = 0, steps: int = 1
+) -> tuple[Array, Array, Array]:
     """``LstmCell``: h, new_c (both [..., H]) and the open gates and candidate [..., 4 H], float32.
 
     Args:
-        p: Sums of the gates' inputs [..., 4 H].
-        y: Their recurrent products, the same shape; or one number.
+        p: Sums of the gates' inputs [..., 4 H], of ``steps`` steps one after the other on the first axis.
+        y: Their recurrent products, the same shape, but of one step; or one number.
         c: State of the cells [..., H]; or one number.
+        step: Which step of p this is, from 0.
+        steps: How many are in p.
     """
+    p = np.asarray(p, np.float32)
+    each = p.shape[0] // steps
+    p = p[step * each : (step + 1) * each]
     with np.errstate(all="ignore"):  # inputs may be anything
-        sums = np.asarray(p, np.float32) + np.asarray(y, np.float32)
+        sums = p + np.asarray(y, np.float32)
         *gates, candidate = np.split(sums, 4, axis=-1)
         i, o, f = map(sigmoid, gates)
         g = tanh(candidate)

@@ -297,8 +297,11 @@ class SoftmaxGrad final : public Operator {
 
 class LstmCell final : public Operator {
  public:
-  explicit LstmCell(const Attributes&) {}
+  explicit LstmCell(const Attributes& attributes);
   void compute(const Context& context) const override;
+
+ private:
+  int64_t step_, steps_;  // of those that p holds
 };
 
 class LstmCellGrad final : public Operator {

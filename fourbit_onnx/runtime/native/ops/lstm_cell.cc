@@ -66,14 +66,26 @@ void for_rows(const Context& context, int64_t rows, int64_t size, const std::fun
 
 }  // namespace
 
+LstmCell::LstmCell(const Attributes& attributes)
+    : step_(attributes.integer("step", 0)), steps_(attributes.integer("steps", 1)) {
+  if (step_ < 0 || step_ >= steps_) {
+    throw Refused("step must be one of the steps; it is " + std::to_string(step_) + " of " + std::to_string(steps_));
+  }
+}
+
 void LstmCell::compute(const Context& context) const {
-  const Tensor p = context.input(0);
-  const Shape shape = quarter("p", p);
-  const Rows y("y", context.input(1), p.shape()), c("c", context.input(2), shape);
-  const int64_t size = shape.back(), rows = p.count() / (4 * size);
+  const Tensor all = context.input(0);
+  Shape wide = all.shape(), shape = quarter("p", all);
+  if (wide[0] % steps_ != 0) {
+    throw Refused("p must have as many rows for each of " + std::to_string(steps_) + " steps; its shape is " + text(wide));
+  }
+  wide[0] /= steps_, shape = wide, shape.back() /= 4;
+  const float* const p = all.data<float>() + step_ * product(wide);
+  const Rows y("y", context.input(1), wide), c("c", context.input(2), shape);
+  const int64_t size = shape.back(), rows = product(wide) / (4 * size);
   float* h = context.output(0, shape).data<float>();
   float* new_c = context.output(1, shape).data<float>();
-  float* gates = context.output(2, p.shape()).data<float>();
+  float* gates = context.output(2, wide).data<float>();
   const LstmCellKernels& k = best_lstm_cell();
   for_rows(context, rows, size, [&](int64_t row) {
     const Buffer<float> buffer(y.scratch() + c.scratch() + 6 * size);
@@ -81,7 +93,7 @@ void LstmCell::compute(const Context& context) const {
     const float *sums = y.row(row, scratch), *state = c.row(row, scratch);
     float *h_row = place(h, row, size, scratch), *c_row = place(new_c, row, size, scratch),
           *gates_row = place(gates, row, 4 * size, scratch);
-    k.forward(p.data<float>() + row * 4 * size, sums, state, size, h_row, c_row, gates_row);
+    k.forward(p + row * 4 * size, sums, state, size, h_row, c_row, gates_row);
   });
 }
 
