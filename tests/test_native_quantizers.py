@@ -129,6 +129,17 @@ def test_pact_grad_of_every_tail(n, inside):
     assert check("PactGrad", inputs, attributes={"top": 15})[1] == (0 if inside else n)
 
 
+@pytest.mark.parametrize("n", [64, 65, 128, 200, 20_000])
+def test_pact_grad_of_few_clipped_elements(n):
+    """All codes are the top or the bottom, and hardly any of 64 is clipped."""
+    rng = np.random.default_rng(n)
+    inside = np.ones(n, bool)
+    inside[[0, 15, 63, n // 2, n - 1]] = False
+    inputs = {"dy": sample((n,), 5), "codes": Codes(rng.choice([7, -7], n), "int4")}
+    inputs["mask"] = np.packbits(inside, bitorder="little")
+    assert check("PactGrad", inputs, attributes={"top": 7})[1] != 0
+
+
 def test_a_rectified_tensor_has_the_codes_of_what_was_rectified():
     x = sample((1000,), 6)
     x[:5] = [-np.inf, -0.0, TINY, -TINY, HUGE]

@@ -173,8 +173,7 @@ void elements(const Host& host) {
   quantize_stochastic(x, u, n, 0.01f, levels, one_in(2), c, host);
   quantize_clipped(x, n, 0.1f, 0, 15, 0, 1.5f, nullptr, mask, host);
   quantize_clipped(x, n, 0.1f, 0, 15, 0, 1.5f, c, mask, host);
-  mask_gradient(x, mask, n, y, &bad, host);
-  clipped_gradient(x, c, mask, n, 2.5f, 15, 16, host);
+  clip_gradient(x, one_in(2) ? c.get() : nullptr, mask, n, 15, 16, one_in(2) ? y.get() : nullptr, host);
   rectify(x, one_in(2) ? b.get() : nullptr, n, y, one_in(2) ? mask.get() : nullptr, host);
   mask_sum(x, one_in(2) ? b.get() : nullptr, mask, n, y, host);
   random_uniform(y, n, random_bits(), 3, host);

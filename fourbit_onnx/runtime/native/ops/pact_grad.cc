@@ -12,19 +12,16 @@ void PactGrad::compute(const Context& context) const {
     throw Refused("mask must have " + std::to_string(divide_up(dy.count(), 8)) + " bytes for dy of shape " +
                   text(dy.shape()) + "; it has " + std::to_string(mask.count()));
   }
-  const Tensor dx = context.output(0, dy.shape());
-  int64_t bad;
-  const float m =
-      mask_gradient(dy.data<float>(), mask.data<uint8_t>(), dy.count(), dx.data<float>(), &bad, context);
-  refuse_bad("dy", dy, bad);
-  const Tensor dalpha = context.output(1, {});
-  if (!dalpha.present()) return;
+  const Tensor dx = context.output(0, dy.shape()), dalpha = context.output(1, {});
   // Nibbles: INT4 -top is 16 - top; UINT4 has no bottom.
   const int bottom = codes.type() == ort::kInt4 ? 16 - top_ : 16;
-  const int64_t sum = m == 0 ? 0
-                             : clipped_gradient(dy.data<float>(), codes.data<uint8_t>(), mask.data<uint8_t>(),
-                                                dy.count(), m, top_, bottom, context);
-  *dalpha.data<float>() = static_cast<float>(static_cast<double>(sum) * 0x1p-30 * static_cast<double>(m));
+  const ClippedGradient found =
+      clip_gradient(dy.data<float>(), dalpha.present() ? codes.data<uint8_t>() : nullptr, mask.data<uint8_t>(),
+                    dy.count(), top_, bottom, dx.data<float>(), context);
+  refuse_bad("dy", dy, found.bad);
+  if (!dalpha.present()) return;
+  *dalpha.data<float>() =
+      static_cast<float>(static_cast<double>(found.sum) * 0x1p-30 * static_cast<double>(found.m));
 }
 
 }  // namespace fourbit

@@ -40,13 +40,15 @@ struct ElementKernels {
   void (*rectify)(const float* x, int64_t n, float* y, uint8_t* mask);
   // the same of a + b
   void (*rectify_sum)(const float* a, const float* b, int64_t n, float* y, uint8_t* mask);
-  // dx = mask ? dy : +0, unless dx is nullptr; returns `largest` of dy
-  uint32_t (*apply_mask)(const float* dy, const uint8_t* mask, int64_t n, float* dx);
+  // dx = mask ? dy : +0
+  void (*apply_mask)(const float* dy, const uint8_t* mask, int64_t n, float* dx);
   // dx = mask ? a + b : +0
   void (*apply_mask_to_sum)(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx);
-  // sum of rint(dy / m * 2^30), over code == top less over code == bottom, where mask is 0
-  int64_t (*clipped_sum)(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
-                         int bottom);
+  // clipped = dy where code == top, -dy where code == bottom, of the elements whose mask is 0; returns how many
+  int64_t (*collect_clipped)(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, int top,
+                             int bottom, float* clipped);
+  // sum of rint(x / m * 2^30)
+  int64_t (*sum_units)(const float* x, int64_t n, float m);
 };
 
 FOURBIT_TABLE(ElementKernels, elements)

@@ -236,32 +236,24 @@ uint32_t kept(float x, uint32_t bits, int at) {
 
 uint32_t sixteen_bits(const uint8_t* mask) { return mask[0] | static_cast<uint32_t>(mask[1]) << 8; }
 
-uint32_t apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
-  if (dx == nullptr) return largest(dy, n);
-  uint32_t lanes[16] = {};
+void apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
     const uint32_t bits = sixteen_bits(mask + i / 8);
-    for (int j = 0; j < 16; ++j) {
-      const uint32_t magnitude = bits_of(dy[i + j]) & 0x7fffffff, value = kept(dy[i + j], bits, j);
-      lanes[j] = magnitude > lanes[j] ? magnitude : lanes[j];
-      __builtin_memcpy(dx + i + j, &value, 4);
-    }
+    uint32_t values[16];
+    for (int j = 0; j < 16; ++j) values[j] = kept(dy[i + j], bits, j);
+    __builtin_memcpy(dx + i, values, sizeof values);
   }
-  uint32_t most = largest(dy + i, n - i);
-  for (int j = 0; j < 16; ++j) most = lanes[j] > most ? lanes[j] : most;
   for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? dy[i] : 0.0f;
-  return most;
 }
 
 void apply_mask_to_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
     const uint32_t bits = sixteen_bits(mask + i / 8);
-    for (int j = 0; j < 16; ++j) {
-      const uint32_t value = kept(a[i + j] + b[i + j], bits, j);
-      __builtin_memcpy(dx + i + j, &value, 4);
-    }
+    uint32_t values[16];
+    for (int j = 0; j < 16; ++j) values[j] = kept(a[i + j] + b[i + j], bits, j);
+    __builtin_memcpy(dx + i, values, sizeof values);
   }
   for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? a[i] + b[i] : 0.0f;
 }
@@ -279,12 +271,23 @@ uint64_t equal_nibbles(uint64_t nibbles, int code) {
   return ~(differ | differ >> 1 | differ >> 2 | differ >> 3) & 0x1111111111111111u;
 }
 
-// Few elements are clipped: those of sixteen are found by their codes and mask, and dy is read for them alone.
-int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
-                    int bottom) {
-  int64_t sum = 0;
+bool all_ones(const uint8_t* eight) {
+  uint64_t bits;
+  __builtin_memcpy(&bits, eight, 8);
+  return bits == ~uint64_t{0};
+}
+
+// Few elements are clipped: those of 64 are found by their mask, of sixteen by their codes too, and dy is read for them
+// alone.
+int64_t collect_clipped(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, int top, int bottom,
+                        float* clipped) {
+  int64_t found = 0;
   for (int64_t i = 0; i < n; i += 16) {
     const int64_t count = n - i < 16 ? n - i : 16;
+    if (n - i >= 64 && all_ones(mask + i / 8)) {
+      i += 48;
+      continue;
+    }
     uint64_t nibbles = 0;  // little-endian: element j is nibble j
     if (count == 16) {
       __builtin_memcpy(&nibbles, codes + i / 2, 8);
@@ -295,12 +298,19 @@ int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, 
     if ((above | below) == 0) continue;
     const uint64_t inside = spread(mask[i / 8]) | (count > 8 ? spread(mask[i / 8 + 1]) << 32 : 0);
     const uint64_t counted = ~inside & (0x1111111111111111u >> 4 * (16 - count));
-    above &= counted, below &= counted;
-    for (uint64_t left = above | below; left != 0; left &= left - 1) {
+    for (uint64_t left = (above | below) & counted; left != 0; left &= left - 1) {
       const int place = __builtin_ctzll(left);
-      const float u = __builtin_rintf(dy[i + place / 4] / m * 1073741824.0f);  // at most 2^30
-      sum += above >> place & 1 ? static_cast<int32_t>(u) : -static_cast<int32_t>(u);
+      const uint32_t value = bits_of(dy[i + place / 4]) ^ static_cast<uint32_t>(below >> place & 1) << 31;
+      __builtin_memcpy(clipped + found++, &value, 4);
     }
+  }
+  return found;
+}
+
+int64_t sum_units(const float* x, int64_t n, float m) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    sum += static_cast<int32_t>(__builtin_rintf(x[i] / m * 1073741824.0f));  // at most 2^30
   }
   return sum;
 }
@@ -309,6 +319,7 @@ int64_t clipped_sum(const float* dy, const uint8_t* codes, const uint8_t* mask, 
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
                                          quantize_log4, quantize_log2, quantize_stochastic, random,
-quantize_clipped, rectify, rectify_sum, apply_mask, apply_mask_to_sum, clipped_sum};
+quantize_clipped, rectify, rectify_sum, apply_mask, apply_mask_to_sum,
+collect_clipped, sum_units};
 
 }  // namespace fourbit

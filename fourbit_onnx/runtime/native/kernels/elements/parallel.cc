@@ -11,6 +11,7 @@ namespace fourbit {
 namespace {
 
 constexpr int64_t kBlock = 16384;  // elements; a multiple of what shares a byte of codes or mask
+constexpr int64_t kCached = 4096;  // elements that are read several times; divides kBlock
 
 // Runs task(first, count) for each block and gives back the results, in order.
 template <typename Result, typename Task>
@@ -159,13 +160,36 @@ void rectify(const float* x, const float* b, int64_t n, float* y, uint8_t* mask,
   });
 }
 
-float mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, int64_t* bad, const Host& host) {
+ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, int top, int bottom,
+                              float* dx, const Host& host) {
+  struct Block {
+    uint32_t largest;
+    int64_t clipped;
+  };
   const ElementKernels& k = best_elements();
-  const auto parts = blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
-    return k.apply_mask(dy + at, mask + at / 8, count, dx != nullptr ? dx + at : nullptr);
+  // Of each block, at its place: mostly a few, and memory that nobody touches costs nothing.
+  const Buffer<float> clipped(codes != nullptr ? n : 0);
+  const auto parts = blocks<Block>(n, host, [&](int64_t at, int64_t count) {
+    Block block{0, 0};
+    for (const int64_t end = at + count, begin = at; at < end; at += kCached) {
+      const int64_t some = std::min(kCached, end - at);
+      block.largest = std::max(block.largest, k.largest(dy + at, some));
+      if (codes != nullptr) {
+        block.clipped += k.collect_clipped(dy + at, codes + at / 2, mask + at / 8, some, top, bottom,
+                                           clipped.data() + begin + block.clipped);
+      }
+      if (dx != nullptr) k.apply_mask(dy + at, mask + at / 8, some, dx + at);
+    }
+    return block;
   });
-  *bad = bad_index(dy, n, parts);
-  return parts.empty() ? 0.0f : float_of(*std::max_element(parts.begin(), parts.end()));
+  uint32_t largest = 0;
+  for (const Block& block : parts) largest = std::max(largest, block.largest);
+  ClippedGradient result{float_of(largest), largest > kLargestFinite ? first_bad(dy, n) : -1, 0};
+  if (codes == nullptr || result.bad >= 0 || largest == 0) return result;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    result.sum += k.sum_units(clipped.data() + static_cast<int64_t>(i) * kBlock, parts[i].clipped, result.m);
+  }
+  return result;
 }
 
 void mask_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx, const Host& host) {
@@ -178,18 +202,6 @@ void mask_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, fl
     }
     return '\0';
   });
-}
-
-int64_t clipped_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
-                         int bottom, const Host& host) {
-  const ElementKernels& k = best_elements();
-  int64_t sum = 0;
-  for (const int64_t part : blocks<int64_t>(n, host, [&](int64_t at, int64_t count) {
-         return k.clipped_sum(dy + at, codes + at / 2, mask + at / 8, count, m, top, bottom);
-       })) {
-    sum += part;
-  }
-  return sum;
 }
 
 }  // namespace fourbit

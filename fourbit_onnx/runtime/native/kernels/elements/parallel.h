@@ -39,14 +39,18 @@ int64_t quantize_stochastic(const float* x, const float* u, int64_t n, float sca
 // y = x < 0 ? +0 : x and mask bit i = x[i] > 0; with b, of x + b. Either output may be nullptr.
 void rectify(const float* x, const float* b, int64_t n, float* y, uint8_t* mask, const Host& host);
 
-// dx = mask ? dy : +0, unless dx is nullptr; gives what `largest_magnitude` gives of dy.
-float mask_gradient(const float* dy, const uint8_t* mask, int64_t n, float* dx, int64_t* bad, const Host& host);
+// What a clip does to a gradient. Clipped elements: those whose mask is 0 and whose code is `top`, or `bottom`.
+struct ClippedGradient {
+  float m;      // max |dy|, 0 if empty
+  int64_t bad;  // the index of the first dy that is not finite, or -1
+  int64_t sum;  // of rint(dy / m * 2^30) over clipped elements, less that of those with the code `bottom`
+};
+
+// Also dx = mask ? dy : +0, unless dx is nullptr. Without codes no element is clipped.
+ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, int top, int bottom,
+                              float* dx, const Host& host);
 
 // dx = mask ? a + b : +0; without b, a alone
 void mask_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx, const Host& host);
-
-// sum of rint(dy / m * 2^30) over clipped elements: code == top, less code == bottom
-int64_t clipped_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, float m, int top,
-                         int bottom, const Host& host);
 
 }  // namespace fourbit
