@@ -170,7 +170,8 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         ordered_layer_norm(training_graph)
         ordered_sum_rows(training_graph)
         ordered_softmax_grad(training_graph)
-        added_sums(training_graph)  # after what looks for a Sum
+    added_sums(training_graph)  # after what looks for a Sum
+    if four_bit:
         turn_codes(training_graph)
         if options.recompute:
             recomputed = recompute(training_graph)
