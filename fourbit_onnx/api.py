@@ -31,7 +31,7 @@ def convert(
     settings: Sequence[tuple[str, str]] = (),
     freeze: Sequence[str] = (),
     initial_clip: float = 0.0,
-    recompute: bool = False,
+    recompute: str = "none",
     overwrite: bool = False,
 ) -> Compiled:
     """Make a float32 ONNX model ready to be trained by a recipe, and write the artifact folder.
@@ -55,8 +55,9 @@ def convert(
         settings: (pattern, recipe name) for single products; the last that fits decides.
         freeze: Patterns of weight names that are not trained.
         initial_clip: First value of the PACT clips; 0: calibrated on the first batches.
-        recompute: Compute the inputs of batch normalisation again in the backward pass, instead of keeping
-            them: less memory and the same bits, in more time. No change for ``fp32`` and ``fp16``.
+        recompute: Which inputs of batch normalisation the backward pass computes again, instead of keeping
+            them: ``none``, ``cheap`` (sums of few terms, which free most for their time) or ``all``. Less
+            memory and the same bits, in more time. No change for ``fp32`` and ``fp16``.
         overwrite: Replace an artifact folder.
 
     Returns:
@@ -64,7 +65,7 @@ def convert(
 
     Raises:
         GraphError: The model cannot be read, or not be trained.
-        RecipeError: A recipe, pattern or optimiser setting does not exist.
+        RecipeError: A recipe, pattern, optimiser setting or form of ``recompute`` does not exist.
         ArtifactError: The folder exists, or cannot be written.
     """
     from fourbit_onnx.passes.choose_recipe import resolve

@@ -62,12 +62,14 @@ def test_recomputing_contestants():
     """Beside each recipe but the baselines, which have nothing to compute again."""
     settings = bench.Settings(["ibm2020", "fp16", "luq"], recompute=True)
     assert list(bench._contestants(settings)) == [
-        ("fp32", "fp32", False),
-        ("fp16", "fp16", False),
-        ("ibm2020", "ibm2020", False),
-        ("ibm2020+recompute", "ibm2020", True),
-        ("luq", "luq", False),
-        ("luq+recompute", "luq", True),
+        ("fp32", "fp32", "none"),
+        ("fp16", "fp16", "none"),
+        ("ibm2020", "ibm2020", "none"),
+        ("ibm2020+recompute-cheap", "ibm2020", "cheap"),
+        ("ibm2020+recompute-all", "ibm2020", "all"),
+        ("luq", "luq", "none"),
+        ("luq+recompute-cheap", "luq", "cheap"),
+        ("luq+recompute-all", "luq", "all"),
     ]
 
 
@@ -77,7 +79,8 @@ def test_a_contestant_with_nothing_to_recompute_is_left_out(tmp_path):
     made = bench.prepare(Subject(str(mlp())), settings, tmp_path, bench.Silent())
     assert list(made.rows) == list(made.commands) == ["fp32", "fp16", "ibm2020"]
     assert tables.caption(made.about).splitlines()[2:] == [
-        "ibm2020+recompute is left out: there is nothing to recompute."
+        "ibm2020+recompute-cheap is left out: there is nothing more to recompute.",
+        "ibm2020+recompute-all is left out: there is nothing more to recompute.",
     ]
 
 
@@ -88,8 +91,8 @@ def test_a_recomputing_run_keeps_less_and_computes_the_same(tmp_path):
     onnx.save(registry.build("resnet8", input_shape=(1, 8, 8), width=8), path)
     result = fourbit("bench", "--model", path, *QUICK, "--recompute", "--json")
     rows = {row["recipe"]: row for row in json.loads(result.stdout)["rows"]}
-    assert list(rows) == ["fp32", "fp16", "ibm2020", "ibm2020+recompute"]
-    kept, again = rows["ibm2020"], rows["ibm2020+recompute"]
+    assert list(rows) == ["fp32", "fp16", "ibm2020", "ibm2020+recompute-cheap"]  # which is all
+    kept, again = rows["ibm2020"], rows["ibm2020+recompute-cheap"]
     saved = 4 * 4 * 3 * (8 * 8 * 8 + 16 * 4 * 4 + 32 * 2 * 2)  # as in test_passes_recompute.py, of 4 samples
     assert kept["stored"]["activations"] - again["stored"]["activations"] == saved
     assert (kept["first_loss"], kept["last_loss"]) == (again["first_loss"], again["last_loss"])

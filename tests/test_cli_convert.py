@@ -7,9 +7,9 @@ import pytest
 from cli import fourbit, full_disk, listing, mlp, model, refusal
 
 from fourbit_onnx.artifacts import manifest
-from fourbit_onnx.cli.convert import LOSSES
+from fourbit_onnx.cli.convert import LOSSES, RECOMPUTE
 from fourbit_onnx.models import registry
-from fourbit_onnx.passes import attach_loss
+from fourbit_onnx.passes import attach_loss, recompute
 
 SUMMARY = """\
 {folder}: recipe ibm2020
@@ -46,8 +46,8 @@ def test_json_says_the_same(tmp_path):
 def test_recompute(tmp_path):
     path = tmp_path / "small.onnx"
     onnx.save(registry.build("resnet8", input_shape=(1, 8, 8), width=8), path)
-    for options, count in (((), 0), (("--recompute",), 17)):
-        folder = tmp_path / f"out{count}"
+    for options, count in (((), 0), (("--recompute", "all"), 17), (("--recompute", "cheap"), 17)):
+        folder = tmp_path / "-".join(["out", *options])
         summary = fourbit("convert", path, "-o", folder, *options)
         for result in (summary, fourbit("inspect", folder)):
             said = "computed again in the backward pass: 9 inputs of batch normalisation\n" in result.stdout
@@ -58,14 +58,13 @@ def test_recompute(tmp_path):
 
 
 def test_nothing_to_recompute(tmp_path):
-    said = (
-        "Warning: --recompute changes nothing: no batch normalisation follows a product that can be computed "
-        "again\n"
-    )
+    said = "Warning: --recompute {} changes nothing: no batch normalisation follows a product that {} again\n"
     for number, options in enumerate([(mlp(),), (model(), "--recipe", "fp16")]):
         folder = tmp_path / str(number)
         assert fourbit("convert", *options, "-o", folder).stderr == ""
-        assert fourbit("convert", *options, "-o", folder, "--recompute", "--force").stderr == said
+        for form, what in (("all", "can be computed"), ("cheap", "is cheap to compute")):
+            again = fourbit("convert", *options, "-o", folder, "--recompute", form, "--force")
+            assert again.stderr == said.format(form, what)
         assert "computed again" not in fourbit("inspect", folder).stdout
 
 
@@ -109,8 +108,9 @@ def test_warns_of_convolutions_without_normalisation(tmp_path):
     assert fourbit("inspect", tmp_path / "folded.onnx").stderr == warning
 
 
-def test_losses_are_those_of_the_library():
+def test_choices_are_those_of_the_library():
     assert set(LOSSES) == set(attach_loss.LOSSES)
+    assert list(RECOMPUTE) == list(recompute.FORMS)
 
 
 def test_existing_folder_is_left_alone(tmp_path):

@@ -10,8 +10,10 @@ from pass_runs import assert_same_bits, batches, small_resnet, trained
 from training_graph import batch_of, calibrated, compiled
 
 from fourbit_onnx import convert
+from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.harness.bench.stored_bytes import stored_bytes
-from fourbit_onnx.passes.recompute import recompute
+from fourbit_onnx.models import registry
+from fourbit_onnx.passes.recompute import FORMS, recompute
 from fourbit_onnx.runtime import library
 from fourbit_onnx.runtime.engine import Engine
 from fourbit_onnx.runtime.session import session_options
@@ -97,6 +99,39 @@ def test_other_products(parts):
     assert text(g) == text(after)
 
 
+TERMS = {
+    "of a convolution": (f"{CONV} {BOTH} {WEIGHTS}", 2),
+    "of a convolution with a stride": (
+        f"{CONV.replace('strides = [1]', 'strides = [3]')} {BOTH} {WEIGHTS}",
+        6,
+    ),
+    "of a float convolution": (f"x = Conv (i, k) {BOTH} dw = Identity (dy)", 4),
+    "of a matrix product": (
+        "c, j, n = ai.fourbit.QuantizePact (i, f) x = ai.fourbit.QMatMul (c, s, z, h, t, z)"
+        f" {BOTH} dw = ai.fourbit.QMatMul <trans_a = 1> (c, s, z, e, f, z)",
+        5,
+    ),
+    "of a matrix product, transposed": (
+        "c, j, n = ai.fourbit.QuantizePact (i, f) x = ai.fourbit.QMatMul <trans_b = 1> (c, s, z, h, t, z)"
+        f" {BOTH} dw = ai.fourbit.QMatMul <trans_a = 1> (c, s, z, e, f, z)",
+        7,
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "terms"), TERMS.values(), ids=TERMS)
+def test_the_most_terms(body, terms):
+    wide = SIGNATURE.replace("float[2,2,1] k", "float[2,2,2] k").replace("float f)", "float f, int4[5,7] h)")
+    assert recompute(graph(wide, body), terms - 1) == 0
+    assert recompute(graph(wide, body), terms) == 1
+
+
+def test_terms_that_are_not_known():
+    g = graph(SIGNATURE.replace("int4[2,2,1] w", "int4[2,M,1] w"), f"{CONV} {BOTH} {WEIGHTS}")
+    assert recompute(g, FORMS["cheap"]) == 0
+    assert recompute(g, FORMS["all"]) == 1
+
+
 LEFT_ALONE = {
     "the backward pass reads it elsewhere, too": f"{CONV} {BOTH} dw = Mul (x, dx)",
     "two gradients": f"{CONV} {BOTH} dw, o, p = ai.fourbit.BatchNormGrad (dx, x, g, sm, si)",
@@ -128,42 +163,67 @@ PRODUCTS = 9  # of resnet8: the stem, two in each of three blocks, and two short
 AFTER = PRODUCTS + PRODUCTS - 1  # one for each, and for the gradients of their inputs, but of the image
 
 
+FEW = 144  # of terms; more have 2 of the 9: the main path of the last block
+
+
 @pytest.mark.parametrize("native", [pytest.param(True, marks=needs_library), False])
 @pytest.mark.parametrize("options", [{}, {"keep": ["layer2*"]}], ids=["4 bits", "float in the middle"])
-def test_a_training_run_has_the_same_bits(options, native, tmp_path):
-    def nodes_and_state(again):
+def test_a_training_run_has_the_same_bits(options, native, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMS, "cheap", FEW)
+
+    def nodes_and_state(form):
         graphs, state = trained(
-            small_resnet(), tmp_path / str(again), native=native, threads=2, recompute=again, **options
+            small_resnet(), tmp_path / form, native=native, threads=2, recompute=form, **options
         )
         return [node.op_type for node in graphs.training.graph.node], state
 
-    plain_nodes, plain = nodes_and_state(False)
-    nodes, state = nodes_and_state(True)
+    plain_nodes, plain = nodes_and_state("none")
     assert plain_nodes.count("After") == 0
-    assert nodes.count("After") == PRODUCTS + nodes.count("QConvInputGrad")
-    assert_same_bits(state, plain)
+    for form, products in (("cheap", PRODUCTS - 2), ("all", PRODUCTS)):
+        nodes, state = nodes_and_state(form)
+        first = 0 if form == "all" else 2  # gradients of inputs that need not wait
+        assert nodes.count("After") == products + nodes.count("QConvInputGrad") - first
+        assert_same_bits(state, plain)
 
 
 @needs_library
-def test_bytes_that_are_not_kept(tmp_path):
-    """In float32: 3 tensors of 8 x 8 x 8 elements a sample, 3 of 16 x 4 x 4, 3 of 32 x 2 x 2."""
-    kept = []
-    for again in (False, True):
-        folder = tmp_path / str(again)
-        convert(small_resnet(), folder, recompute=again)
+def test_bytes_that_are_not_kept(tmp_path, monkeypatch):
+    """In float32: 3 tensors of 8 x 8 x 8 elements a sample, 3 of 16 x 4 x 4, 3 (cheap: 1) of 32 x 2 x 2."""
+    monkeypatch.setitem(FORMS, "cheap", FEW)
+    kept = {}
+    for form in FORMS:
+        folder = tmp_path / form
+        convert(small_resnet(), folder, recompute=form)
         engine = Engine(folder, threads=1, native=True)
         batch = dict(zip(engine.specs, batches(1)[0], strict=True))
         engine.calibrate([batch])
-        kept.append(stored_bytes(folder, engine.now.values, batch, threads=1))
-    saved = 4 * 6 * 3 * (8 * 8 * 8 + 16 * 4 * 4 + 32 * 2 * 2)
-    assert kept[0].activations - kept[1].activations == saved == 64_512
-    assert (kept[0].parameters, kept[0].data) == (kept[1].parameters, kept[1].data)
+        kept[form] = stored_bytes(folder, engine.now.values, batch, threads=1)
+    saved = {form: kept["none"].activations - kept[form].activations for form in kept}
+    assert saved["all"] == 4 * 6 * 3 * (8 * 8 * 8 + 16 * 4 * 4 + 32 * 2 * 2) == 64_512
+    assert saved["all"] - saved["cheap"] == 4 * 6 * 2 * 32 * 2 * 2
+    for form in ("cheap", "all"):
+        assert (kept[form].parameters, kept[form].data) == (kept["none"].parameters, kept["none"].data)
+
+
+def test_a_sixth_of_the_bytes_is_cheap():
+    """ResNet-18: the stem, layers 1 and 2 and the other shortcuts, 63 of the 75 MiB of 32 samples."""
+    model = registry.build("resnet18", input_shape=(3, 32, 32), stem="small")
+    nodes = compiled(model, "ibm2020", recompute="cheap").training.graph.node
+    again = {node.name.removesuffix(".again") for node in nodes if node.name.endswith(".again")}
+    full = [f"layer{i}.{j}.conv{k}" for i in (1, 2) for j in (0, 1) for k in (1, 2)]
+    shortcuts = [f"layer{i}.0.downsample.0" for i in (2, 3, 4)]
+    assert again == {"conv1", *(f"{name}/forward" for name in [*full, *shortcuts])}
+
+
+def test_a_form_that_does_not_exist(tmp_path):
+    with pytest.raises(RecipeError, match="recompute is one of none, cheap, all, not True"):
+        convert(small_resnet(), tmp_path / "out", recompute=True)
 
 
 @needs_library
 def test_both_products_run_and_the_second_in_the_backward_pass(tmp_path):
     """In the order in which ONNX Runtime ran its kernels, by its own profile."""
-    found = compiled(small_resnet(), "ibm2020", recompute=True)
+    found = compiled(small_resnet(), "ibm2020", recompute="all")
     batch = batch_of(found, *batches(1)[0])
     state = calibrated(found, batch)
     options = session_options(1)

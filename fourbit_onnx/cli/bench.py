@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Measure with more threads and samples, and models that are deeper, wider or longer.",
 )
-@click.option("--recompute", is_flag=True, help="Measure every recipe with fourbit convert --recompute, too.")
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Measure every recipe with fourbit convert --recompute cheap and all, too.",
+)
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option(
     "--json",

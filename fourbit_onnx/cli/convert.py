@@ -10,6 +10,7 @@ from fourbit_onnx.cli import options, output
 if TYPE_CHECKING:
     from fourbit_onnx.passes.pipeline import Compiled
 
+RECOMPUTE = ("none", "cheap", "all")
 LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
 
 
@@ -72,9 +73,11 @@ LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
 )
 @click.option(
     "--recompute",
-    is_flag=True,
-    help="Compute the inputs of batch normalisation again in the backward pass: less memory, the same bits, "
-    "more time.",
+    type=click.Choice(RECOMPUTE),
+    default="none",
+    show_default=True,
+    help="Inputs of batch normalisation that the backward pass computes again: less memory, the same bits, "
+    "more time; 'cheap': those that free most memory for their time.",
 )
 @click.option("--force", "overwrite", is_flag=True, help="Replace the folder if it is an artifact folder.")
 @output.json_option
@@ -94,22 +97,21 @@ def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: A
     from fourbit_onnx import api
 
     compiled = api.convert(model, folder, recipe=options.resolved(recipe, model), **settings)
-    summary = _summary(compiled, folder, recompute=settings["recompute"])
+    summary = _summary(compiled, folder, asked=settings["recompute"])
     if as_json:
         output.print_json(summary)
     else:
         _print(summary)
 
 
-def _summary(compiled: "Compiled", folder: Path, *, recompute: bool) -> dict[str, Any]:
+def _summary(compiled: "Compiled", folder: Path, *, asked: str) -> dict[str, Any]:
     from fourbit_onnx.passes import survey
 
     plan, recomputed = compiled.plan, compiled.manifest.recomputed
     warnings = survey.warnings(plan, {node.op_type for node in compiled.training.graph.node})
-    if recompute and not recomputed:
-        warnings.append(
-            "--recompute changes nothing: no batch normalisation follows a product that can be computed again"
-        )
+    if asked != "none" and not recomputed:
+        what = "product that is cheap to compute" if asked == "cheap" else "product that can be computed"
+        warnings.append(f"--recompute {asked} changes nothing: no batch normalisation follows a {what} again")
     return {
         "folder": str(folder),
         "recipe": plan.recipe,

@@ -67,7 +67,7 @@ def percent(share: float) -> str:
 
 
 def recomputed(count: int) -> str:
-    """What ``convert --recompute`` did."""
+    """What ``convert --recompute`` does."""
     return f"computed again in the backward pass: {count} input{'s' * (count != 1)} of batch normalisation"
 
 

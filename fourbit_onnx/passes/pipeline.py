@@ -41,7 +41,7 @@ from fourbit_onnx.passes.ordered_sum_rows import ordered_sum_rows
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
 from fourbit_onnx.passes.rational_gelu import rational_gelu
-from fourbit_onnx.passes.recompute import recompute
+from fourbit_onnx.passes.recompute import FORMS, recompute
 from fourbit_onnx.passes.regular_matmul import regular_matmul
 from fourbit_onnx.passes.relu_masks import relu_masks
 from fourbit_onnx.passes.roles import Roles
@@ -71,8 +71,8 @@ class Options:
         settings: (pattern, recipe name) for single sites.
         freeze: Patterns of weight names that are not trained.
         initial_clip: First value of all PACT clips; 0: the trainer calibrates them on its first batches.
-        recompute: Whether the backward pass computes the inputs of batch normalisation again, instead of
-            keeping them; the fp32 and fp16 graphs keep them anyway.
+        recompute: Which inputs of batch normalisation the backward pass computes again, instead of keeping
+            them, a key of ``recompute.FORMS``; the fp32 and fp16 graphs keep them anyway.
     """
 
     recipe: Recipe
@@ -83,11 +83,13 @@ class Options:
     settings: Sequence[tuple[str, str]] = ()
     freeze: Sequence[str] = ()
     initial_clip: float = 0.0
-    recompute: bool = False
+    recompute: str = "none"
 
     def __post_init__(self) -> None:
         if not 0 <= self.initial_clip < math.inf:
             raise RecipeError(f"initial_clip is a number of at least 0, not {self.initial_clip}")
+        if self.recompute not in FORMS:
+            raise RecipeError(f"recompute is one of {', '.join(FORMS)}, not {self.recompute!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +175,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     added_sums(training_graph)  # after what looks for a Sum
     if four_bit:
         turn_codes(training_graph)
-        if options.recompute:
-            recomputed = recompute(training_graph)
+        recomputed = recompute(training_graph, FORMS[options.recompute])
         biased_products(training_graph)
     renamed = {output: f"{parameter}.grad" for parameter, output in gradients.items()}
     gradients = {parameter: f"{parameter}.grad" for parameter in gradients}

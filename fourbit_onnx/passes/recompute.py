@@ -1,5 +1,7 @@
 """The inputs of batch normalisation are computed again in the backward pass: less memory, the same bits."""
 
+import math
+
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
@@ -10,11 +12,19 @@ _KEEPERS = {
     (DOMAIN, "QMatMul"): (DOMAIN, "QMatMul"),
     ("", "Conv"): ("com.microsoft", "ConvGrad"),
 }
+# What is computed again. The time is proportional to the terms of the sum that each number is, the memory to
+# the numbers: so what has few terms is cheap.
+FORMS = {"none": 0.0, "cheap": 1152.0, "all": math.inf}  # the most terms
 _DELAYED = 1  # of the inputs of each of these: a scale, or the weights of Conv; small, and in float32
 
 
-def recompute(graph: gs.Graph) -> int:
+def recompute(graph: gs.Graph, most_terms: float = math.inf) -> int:
     """Run a product again for the gradient of the batch normalisation behind it, and keep no output.
+
+    Args:
+        graph: A training graph.
+        most_terms: Of the products to run again: a value of `FORMS`. Those of a convolution with stride 2
+            count twice, as its kernels take about twice the time.
 
     ============  ==========================================================================================
     before        ``x = QConv(a, a_scale, ...);  y, ... = BatchNorm(x, ...);``
@@ -24,7 +34,8 @@ def recompute(graph: gs.Graph) -> int:
                   the same with QMatMul, and with a float Conv, whose weights wait for dy; and of the
                   QConv whose output has the gradient dx, QConvInputGrad waits for QConvWeightGrad
     leaves alone  an x that something else reads, too, or that is a graph output; a product whose first
-                  operand is not kept for the backward pass anyhow; what other nodes make
+                  operand is not kept for the backward pass anyhow; one of more terms, or of a number of
+                  terms that is not known; what other nodes make
     ============  ==========================================================================================
 
     ``After`` makes the second product run late, and another one than the first: ONNX Runtime makes one of two
@@ -38,6 +49,8 @@ def recompute(graph: gs.Graph) -> int:
         dy, x = gradient.inputs[:2]
         product = x.inputs[0] if x.inputs else None
         if product is None or id(x) in outputs or not _kept(product) or not _only_normalised(x, gradient):
+            continue
+        if _terms(product) > most_terms:
             continue
         delayed = product.inputs[_DELAYED]
         late = gs.Variable(f"{x.name}.late", delayed.dtype, delayed.shape)
@@ -86,6 +99,17 @@ def _kept(product: gs.Node) -> bool:
             reader is not product and (reader.domain or "", reader.op) == keeper for reader in operand.outputs
         )
     )
+
+
+def _terms(product: gs.Node) -> float:
+    """How many numbers are added up for one of the output, times the stride; infinity if it is not known."""
+    weights = product.inputs[3 if product.domain == DOMAIN else 1]
+    shape = weights.shape or []
+    if not all(isinstance(size, int) for size in shape) or len(shape) < 2:
+        return math.inf
+    if product.op == "QMatMul":
+        return float(shape[-1] if product.attrs.get("trans_b", 0) else shape[-2])
+    return float(math.prod(shape[1:]) * max(product.attrs.get("strides") or [1]))
 
 
 def _only_normalised(x: gs.Tensor, gradient: gs.Node) -> bool:

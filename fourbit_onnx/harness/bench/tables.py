@@ -61,7 +61,7 @@ def caption(result: Mapping[str, Any]) -> str:
             f"{machine['processor']}, {machine['cores']} cores, kernels {machine['kernels']}{load}; "
             f"{machine['system']}; {versions}; {machine['date']}.",
             *(
-                f"{name} is left out: there is nothing to recompute."
+                f"{name} is left out: there is nothing more to recompute."
                 for name in result["nothing_to_recompute"]
             ),
         ]
