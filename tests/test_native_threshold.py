@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from native import needs_library
+from native import check, needs_library
 from one_node import run
 
 from fourbit_onnx.ops.reference import quantize_log4
@@ -31,6 +31,32 @@ def test_agrees_with_reference(threshold, phase, native):
     path = library.path() if native else None
     got = run("QuantizeLog4", inputs, ["codes"], attributes, library=path)[0]
     np.testing.assert_array_equal(got, expected)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "scale", [1e-45, 2.7e-42, 2.0**-126, 3e-38, 5e-37, 1, 1e30, 3e34, 1e36, 1.7e38, 3e38]
+)
+def test_where_numbers_end(scale):
+    """Thresholds among subnormal numbers, or above the largest: they are not spaced evenly."""
+    rng = np.random.default_rng(2)
+    scale = np.float32(scale)
+    for threshold, ratio in ((0.625, 4.0), (0.75, 2.0)):
+        with np.errstate(over="ignore"):
+            edges = (threshold * ratio ** np.arange(7) * float(scale) * np.array([[1], [2]])).astype(
+                np.float32
+            )
+        anything = rng.integers(0, 0x7F800000, 500, np.uint32).view(np.float32)
+        low = rng.integers(0, 200, 100, np.uint32).view(np.float32)
+        near = [np.nextafter(edges, np.float32(far)).ravel() for far in (0, np.inf)]
+        x = np.concatenate([edges.ravel(), *near, anything, low])
+        x = np.concatenate([x, -x])
+        x = x[np.isfinite(x)]
+        if ratio == 2:
+            check("QuantizeLog2", {"x": x, "scale": scale}, ["codes"])
+            continue
+        for phase in (0, 1):
+            check("QuantizeLog4", {"x": x, "scale": scale}, ["codes"], {"phase": phase})
 
 
 def test_the_unbiased_threshold_is_unbiased():

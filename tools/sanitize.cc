@@ -167,8 +167,7 @@ void elements(const Host& host) {
   value_range(x, n, &low, &high, &bad, host);
   magnitude_moments(x, n, 2.5f, &sum, &squares, host);
   quantize_integer(x, n, 0.3f, 0, -7, 7, c, host);
-  quantize_log4(x, n, 0.001f, 2.5f, c, host);
-  quantize_log2(x, n, 0.001f, c, host);
+  quantize_log(x, n, one_in(2) ? 0.001f : 1e-39f, 0.6f, one_in(2) ? 1 : 2, c, host);
   const float levels[8] = {0, 1, 2, 4, 8, 16, 32, 64};
   quantize_stochastic(x, u, n, 0.01f, levels, one_in(2), c, host);
   quantize_clipped(x, n, 0.1f, 0, 15, 0, 1.5f, nullptr, mask, host);

@@ -60,7 +60,7 @@ const char* take(const char* isa) {
   entry("interleave_" #suffix, isa, interleave_##suffix),      \
   entry("turn_" #suffix, isa, turn_##suffix),                  \
   entry("quantize_" #suffix, isa, elements_##suffix.quantize), \
-  entry("quantize_log4_" #suffix, isa, elements_##suffix.quantize_log4),
+  entry("quantize_log_" #suffix, isa, elements_##suffix.quantize_log),
 
 extern "C" __attribute__((visibility("default"))) const fourbit::FourbitKernels* fourbit_kernels() {
   using namespace fourbit;

@@ -92,7 +92,7 @@ void QuantizeLog4::compute(const Context& context) const {
   if (phase_scale.present()) *phase_scale.data<float>() = scale;
   int64_t bad;
   if (codes.present()) {
-    bad = quantize_log4(dy.data<float>(), dy.count(), scale, threshold_, codes.data<uint8_t>(), context);
+    bad = quantize_log(dy.data<float>(), dy.count(), scale, threshold_ / 4, 2, codes.data<uint8_t>(), context);
   } else {
     largest_magnitude(dy.data<float>(), dy.count(), &bad, context);
   }
@@ -103,7 +103,7 @@ void QuantizeLog2::compute(const Context& context) const {
   const Tensor x = context.input(0);
   const float scale = positive(context, x, "scale");
   const Tensor codes = context.output(0, x.shape());
-  refuse_bad("x", x, quantize_log2(x.data<float>(), x.count(), scale, codes.data<uint8_t>(), context));
+  refuse_bad("x", x, quantize_log(x.data<float>(), x.count(), scale, 0.75f, 1, codes.data<uint8_t>(), context));
 }
 
 void QuantizeInt4Stochastic::compute(const Context& context) const {

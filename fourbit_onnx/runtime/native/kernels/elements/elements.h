@@ -22,10 +22,8 @@ struct ElementKernels {
   // codes = clip(rint(x / scale) + zero_point, low, high), two a byte; returns `largest`
   uint32_t (*quantize)(const float* x, int64_t n, float scale, float zero_point, float low, float high,
                        uint8_t* codes);
-  // codes = e + 8 * (x < 0 && e > 0), e = how many of threshold * 4^k, k = -1..5, are below |x| / scale
-  uint32_t (*quantize_log4)(const float* x, int64_t n, float scale, float threshold, uint8_t* codes);
-  // the same with thresholds 0.75 * 2^k, k = 0..6
-  uint32_t (*quantize_log2)(const float* x, int64_t n, float scale, uint8_t* codes);
+  // codes = e + 8 * (x < 0 && e > 0), e = how many of edge + (k << shift), k = 0..6, are at most the bits of |x|
+  uint32_t (*quantize_log)(const float* x, int64_t n, uint32_t edge, int shift, uint8_t* codes);
   // m = |x| / scale lies between levels e and e + 1 (of 8, from 0); e + 1 if u < (m - level[e]) / (level[e + 1] -
   // level[e]), at most 7. codes = that with a sign bit of 8, or negated; never minus zero. Returns `largest`.
   uint32_t (*quantize_stochastic)(const float* x, const float* u, int64_t n, float scale, const float* levels,

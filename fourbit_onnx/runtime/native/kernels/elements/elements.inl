@@ -80,8 +80,8 @@ uint32_t quantize(const float* x, int64_t n, float scale, float zero_point, floa
   return most;
 }
 
-uint32_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes) {
-  const float t = threshold / 4;  // and its multiples by powers of 4 are exact
+uint32_t quantize_log(const float* x, int64_t n, uint32_t edge, int shift, uint8_t* codes) {
+  const int32_t first = static_cast<int32_t>(edge);
   uint8_t bytes[kBlock];
   uint32_t most = 0;
   for (; n > 0; n -= kBlock, x += kBlock, codes += kBlock / 2) {
@@ -89,28 +89,11 @@ uint32_t quantize_log4(const float* x, int64_t n, float scale, float threshold, 
     for (int64_t i = 0; i < count; ++i) {
       const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
       most = bits > most ? bits : most;
-      const float m = __builtin_fabsf(x[i]) / scale;
-      const int32_t e = (m > t) + (m > t * 4) + (m > t * 16) + (m > t * 64) + (m > t * 256) + (m > t * 1024) +
-                        (m > t * 4096);
-      bytes[i] = static_cast<uint8_t>(e + ((x[i] < 0) & (e > 0)) * 8);
-    }
-    pack_block(bytes, count, codes);
-  }
-  return most;
-}
-
-uint32_t quantize_log2(const float* x, int64_t n, float scale, uint8_t* codes) {
-  uint8_t bytes[kBlock];
-  uint32_t most = 0;
-  for (; n > 0; n -= kBlock, x += kBlock, codes += kBlock / 2) {
-    const int64_t count = n < kBlock ? n : kBlock;
-    for (int64_t i = 0; i < count; ++i) {
-      const uint32_t bits = bits_of(x[i]) & 0x7fffffff;
-      most = bits > most ? bits : most;
-      const float m = __builtin_fabsf(x[i]) / scale;
-      const int32_t e =
-          (m > 0.75f) + (m > 1.5f) + (m > 3.0f) + (m > 6.0f) + (m > 12.0f) + (m > 24.0f) + (m > 48.0f);
-      bytes[i] = static_cast<uint8_t>(e + ((x[i] < 0) & (e > 0)) * 8);
+      int32_t e = ((static_cast<int32_t>(bits) - first) >> shift) + 1;
+      e = e > 0 ? e : 0;
+      e = e < 7 ? e : 7;
+      const int32_t sign = e > 0 ? static_cast<int32_t>(bits_of(x[i]) >> 28 & 8) : 0;
+      bytes[i] = static_cast<uint8_t>(e + sign);
     }
     pack_block(bytes, count, codes);
   }
@@ -318,7 +301,7 @@ int64_t sum_units(const float* x, int64_t n, float m) {
 }  // namespace
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
-                                         quantize_log4, quantize_log2, quantize_stochastic, random,
+                                         quantize_log, quantize_stochastic, random,
 quantize_clipped, rectify, rectify_sum, apply_mask, apply_mask_to_sum,
 collect_clipped, sum_units};
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/elements/elements.h"
+#include "kernels/elements/log_edges.h"
 
 namespace fourbit {
 namespace {
@@ -124,17 +125,13 @@ int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, floa
   return std::find_if(x, x + n, [&](float y) { return !(y >= least && y <= largest); }) - x;
 }
 
-int64_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes, const Host& host) {
+int64_t quantize_log(const float* x, int64_t n, float scale, float threshold, int octaves, uint8_t* codes,
+                     const Host& host) {
+  const LogEdges edges(scale, threshold, octaves);
   const ElementKernels& k = best_elements();
   return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
-                     return k.quantize_log4(x + at, count, scale, threshold, codes + at / 2);
-                   }));
-}
-
-int64_t quantize_log2(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host) {
-  const ElementKernels& k = best_elements();
-  return bad_index(x, n, blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
-                     return k.quantize_log2(x + at, count, scale, codes + at / 2);
+                     if (!edges.even()) return edges.quantize(x + at, count, codes + at / 2);
+                     return k.quantize_log(x + at, count, edges.first(), edges.shift(), codes + at / 2);
                    }));
 }
 

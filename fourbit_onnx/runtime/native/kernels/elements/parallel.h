@@ -26,11 +26,10 @@ int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_poin
 int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
                          uint8_t* codes, uint8_t* mask, const Host& host);
 
-// Radix-4 logarithmic codes. Returns the first x that is not finite, or -1.
-int64_t quantize_log4(const float* x, int64_t n, float scale, float threshold, uint8_t* codes, const Host& host);
-
-// Radix-2 logarithmic codes. Returns the first x that is not finite, or -1.
-int64_t quantize_log2(const float* x, int64_t n, float scale, uint8_t* codes, const Host& host);
+// Logarithmic codes: a sign bit, and how many of seven thresholds are below |x| / scale; each is one octave above
+// the one before, or two. Returns the first x that is not finite, or -1.
+int64_t quantize_log(const float* x, int64_t n, float scale, float threshold, int octaves, uint8_t* codes,
+                     const Host& host);
 
 // Stochastic rounding by u to eight levels, with a sign bit or two's complement; returns the same.
 int64_t quantize_stochastic(const float* x, const float* u, int64_t n, float scale, const float* levels, bool sign_bit,
