@@ -28,7 +28,9 @@ def added_sums(graph: gs.Graph) -> int:
         node.outputs.clear()
         for position, other in enumerate(others, 2):
             last = position == len(others) + 1
-            partial = total if last else gs.Variable(f"{total.name}_of{position}", total.dtype, total.shape)
+            # Of tensors that are broadcast, it is for shape inference to say what becomes of them.
+            shape = first.shape if first.shape == other.shape else None
+            partial = total if last else gs.Variable(f"{total.name}_of{position}", total.dtype, shape)
             name = node.name if last else f"{node.name}.{position}"
             nodes.append(gs.Node("Add", name, inputs=[first, other], outputs=[partial]))
             first = partial
