@@ -84,6 +84,15 @@ def test_a_product_is_split_by_the_threads_of_its_session(threads):
         np.testing.assert_array_equal(many.view(np.uint32), one.view(np.uint32))
 
 
+@pytest.mark.parametrize("k", [34_952, 34_956, 60_000])
+@pytest.mark.parametrize("code", [7, 15], ids=["up", "down"])
+def test_sums_around_the_end_of_32_bits(k, code):
+    """15 * 4096 * k is below 2^31 for k = 34,952, and above it for the others."""
+    left, right = Codes(np.full((1, k), 15), "uint4"), Codes(np.full((k, 2), code), "uint4")
+    y = matmul(left, right, UINT4, LOG4)
+    assert (np.sign(y) == (1 if code == 7 else -1)).all()
+
+
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 4), (3, 4, 0), (0, 0, 0)])
 def test_empty_matrices(m, k, n):
     rng = np.random.default_rng(4)

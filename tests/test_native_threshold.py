@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from native import check, needs_library
+from native import run as native
 from one_node import run
 
 from fourbit_onnx.ops.reference import quantize_log4
@@ -57,6 +58,19 @@ def test_where_numbers_end(scale):
             continue
         for phase in (0, 1):
             check("QuantizeLog4", {"x": x, "scale": scale}, ["codes"], {"phase": phase})
+
+
+@needs_library
+def test_many_numbers_where_they_end():
+    """More than a thread takes at once; and what is not finite is refused there, too."""
+    x = np.random.default_rng(3).integers(0, 200, 40_001, np.uint32).view(np.float32)
+    inputs = {"x": x, "scale": np.float32(1e-45)}
+    (codes,) = check("QuantizeLog2", inputs, ["codes"])
+    assert set(codes) == set(range(8))
+    for bad in (np.inf, np.nan):
+        x[30_000] = bad
+        with pytest.raises(Exception, match=rf"x\[30000\] is {bad}"):
+            native("QuantizeLog2", inputs, ["codes"])
 
 
 def test_the_unbiased_threshold_is_unbiased():
