@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fourbit_onnx.artifacts import targets
 from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.recipes.recipe import Recipe
@@ -260,6 +261,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         ArtifactError: It cannot be written; what was there is untouched.
     """
+    targets.check(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

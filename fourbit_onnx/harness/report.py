@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fourbit_onnx.artifacts import targets
 from fourbit_onnx.errors import ArtifactError, FourbitError, not_installed
 from fourbit_onnx.harness import charts, wording
 from fourbit_onnx.harness.charts import Picture
@@ -32,6 +33,7 @@ def write(report: Mapping[str, Any], path: Path | str) -> None:
         FourbitError: jinja2 is not installed.
     """
     path = Path(path)
+    targets.check(path)
     text = page(report)
     temporary = None
     try:

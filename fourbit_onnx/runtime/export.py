@@ -13,7 +13,7 @@ import onnx.helper
 import onnx.inliner
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts import checkpoint, targets
 from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.ops.text import DOMAIN
@@ -34,6 +34,7 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
     """
     if weights not in WEIGHTS:
         raise ArtifactError(f"no weight type {weights!r}; there are: {', '.join(WEIGHTS)}")
+    targets.check(output)
     manifest = files.read(folder)
     state = checkpoint.read(folder).tensors
     if unset := [clip for clip in manifest.clips if not float(state[clip]) > 0]:
