@@ -11,8 +11,10 @@ from training_graph import batch_of, calibrated, compiled, run, step
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
-from fourbit_onnx.passes.pipeline import prepare
+from fourbit_onnx.passes.pipeline import Options, prepare
 from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.survey import survey
+from fourbit_onnx.recipes import table
 
 T, B, F, H, CLASSES = 5, 3, 4, 6, 7
 
@@ -205,3 +207,25 @@ def test_an_lstm_without_a_gradient_is_refused():
     )
     with pytest.raises(GraphError, match=message):
         compiled(lstm(length="T"))
+
+
+@pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
+def test_an_lstm_with_a_reverse_direction_that_is_left_alone_is_refused(direction):
+    """ONNX Runtime's builder differentiates it, its kernel then refuses to be made."""
+    proto = lstm(direction, "x, w, r, b, , h, c", "y, y_h, y_c", length="T")
+    [found] = survey(proto, Options(recipe=table.find("fp32"))).untrainable
+    assert (found.op, found.nodes) == ("LSTM", ["l"])
+    assert found.remedy.startswith("export the model with a fixed length")
+    with pytest.raises(GraphError) as refusal:
+        compiled(proto)
+    assert str(refusal.value) == (
+        "LSTM 'l' cannot be trained: its steps cannot be written out, because the length of its sequence is "
+        "not known: export the model with a fixed length"
+    )
+
+
+def test_a_forward_lstm_that_is_left_alone_trains():
+    graph = compiled(lstm("forward", "x, w, r, b, , h, c", "y, y_h, y_c", length="T"))
+    assert any(node.op_type == "LSTMTraining" for node in graph.training.graph.node)
+    outputs = step(graph, graph.state, batch_of(graph, data(), LABELS))
+    assert np.abs(outputs[graph.manifest.gradients["r"]]).max() > 0

@@ -47,11 +47,15 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
 
 
 def _whole(node: gs.Node) -> bool:
-    """Whether the builder knows this form: an LSTM only with all three outputs, bias and first states."""
+    """Whether ONNX Runtime knows this form.
+
+    Of an LSTM, its builder only that with all three outputs, bias and first states, its kernel only forward.
+    """
     if node.op != "LSTM":
         return True
     outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]
-    return {"B", "initial_h", "initial_c"} <= set(lstm_inputs(node)) and len(outputs) == 3
+    inputs = {"B", "initial_h", "initial_c"} <= set(lstm_inputs(node))
+    return inputs and len(outputs) == 3 and node.attrs.get("direction", "forward") == "forward"
 
 
 def check_trainable(graph: gs.Graph, roles: Roles) -> None:
