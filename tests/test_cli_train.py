@@ -149,7 +149,7 @@ BAD = {
     ),
     "NaN": (
         {"image": NOT_A_NUMBER},
-        "image[5, 0, 1, 2] is nan; remove or replace such samples: training needs finite numbers",
+        "image[5, 0, 1, 2] is nan; remove or replace such samples: numbers must be finite",
     ),
     "shape": (
         {"image": IMAGES[:, :, :, :4]},

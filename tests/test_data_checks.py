@@ -111,11 +111,11 @@ def at(name, place, value, dtype=None):
         ),
         (
             at("x", (2, 1, 0, 7), np.nan),
-            "x[2, 1, 0, 7] is nan; remove or replace such samples: training needs finite numbers",
+            "x[2, 1, 0, 7] is nan; remove or replace such samples: numbers must be finite",
         ),
         (
             at("x", (3, 0, 0, 0), -np.inf),
-            "x[3, 0, 0, 0] is -inf; remove or replace such samples: training needs finite numbers",
+            "x[3, 0, 0, 0] is -inf; remove or replace such samples: numbers must be finite",
         ),
         (
             at("x", (0, 2, 0, 0), 1e300, np.float64),

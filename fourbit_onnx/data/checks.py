@@ -172,7 +172,7 @@ def _value_message(place: str, value: Any, spec: Spec) -> str:
             f"(0..{spec.classes - 1}){hint}: correct the labels, or convert a model with more classes"
         )
     if not np.isfinite(value):
-        return f"{place} is {value}; remove or replace such samples: training needs finite numbers"
+        return f"{place} is {value}; remove or replace such samples: numbers must be finite"
     if spec.unit:
         return f"{place} is {value}, targets of this loss are within 0..1; rescale them"
     return f"{place} is {value}, too large for {spec.dtype}; rescale the data"
