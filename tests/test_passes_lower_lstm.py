@@ -209,10 +209,21 @@ def test_an_lstm_without_a_gradient_is_refused():
         compiled(lstm(length="T"))
 
 
-@pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
-def test_an_lstm_with_a_reverse_direction_that_is_left_alone_is_refused(direction):
-    """ONNX Runtime's builder differentiates it, its kernel then refuses to be made."""
-    proto = lstm(direction, "x, w, r, b, , h, c", "y, y_h, y_c", length="T")
+WITHOUT_KERNEL = {
+    "reverse": {"direction": "reverse"},
+    "bidirectional": {"direction": "bidirectional"},
+    "clip": {"attributes": ", clip = 1.0"},
+    "coupled gates": {"attributes": ", input_forget = 1"},
+    "activations": {"attributes": ', activations = ["Sigmoid", "Tanh", "Tanh"]'},
+    "lengths": {"inputs": "x, w, r, b, lengths, h, c", "lengths": np.full(B, T, np.int32)},
+    "peepholes": {"inputs": "x, w, r, b, , h, c, p", "p": np.ones((1, 3 * H), np.float32)},
+}
+
+
+@pytest.mark.parametrize("form", WITHOUT_KERNEL.values(), ids=WITHOUT_KERNEL)
+def test_an_lstm_that_has_no_kernel_is_refused(form):
+    """ONNX Runtime's builder differentiates it; its kernel refuses, or is wrong about peepholes."""
+    proto = lstm(**{"inputs": "x, w, r, b, , h, c", "outputs": "y, y_h, y_c", "length": "T", **form})
     [found] = survey(proto, Options(recipe=table.find("fp32"))).untrainable
     assert (found.op, found.nodes) == ("LSTM", ["l"])
     assert found.remedy.startswith("export the model with a fixed length")

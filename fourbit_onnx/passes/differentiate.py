@@ -49,13 +49,21 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
 def _whole(node: gs.Node) -> bool:
     """Whether ONNX Runtime knows this form.
 
-    Of an LSTM, its builder only that with all three outputs, bias and first states, its kernel only forward.
+    Of an LSTM, its builder only that with all three outputs, bias and first states. Its kernel takes no other
+    direction than forward, no lengths, and no attribute that changes the cell, the default written out not
+    either; with peepholes, its gradients are wrong.
     """
     if node.op != "LSTM":
         return True
     outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]
-    inputs = {"B", "initial_h", "initial_c"} <= set(lstm_inputs(node))
-    return inputs and len(outputs) == 3 and node.attrs.get("direction", "forward") == "forward"
+    attributes = node.attrs
+    return (
+        set(lstm_inputs(node)) == {"X", "W", "R", "B", "initial_h", "initial_c"}
+        and len(outputs) == 3
+        and attributes.get("direction", "forward") == "forward"
+        and not {"activations", "clip"} & set(attributes)
+        and not (attributes.get("input_forget", 0) or attributes.get("layout", 0))
+    )
 
 
 def check_trainable(graph: gs.Graph, roles: Roles) -> None:
