@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli import fourbit, listing, mlp, refusal, write
 from harness_runs import InProcess
 from rich.console import Console
 
 from fourbit_onnx.cli import check as cli_check
+from fourbit_onnx.data import digits
 from fourbit_onnx.harness.display import Bars, duration, number
 
 TINY = ("--model", "mlp", "--epochs", 1, "--seeds", 2)
@@ -77,10 +79,24 @@ def test_bad_data_is_refused_with_the_recipe(tmp_path):
     )
     assert said.startswith("fp16: ")
     assert "99" in said
-    assert not (tmp_path / "x" / "report.json").exists()
+    assert not (tmp_path / "x").exists()
     said = refusal("check", mlp(), "--data", tmp_path / "nothing.npz", "-o", tmp_path / "y")
     assert said == f"cannot read {tmp_path / 'nothing.npz'}: No such file or directory"
     assert not (tmp_path / "y").exists()
+
+
+def test_a_refused_check_does_not_block_the_corrected_command(tmp_path):
+    data, x = tmp_path / "mine.npz", tmp_path / "x"
+    part = digits.load().train
+    np.savez(data, image=part["image"], label=part["labels"])
+    command = ("check", mlp(), "--data", data, "--epochs", 1, "--seeds", 1, "-o", x)
+    x.mkdir()  # the user's own: stays
+    assert "--key labels=label" in refusal(*command)
+    assert list(x.iterdir()) == []
+    assert fourbit(*command, "--key", "labels=label").exit_code == 0
+    kept = listing(x)
+    assert "holds a check with keys" in refusal(*command)
+    assert listing(x) == kept
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fourbit_onnx.artifacts import targets
-from fourbit_onnx.errors import ArtifactError, RecipeError
+from fourbit_onnx.errors import ArtifactError, DataError, RecipeError
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.recipes.recipe import Recipe
 
@@ -91,7 +91,9 @@ class Folder:
     ) -> Iterator[None]:
         """Begin in an empty folder, or go on in one of the same settings; recipes may be added.
 
-        Until it ends, and the processes that inherited `lock` too, no other check can write here.
+        Until it ends, and the processes that inherited `lock` too, no other check can write here. A check
+        that began here and is refused for its data leaves nothing, unless a run was finished: the corrected
+        command has other settings, and would be refused for the folder.
 
         Args:
             experiment: What the runs have in common.
@@ -124,6 +126,7 @@ class Folder:
             raise ArtifactError(
                 f"{self.path} exists and is not a check's; choose another folder with --output"
             )
+        made, begun = not self.path.exists(), not (self.path / MARK).is_file()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -132,6 +135,14 @@ class Folder:
         try:
             self._settle(settings, force)
             yield
+        except DataError:
+            if begun and not any(self.path.glob("runs/*/*.json")):
+                self._clear()
+                (self.path / MARK).unlink(missing_ok=True)
+                if made:
+                    with contextlib.suppress(OSError):  # not empty
+                        self.path.rmdir()
+            raise
         finally:
             if self.lock >= 0:
                 os.close(self.lock)
