@@ -6,11 +6,13 @@ digests of both. It is made complete as ``checkpoint.new``; then ``checkpoint`` 
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,8 @@ def write(folder: Path, state: State) -> None:
         size = sum(array.nbytes for array in state.tensors.values()) / 1e6
         raise ArtifactError(
             f"{current} could not be saved at step {state.progress.step} ({error.strerror or error}; "
-            f"it takes {size:.1f} MB); the last checkpoint is untouched: make room, then resume from it"
+            f"it takes {size:.1f} MB); the last checkpoint is untouched: {_remedy(error, folder)}, "
+            "then resume from it"
         ) from error
     try:
         if current.exists():
@@ -59,6 +62,21 @@ def write(folder: Path, state: State) -> None:
         raise ArtifactError(
             f"{new} is complete but could not be renamed to {current} ({error.strerror or error}); "
             f"make {folder} writable and rename it"
+        ) from error
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that takes no checkpoint, before a run finds that after its first epoch.
+
+    Raises:
+        ArtifactError: Nothing can be made in it (a read-only folder).
+    """
+    try:
+        Path(tempfile.mkdtemp(prefix=f".{CHECKPOINT}.", dir=folder)).rmdir()
+    except OSError as error:
+        raise ArtifactError(
+            f"no checkpoint can be saved in {folder} ({error.strerror or error}): "
+            f"{_remedy(error, folder)}, or train a copy of it"
         ) from error
 
 
@@ -87,6 +105,14 @@ def read(folder: Path) -> State:
         f"{'; '.join(problems)}; no good checkpoint is left: restore one, or make the folder again with: "
         f"fourbit convert MODEL -o {folder}"
     )
+
+
+def _remedy(error: OSError, folder: Path) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"make {folder} writable"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room"
+    return "remove the cause"
 
 
 def _places(folder: Path) -> tuple[Path, Path, Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.artifacts.manifest import Manifest
 from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.data import batches
@@ -166,6 +167,8 @@ class Trainer:
             seed,
             resume,
         )
+        if checkpoint_every != 0 and self._engine.now.progress.epoch < epochs:
+            checkpoint.check_place(self.folder)
         done = self._engine.now.progress.step
         if not isinstance(progress, Display):
             progress = Display(progress, epochs=epochs, total=total, done=done)

@@ -1,0 +1,58 @@
+"""A checkpoint that cannot be saved: what is to be done about it depends on the cause."""
+
+import errno
+import os
+import tempfile
+
+import pytest
+from cli import fourbit, listing, mlp, refusal
+
+from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts.state import State
+from fourbit_onnx.errors import ArtifactError
+
+REMEDIES = {
+    errno.EACCES: "make {} writable",
+    errno.EPERM: "make {} writable",
+    errno.EROFS: "make {} writable",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EIO: "remove the cause",
+}
+
+
+@pytest.mark.parametrize("number", REMEDIES)
+def test_the_remedy_fits_the_cause(tmp_path, monkeypatch, number):
+    def failing(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(ArtifactError) as caught:
+        checkpoint.write(tmp_path, State({}))
+    remedy = REMEDIES[number].format(tmp_path)
+    assert str(caught.value).endswith(f"is untouched: {remedy}, then resume from it")
+    checkpoint.check_place(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(tempfile, "mkdtemp", failing)
+    with pytest.raises(ArtifactError) as caught:
+        checkpoint.check_place(tmp_path)
+    assert str(caught.value) == (
+        f"no checkpoint can be saved in {tmp_path} ({os.strerror(number)}): {remedy}, or train a copy of it"
+    )
+
+
+def test_a_read_only_folder_is_refused_before_training(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    assert fourbit("convert", mlp(), "-o", folder).exit_code == 0
+
+    def denied(**place):
+        assert place["dir"] == folder
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = listing(folder)
+    monkeypatch.setattr(tempfile, "mkdtemp", denied)
+    assert refusal("train", folder, "--data", "digits", "--quiet") == (
+        f"no checkpoint can be saved in {folder} (Read-only file system): make {folder} writable, or train a "
+        "copy of it"
+    )
+    assert listing(folder) == before
