@@ -39,10 +39,16 @@ def test_damaged_field(tmp_path, change):
         manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"version": 2}', '{"version": 1}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"version": 0}', '{"version": 1}', "[" * 100_000])
 def test_damaged_file(tmp_path, text):
     (tmp_path / manifest.MANIFEST).write_text(text)
-    with pytest.raises(ArtifactError, match="make the folder with: fourbit convert"):
+    with pytest.raises(ArtifactError, match=r"make the folder again, .* MODEL -o .* --force$"):
+        manifest.read(tmp_path)
+
+
+def test_newer_version(tmp_path):
+    (tmp_path / manifest.MANIFEST).write_text('{"version": 99}')
+    with pytest.raises(ArtifactError, match=r"has version 99, this is for version 1; update fourbit_onnx$"):
         manifest.read(tmp_path)
 
 

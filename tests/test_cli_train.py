@@ -257,8 +257,8 @@ def test_untrained_folder(folder, command):
 def test_not_an_artifact_folder(tmp_path, command):
     name, *options = command
     assert refusal(name, tmp_path, *options) == (
-        f"{tmp_path} is not an artifact folder (no readable manifest.json); make the folder with: fourbit "
-        f"convert MODEL -o {tmp_path}"
+        f"{tmp_path} is not an artifact folder (no readable manifest.json); name one that fourbit convert "
+        "made, or make one in a new place: fourbit convert MODEL -o NEW"
     )
 
 

@@ -75,17 +75,20 @@ def read(folder: Path) -> Manifest:
         ArtifactError: There is none, or it is damaged, or of another version.
     """
     path = folder / MANIFEST
-    remedy = f"make the folder with: fourbit convert MODEL -o {folder}"
+    remedy = f"make the folder again, without its training, with: fourbit convert MODEL -o {folder} --force"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ArtifactError(
-            f"{folder} is not an artifact folder (no readable {MANIFEST}); {remedy}"
+            f"{folder} is not an artifact folder (no readable {MANIFEST}); name one that fourbit convert "
+            "made, or make one in a new place: fourbit convert MODEL -o NEW"
         ) from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {remedy}") from error
     if not isinstance(fields, dict) or fields.get("version") != VERSION:
         found = fields.get("version") if isinstance(fields, dict) else None
+        if type(found) is int and found > VERSION:
+            remedy = "update fourbit_onnx"
         raise ArtifactError(f"{path} has version {found!r}, this is for version {VERSION}; {remedy}")
     known = {field.name for field in dataclasses.fields(Manifest)}
     for field in dataclasses.fields(Manifest):

@@ -56,14 +56,21 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
     file = (folder / location).resolve()
     if not location or not file.is_relative_to(folder):
         raise GraphError(
-            f"{path}: the weights of {tensor.name!r} are in {location!r}, outside the model's folder; refused"
+            f"{path}: the weights of {tensor.name!r} are in {location!r}, outside the model's folder; export "
+            "the model again with its weights beside it"
         )
     try:
         offset, length = int(info.get("offset", 0)), int(info.get("length", 0))
         available = file.stat().st_size
+    except FileNotFoundError as error:
+        raise GraphError(
+            f"{path}: the file with the weights of {tensor.name!r} is missing; copy it beside the model, "
+            f"to {path.parent / location}"
+        ) from error
     except (OSError, ValueError) as error:
         raise GraphError(
-            f"{path}: the file {location!r} with the weights of {tensor.name!r} cannot be read"
+            f"{path}: the file {location!r} with the weights of {tensor.name!r} cannot be read; export the "
+            "model again"
         ) from error
     if offset < 0 or length < 0 or offset + length > available:
         raise GraphError(
