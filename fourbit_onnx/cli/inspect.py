@@ -202,7 +202,7 @@ def _print(result: dict[str, Any], found: "Projection | None") -> None:
         listed = ", ".join(f"{number} {name}" for name, number in counts.items())
         click.echo("\n" + textwrap.fill(f"the training graph has {listed}", 80))
     for warning in result["warnings"]:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(f"Warning: {warning.removesuffix(': fourbit inspect')}", err=True)
     if result["untrainable"]:
         _untrainable(result["untrainable"])
     elif "weights" in result:
@@ -215,7 +215,8 @@ def _print(result: dict[str, Any], found: "Projection | None") -> None:
 def _state(result: dict[str, Any]) -> str:
     if "step" not in result:
         return ""
-    return f", trained for {result['step']:,} steps" if result["step"] else ", not trained yet"
+    step = result["step"]
+    return f", trained for {step:,} step{'s' * (step != 1)}" if step else ", not trained yet"
 
 
 def _sites(plan: "Plan") -> None:

@@ -62,8 +62,8 @@ def size(count: float) -> str:
 
 
 def percent(share: float) -> str:
-    """``98.7 %``."""
-    return f"{100 * share:.1f} %"
+    """``98.7 %``; ``100.0 %`` is all, not nearly all."""
+    return f"{min(100 * share, 99.9) if share < 1 else 100 * share:.1f} %"
 
 
 def recomputed(count: int) -> str:

@@ -140,6 +140,7 @@ def _print(folder: Path, history: "History") -> None:
     if not history.losses and not history.interrupted:
         click.echo("Nothing to do: all epochs are done; more with --epochs.", err=True)
     epochs = f"{len(history.epochs)} epoch{'s' * (len(history.epochs) != 1)}"
-    click.echo(f"{epochs}, {history.step} steps, {history.seconds:.1f} s{reached}")
+    steps = f"{history.step} step{'s' * (history.step != 1)}"
+    click.echo(f"{epochs}, {steps}, {history.seconds:.1f} s{reached}")
     if not history.interrupted:
         click.echo(f"Next: fourbit export {folder} -o model.onnx")
