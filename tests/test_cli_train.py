@@ -196,6 +196,14 @@ def test_truncated_data(folder, tmp_path):
     )
 
 
+def test_one_array_is_not_both(folder, tmp_path):
+    np.save(tmp_path / "one.npy", IMAGES)
+    assert refusal("train", folder, "--data", tmp_path / "one.npy") == (
+        f"{tmp_path / 'one.npy'} has only 'image', the model wants 'image', 'labels': give an .npz file or a "
+        "folder of .npy files that has 'labels', too"
+    )
+
+
 def test_names_of_the_file(folder, tmp_path):
     path = tmp_path / "names.npz"
     np.savez(path, x=IMAGES, y=LABELS)

@@ -102,6 +102,17 @@ def at(name, place, value, dtype=None):
             "labels is float32, the model wants int64; convert it with labels.astype(np.int64)",
         ),
         (
+            labelled(np.array([0, 1.5, 2, 3], np.float32)),
+            "labels is float32, the model wants int64; it has numbers that are not whole: give the index of "
+            "each sample's class, 0, 1, 2, ... (of a CSV the last column, unless --key labels=NAME "
+            "names another)",
+        ),
+        (
+            labelled(np.eye(4, 10, dtype=np.float32)),
+            "labels has shape (4, 10), the model wants (N,); if these are one-hot labels, write "
+            "labels.argmax(-1)",
+        ),
+        (
             labelled(np.zeros(4, np.uint64)),
             "labels is uint64, the model wants int64; convert it with labels.astype(np.int64)",
         ),
@@ -199,3 +210,8 @@ def test_index_in_the_whole_data_set():
     array[1, 2, 0, 0] = np.nan
     with pytest.raises(DataError, match=r"x\[812, 2, 0, 0\] is nan"):
         checks.values("x", array, IMAGES, rows=np.array([5, 812, 7]))
+
+
+def test_columns_of_a_csv_need_a_shape():
+    with pytest.raises(DataError, match=r"a CSV has no shape: save it as an \.npz with one"):
+        check({**good(), "x": np.zeros((4, 192), np.float32)})

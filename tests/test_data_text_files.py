@@ -70,7 +70,8 @@ def test_refuses(tmp_path):
     )
     assert len(text_files.read(path, classes=5)["tokens"]) == 1
     assert refusal(path, "test", length=10) == (
-        "PATH has 10 characters for test, a sample takes 11; give more text"
+        "PATH has 10 characters for test, a sample takes 11; give a longer text, or a "
+        "folder with train.txt and test.txt"
     )
     assert refusal(path, limit=100) == (
         "PATH would take 3.73e-06 GiB, more than 9.31e-08; split the text into smaller files"

@@ -52,6 +52,8 @@ def structure(arrays: Mapping[str, Array], specs: Specs) -> None:
             raise DataError(f"the model has no input {name!r}; it wants {_names(specs)}: leave {name!r} out")
     sizes: dict[str, tuple[int, str]] = {}
     for name, spec in specs.items():
+        if spec.dtype.kind == "i":  # a wrong rank needs another remedy than astype, which would not help
+            _check_shape(arrays[name], spec)
         _check_type(arrays[name], spec)
         _check_shape(arrays[name], spec)
         for axis, wanted in enumerate(spec.shape[1:], 1):
@@ -109,9 +111,21 @@ def _check_type(array: Array, spec: Spec) -> None:
     elif wanted.kind == "f":
         remedy = f"convert it with {spec.name}.astype(np.{wanted})"
         remedy += " / 255 if these are pixels" if found == np.uint8 else ""
+    elif found.kind == "f" and not _whole(array):
+        remedy = (
+            "it has numbers that are not whole: give the index of each sample's class, 0, 1, 2, ... (of a "
+            f"CSV the last column, unless --key {spec.name}=NAME names another)"
+        )
     else:
         remedy = f"convert it with {spec.name}.astype(np.{wanted})"
     raise DataError(f"{spec.name} is {found}, the model wants {wanted}; {remedy}")
+
+
+def _whole(array: Array) -> bool:
+    """Whether a conversion to integers loses nothing."""
+    step = max(1, _ROWS // max(1, int(np.prod(array.shape[1:]))))
+    parts = (np.asarray(array[start : start + step]) for start in range(0, len(array), step))
+    return all(bool((np.isfinite(part) & (part == np.rint(part))).all()) for part in parts)
 
 
 def _check_shape(array: Array, spec: Spec) -> None:
@@ -147,6 +161,11 @@ def _remedy(shape: tuple[int, ...], spec: Spec) -> str:
     flat = spec.shape[1] if len(spec.shape) == 2 and rank > 2 else None
     if isinstance(flat, int) and int(np.prod(shape[1:])) == flat:
         return f"write {name}.reshape(len({name}), -1)"
+    if rank == 2 and len(spec.shape) > 2:  # all that a CSV file can hold
+        return (
+            "reshape the data (a CSV has no shape: save it as an .npz with one), or convert a model made for "
+            "this shape"
+        )
     return "reshape the data, or convert a model made for this shape"
 
 

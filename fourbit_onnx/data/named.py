@@ -48,7 +48,12 @@ def find(
         raise DataError(f"the model has no input {unknown[0]!r}; it wants {_list(names)}")
     arrays = files.open_data(Path(source), names, keys=wanted, split=split, specs=specs)
     if missing := [name for name in names if name not in arrays]:
-        other = next((name for name in arrays if name not in names), next(iter(arrays)))
+        other = next((name for name in arrays if name not in names), None)
+        if other is None:
+            raise DataError(
+                f"{source} has only {_list(arrays)}, the model wants {_list(names)}: give an .npz file or a "
+                f"folder of .npy files that has {missing[0]!r}, too"
+            )
         raise DataError(
             f"{source} has no {missing[0]!r}; it has {_list(arrays)}, the model wants {_list(names)}: say "
             f"which is which, such as --key {missing[0]}={other}"

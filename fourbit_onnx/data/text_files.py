@@ -63,7 +63,8 @@ def read(
     chosen = texts[split]
     if len(chosen) <= length:
         raise DataError(
-            f"{path} has {len(chosen)} characters for {split}, a sample takes {length + 1}; give more text"
+            f"{path} has {len(chosen)} characters for {split}, a sample takes {length + 1}; give a "
+            "longer text, or a folder with train.txt and test.txt"
         )
     samples = text.windows(np.searchsorted(vocabulary, chosen), length)
     return dict(zip(names, samples.values(), strict=True))
