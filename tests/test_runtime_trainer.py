@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from artifact_folder import data, same, write
 
+from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.errors import DataError, TrainingError
 from fourbit_onnx.runtime.schedules import Cosine
 from fourbit_onnx.runtime.trainer import Trainer
@@ -153,6 +154,95 @@ def test_no_step_that_is_not_skipped(tmp_path):
         "step 50: the gradients were not finite 50 times in a row, whatever the loss scale "
         "(learning rate 0.5); lower it, and resume from the last checkpoint"
     )
+
+
+def skipping(folder, **tensors):
+    """A trainer with a loss scale whose state has these numbers, in its checkpoint too."""
+    trainer = Trainer(write(folder, skip=True), threads=1, native=False)
+    state = trainer.state
+    for name, number in tensors.items():
+        state.tensors[name][...] = number
+    trainer.state = state
+    trainer.save()
+    return trainer
+
+
+@pytest.mark.parametrize(("batch", "lost"), [(10, "3 of 4"), (2, "19 of 20")])
+def test_a_loss_that_is_lost_is_not_skipped_to_the_end(tmp_path, batch, lost):
+    """After one step of this size, the weights are of order 1e37, the scores infinite."""
+    trainer = skipping(tmp_path / "out", loss_scale=1)
+    before, arrays = trainer.state, data(40).arrays
+    arrays["x"] *= 100
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit(arrays, epochs=2, batch_size=batch, learning_rate=3e34)
+    assert str(caught.value) == (
+        f"step {40 // batch}: epoch 1 ends with steps whose loss is not finite, {lost}, which were skipped "
+        "(learning rate 3e+34); lower the learning rate or warm it up, and resume from the last checkpoint"
+    )
+    assert same(checkpoint.read(trainer.folder), before)
+
+
+def test_data_that_no_learning_rate_helps(tmp_path):
+    arrays = data(40).arrays
+    arrays["x"][...] = 3e38
+    trainer = skipping(tmp_path / "out", w=10)
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit(arrays, epochs=1, batch_size=40, learning_rate=0.1)
+    assert str(caught.value) == (
+        "step 1: epoch 1 ends with steps whose loss is not finite, 1 of 1, which were skipped (learning rate "
+        "0.1); the data or the first weights are too large for float16: rescale them"
+    )
+
+
+def test_an_outlying_batch_is_skipped(tmp_path, caplog):
+    """Even if it is the last one of the epoch."""
+    batches = [data(8, seed).arrays for seed in range(4)]
+    batches[3]["x"][...] = 3e38
+    trainer = skipping(tmp_path / "out", loss_scale=1, w=10)
+    history = trainer.fit(lambda epoch: batches, epochs=2, learning_rate=0.1)
+    assert [record["skipped"] for record in history.epochs] == [1, 1]
+    assert np.isnan(history.losses[3])
+    assert np.isfinite(history.epochs[1]["loss"])
+    assert not caplog.text
+
+
+def test_an_epoch_in_which_the_loss_scale_is_sought_goes_on(tmp_path, caplog):
+    trainer = Trainer(write(tmp_path / "out", skip=True), threads=1, native=False)
+    history = trainer.fit(data(40).arrays, epochs=10, batch_size=20, learning_rate=0.1)
+    assert history.epochs[0]["skipped"] == 2
+    assert "loss" not in history.epochs[0]
+    assert "loss" in history.epochs[-1]
+    assert caplog.messages[0] == (
+        "epoch 1: all 2 steps were skipped, while loss scaling looks for its scale; nothing was learnt yet"
+    )
+
+
+DIVERGED = (
+    "training has diverged, or the data is far from what the model was trained on; lower the learning rate "
+    "(--lr) or warm it up, and train again"
+)
+
+
+def test_an_evaluation_whose_loss_is_not_finite(trainer):
+    state = trainer.state
+    state.tensors["b"][1] = np.inf
+    trainer.state = state
+    with pytest.raises(TrainingError) as caught:
+        trainer.evaluate(data().arrays, 50)
+    assert str(caught.value) == f"evaluation: the loss is nan: {DIVERGED}"
+
+
+def test_a_last_evaluation_whose_loss_is_not_finite(trainer):
+    """One before may be: running statistics catch up. The checkpoint stays that of the epoch before."""
+    far = data().arrays
+    far["x"][...] = 3e38
+    state = trainer.state
+    state.tensors["w"][...] = 10
+    trainer.state = state
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit(data().arrays, evaluation=far, epochs=2, batch_size=25, learning_rate=0.1)
+    assert str(caught.value) == f"evaluation after epoch 2: the loss is nan: {DIVERGED}"
+    assert checkpoint.read(trainer.folder).progress.epoch == 1
 
 
 def test_loss_that_is_not_finite(trainer):

@@ -86,11 +86,6 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
         notes.write()
         if history.interrupted:
             return False
-        if not math.isfinite(loss := history.epochs[-1]["eval_loss"]):  # fp16 only skipped its steps
-            raise TrainingError(
-                f"training diverged: the loss on the test data is {loss} after the last epoch; "
-                "lower the learning rate or warm it up"
-            )
         result |= {"metric": _metric(task.metric, history.epochs[-1]), "epochs": history.epochs}
     except TrainingError as error:
         result |= {"error": str(error), "epochs": trainer.state.progress.history}

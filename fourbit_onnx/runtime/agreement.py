@@ -11,8 +11,9 @@ import onnxruntime as ort
 
 from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.data import batches
-from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.errors import ArtifactError, TrainingError
 from fourbit_onnx.runtime.data_specs import fixed_batch
+from fourbit_onnx.runtime.evaluate import DIVERGED
 from fourbit_onnx.runtime.refusals import first_line
 from fourbit_onnx.runtime.session import Session, array, value
 from fourbit_onnx.runtime.trainer import Trainer
@@ -61,6 +62,7 @@ def compare(trainer: Trainer, model: Path, data: Mapping[str, npt.NDArray[Any]])
     Raises:
         ArtifactError: The file cannot be loaded.
         DataError: The data does not fit.
+        TrainingError: The folder's outputs are not finite.
     """
     plain, exact = _session(model), _session(model, optimize=False)
     evaluation = Session(trainer.folder / files.EVAL_MODEL)
@@ -75,6 +77,12 @@ def compare(trainer: Trainer, model: Path, data: Mapping[str, npt.NDArray[Any]])
         feeds = {name: batch[name] for name in inputs}
         results = evaluation.run({**state, **{name: value(part) for name, part in batch.items()}}, names)
         wanted = [array(results[name]).astype(np.float64) for name in names]
+        for name, left in zip(names, wanted, strict=True):
+            if not np.isfinite(left).all():
+                raise TrainingError(
+                    f"{trainer.folder} gives {name!r} with NaN or infinity on this data, so {model} cannot "
+                    f"be compared with it: {DIVERGED}"
+                )
         agree = np.ones(len(next(iter(batch.values()))), np.bool_)
         for left, right in zip(wanted, plain.run(names, feeds), strict=True):
             if left.ndim >= 2 and len(left) == len(agree):

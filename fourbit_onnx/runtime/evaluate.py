@@ -1,10 +1,19 @@
 """Loss and metrics of the model on a data set."""
 
+import math
+from collections.abc import Mapping
+
 from fourbit_onnx.artifacts.manifest import Manifest
 from fourbit_onnx.data.batches import Batches
+from fourbit_onnx.errors import TrainingError
 from fourbit_onnx.runtime.interrupt import Interrupt
 from fourbit_onnx.runtime.metrics import added, means
 from fourbit_onnx.runtime.session import Session, Values, array, value
+
+DIVERGED = (
+    "training has diverged, or the data is far from what the model was trained on; lower the learning rate "
+    "(--lr) or warm it up, and train again"
+)
 
 
 def evaluate(
@@ -33,3 +42,13 @@ def evaluate(
         if interrupt is not None and interrupt.asked:
             break
     return means(totals)
+
+
+def require_finite(numbers: Mapping[str, float], where: str) -> None:
+    """Refuse what `evaluate` gave if its loss is NaN or infinite.
+
+    Raises:
+        TrainingError: It is; ``where`` is said first.
+    """
+    if "loss" in numbers and not math.isfinite(numbers["loss"]):
+        raise TrainingError(f"{where}: the loss is {numbers['loss']}: {DIVERGED}")

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,13 +10,26 @@ from typing import Any
 from fourbit_onnx.data.batches import Batch, Batches
 from fourbit_onnx.errors import TrainingError
 from fourbit_onnx.runtime.engine import Engine, Now
+from fourbit_onnx.runtime.evaluate import require_finite
 from fourbit_onnx.runtime.history import History
 from fourbit_onnx.runtime.interrupt import Interrupt
-from fourbit_onnx.runtime.metrics import HIGHER_IS_BETTER, SKIPPED, added, better, means
+from fourbit_onnx.runtime.metrics import (
+    HIGHER_IS_BETTER,
+    LOST,
+    SAMPLES,
+    SKIPPED,
+    added,
+    better,
+    means,
+    skipped,
+)
 from fourbit_onnx.runtime.progress import Display
 from fourbit_onnx.runtime.schedules import Schedule
 
 MOST_SKIPS = 50  # in a row; the loss scale goes from 2**16 to its least, 2**-14, in 30
+MOST_LOST = 10  # at the end of an epoch, in a row
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -85,11 +99,14 @@ class Loop:
                 return
             if self.checkpoint_every and now.step % self.checkpoint_every == 0:
                 self._save()
+        self._check_skipped()
         record = self._record()
         if self.evaluation is not None:
             found = engine.evaluate(self.evaluation, self.interrupt)
             if self.interrupt.asked:  # the epoch stays open: a resumed run evaluates it again
                 return
+            if start.epoch + 1 == self.epochs:  # before, running statistics may lag behind, and catch up
+                require_finite(found, f"evaluation after epoch {self.epochs}")
             record |= {f"eval_{name}": number for name, number in found.items()}
         self._close_epoch(record)
         self.display.epoch(start.epoch, record)
@@ -102,7 +119,7 @@ class Loop:
         rate = self._rate(before.step)
         now, result = engine.advance(batch, rate)
         if result.skipped:
-            totals = {**before.totals, SKIPPED: before.totals.get(SKIPPED, 0.0) + 1}
+            totals = skipped(before.totals, result.numbers["loss"])
         else:
             totals = added(before.totals, result.numbers, _samples(batch))
         progress = dataclasses.replace(now.progress, position=before.position + 1, totals=totals)
@@ -114,6 +131,29 @@ class Loop:
                 f"step {progress.step}: the gradients were not finite {MOST_SKIPS} times in a row, whatever "
                 f"the loss scale (learning rate {rate:g}); lower it, and resume from the last checkpoint"
             )
+
+    def _check_skipped(self) -> None:
+        """Refuse an epoch at whose end the loss itself, not only its gradients, was not finite.
+
+        The loss does not depend on its scale, and skipping does not move the parameters: they are lost. A
+        single batch may be to blame, so that it takes most of the epoch, or ``MOST_LOST`` steps.
+        """
+        progress = self.engine.now.progress
+        lost = int(progress.totals.get(LOST, 0))
+        if lost > min(progress.position // 2, MOST_LOST - 1):
+            remedy = "lower the learning rate or warm it up, and resume from the last checkpoint"
+            if not progress.updates:  # no learning rate was used yet
+                remedy = "the data or the first weights are too large for float16: rescale them"
+            rate = self._rate(progress.step - 1)
+            raise TrainingError(
+                f"step {progress.step}: epoch {progress.epoch + 1} ends with steps whose loss is not finite, "
+                f"{lost} of {progress.position}, which were skipped (learning rate {rate:g}); {remedy}"
+            )
+        if progress.totals and SAMPLES not in progress.totals:
+            _log.warning(
+                "epoch %d: all %d steps were skipped, while loss scaling looks for its scale; nothing was "
+                "learnt yet", progress.epoch + 1, progress.position,
+            )  # fmt: skip
 
     def _record(self) -> dict[str, float]:
         progress = self.engine.now.progress

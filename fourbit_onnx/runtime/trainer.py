@@ -19,6 +19,7 @@ from fourbit_onnx.errors import DataError, TrainingError
 from fourbit_onnx.runtime import calibration, schedules
 from fourbit_onnx.runtime.data_specs import fixed_batch
 from fourbit_onnx.runtime.engine import Engine, Now
+from fourbit_onnx.runtime.evaluate import require_finite
 from fourbit_onnx.runtime.history import History
 from fourbit_onnx.runtime.loop import Loop
 from fourbit_onnx.runtime.progress import Display
@@ -99,9 +100,12 @@ class Trainer:
 
         Raises:
             DataError: The data does not fit.
-            TrainingError: An operator refuses a number, or the model was never trained.
+            TrainingError: An operator refuses a number, the loss is not finite, or the model was never
+                trained.
         """
-        return self._engine.evaluate(self._source(data, batch_size))
+        found = self._engine.evaluate(self._source(data, batch_size))
+        require_finite(found, "evaluation")
+        return found
 
     def fit(
         self,
@@ -145,7 +149,8 @@ class Trainer:
         Raises:
             ArtifactError: The checkpoint cannot be written.
             DataError: The data does not fit.
-            TrainingError: The run cannot go on; the state is that before the failed step.
+            TrainingError: The run cannot go on, and the checkpoint is the last one of before. The state is
+                that before the failed step; if loss scaling skipped steps to no avail, that after them.
         """
         _check_numbers(epochs, learning_rate, seed, checkpoint_every, calibration_batches)
         if isinstance(schedule, str):
