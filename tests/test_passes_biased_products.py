@@ -1,6 +1,7 @@
 """A product adds its bias itself in 4-bit training graphs; no bit changes."""
 
 import copy
+import time
 
 import numpy as np
 import pytest
@@ -107,3 +108,21 @@ def test_a_training_step_has_the_same_bits(native, threads, monkeypatch):
     state = calibrated(ours, batch)
     options = {"native": native, "threads": threads}
     assert_same_bits(step(ours, state, batch, **options), step(plain, state, batch, **options))
+
+
+def test_time_grows_with_the_graph():
+    """Products share tables of thousands of readers. Ten times the graph, ten times as long (30 if busy)."""
+
+    def seconds(products):
+        one = "b{0} = Identity (b) p{0} = ai.fourbit.QMatMul (c, s, z, w, s, z) y{0} = Add (p{0}, b{0})"
+        other = "t{0} = ai.fourbit.QMatMul (c, s, z, w, s, z)"
+        lines = [other.format(i) for i in range(products)] + [one.format(i) for i in range(products)]
+        body = " ".join([*lines, f"y = Identity (y{products - 1})"])
+        many = graph(SIGNATURE.format("float[A,B]"), body)
+        for name, tensor in many.tensors().items():
+            tensor.shape = {"p": ["N", 4], "b": [4]}.get(name[0], tensor.shape)
+        began = time.process_time()
+        assert biased_products(many) == products
+        return time.process_time() - began
+
+    assert seconds(2_000) < 30 * min(seconds(200) for _ in range(3))

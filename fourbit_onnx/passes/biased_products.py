@@ -3,7 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
-from fourbit_onnx.passes.roles import is_standard, replace_everywhere
+from fourbit_onnx.passes.roles import is_standard, replace_for_readers
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 
@@ -29,8 +29,9 @@ def biased_products(graph: gs.Graph) -> int:
                 continue
             (y,) = addition.outputs
             unlink(addition)
-            product.op, product.inputs = "QMatMulBias", [*product.inputs, bias]
-            replace_everywhere(graph, result, y)
+            product.op = "QMatMulBias"
+            product.inputs.append(bias)  # the others stay: a shared table is searched long for this reader
+            replace_for_readers(result, y)
             result.inputs[0].outputs = [y]
             count += 1
             break
