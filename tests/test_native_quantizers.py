@@ -140,6 +140,25 @@ def test_pact_grad_of_few_clipped_elements(n):
     assert check("PactGrad", inputs, attributes={"top": 7})[1] != 0
 
 
+def test_pact_grad_finds_a_single_clipped_element_at_every_place():
+    """One of every 64, each time at another place of them; its gradient alone is not 0."""
+    clipped = np.arange(64) * 65
+    for sign in (1, -1):
+        dy, inside = np.zeros(64 * 64, F), np.ones(64 * 64, bool)
+        dy[clipped], inside[clipped] = np.ldexp(F(1), np.arange(64) % 20), False
+        inputs = {"dy": dy, "codes": Codes(np.full(dy.size, 7 * sign), "int4")}
+        inputs["mask"] = np.packbits(inside, bitorder="little")
+        assert check("PactGrad", inputs, attributes={"top": 7})[1] == sign * dy.sum()
+
+
+def test_pact_grad_of_zeros():
+    """The units of the sum are parts of the largest magnitude; with none, the sum is +0."""
+    inputs = {"dy": np.zeros(70, F), "codes": Codes(np.full(70, 7), "int4"), "mask": np.zeros(9, np.uint8)}
+    (dalpha,) = run("PactGrad", inputs, (), {"top": 7}, ["dalpha"])
+    assert dalpha.tobytes() == F(0).tobytes()
+    check("PactGrad", inputs, attributes={"top": 7})
+
+
 def test_a_rectified_tensor_has_the_codes_of_what_was_rectified():
     x = sample((1000,), 6)
     x[:5] = [-np.inf, -0.0, TINY, -TINY, HUGE]

@@ -1,5 +1,7 @@
 """What a kernel refuses, and that the sentence says which operator, which node, what was found."""
 
+import itertools
+
 import numpy as np
 import pytest
 from native import INT4, ISAS, LOG4, UINT4, codes, needs_library, run, using
@@ -80,14 +82,16 @@ def test_one_scale_a_tensor():
 def test_pact_grad():
     dy = np.ones((2, 9), F)
     good = {"dy": dy, "codes": codes(RNG, (2, 9), "uint4"), "mask": np.zeros(3, np.uint8)}
-    assert "mask must have 3 bytes for dy of shape [2, 9]; it has 2" in refusal(
-        "PactGrad", {**good, "mask": np.zeros(2, np.uint8)}
-    )
+    for size in (2, 4):
+        assert f"mask must have 3 bytes for dy of shape [2, 9]; it has {size}" in refusal(
+            "PactGrad", {**good, "mask": np.zeros(size, np.uint8)}
+        )
     assert "codes must have the shape of dy, [2, 9]; theirs is [9, 2]" in refusal(
         "PactGrad", {**good, "codes": codes(RNG, (9, 2), "uint4")}
     )
-    dy[1, 8] = np.nan
-    assert "dy[1, 8] is nan" in refusal("PactGrad", good, outputs=["dx"])
+    for bad, outputs in itertools.product((np.nan, np.inf, -np.inf), (["dx"], ["dalpha"], ["dx", "dalpha"])):
+        dy[1, 8] = bad
+        assert f"dy[1, 8] is {bad}" in refusal("PactGrad", good, outputs=outputs)
 
 
 def product(op="QMatMul", **changes):

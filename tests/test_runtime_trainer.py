@@ -194,6 +194,35 @@ def test_data_that_no_learning_rate_helps(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("batches", "refused"),
+    [
+        ("x", "1 of 1"),
+        (".x", ""),
+        (".xx", "2 of 3"),
+        ("..xx", ""),
+        ("xxxxx.xx", ""),  # only those at the end, in a row
+        ("xx.x", ""),
+        (11 * "." + 9 * "x", ""),
+        (11 * "." + 10 * "x", "10 of 21"),
+    ],
+)
+def test_how_many_losses_must_be_lost(tmp_path, batches, refused):
+    """More than half of the epoch, or ten."""
+    arrays = {".": data(8).arrays, "x": data(8, 1).arrays}
+    arrays["x"]["x"][...] = 3e38
+    trainer = skipping(tmp_path / "out", loss_scale=1, w=10)
+
+    def fit():
+        return trainer.fit(lambda epoch: [arrays[kind] for kind in batches], epochs=1, learning_rate=0.1)
+
+    if refused:
+        with pytest.raises(TrainingError, match=f"steps whose loss is not finite, {refused}, which"):
+            fit()
+    else:
+        assert fit().epochs[0]["skipped"] == batches.count("x")
+
+
 def test_an_outlying_batch_is_skipped(tmp_path, caplog):
     """Even if it is the last one of the epoch."""
     batches = [data(8, seed).arrays for seed in range(4)]
