@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "ops/kernels.h"
+#include "ops/layers.h"
 
 namespace fourbit {
 

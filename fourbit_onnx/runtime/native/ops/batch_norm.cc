@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/elements/elements.h"
-#include "ops/kernels.h"
+#include "ops/layers.h"
 
 namespace fourbit {
 namespace {

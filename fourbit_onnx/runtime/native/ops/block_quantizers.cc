@@ -3,7 +3,6 @@
 #include "kernels/blocks/blocks.h"
 #include "kernels/elements/parallel.h"
 #include "ops/blocks.h"
-#include "ops/kernels.h"
 
 namespace fourbit {
 namespace {

@@ -4,9 +4,9 @@
 #include <cstring>
 
 #include "kernels/blocks/blocks.h"
+#include "kernels/conv/grid.h"
 #include "kernels/elements/parallel.h"
 #include "ops/blocks.h"
-#include "ops/kernels.h"
 
 namespace fourbit {
 

@@ -50,6 +50,17 @@ void same_shape(const char* name, const Tensor& x, const char* other_name, const
   }
 }
 
+void refuse_bad(const char* name, const Tensor& x, int64_t bad) {
+  if (bad < 0) return;
+  Shape at(x.shape().size());
+  int64_t rest = bad;
+  for (size_t d = at.size(); d-- > 0;) {
+    at[d] = rest % x.shape()[d];
+    rest /= x.shape()[d];
+  }
+  throw Refused(std::string(name) + " must be finite: " + name + text(at) + " is " + text(x.data<float>()[bad]));
+}
+
 Tensor::Tensor(void* data, ort::ElementType type, Shape shape)
     : present_(true), data_(data), type_(type), shape_(std::move(shape)), count_(product(shape_)) {}
 

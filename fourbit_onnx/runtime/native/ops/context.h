@@ -48,6 +48,9 @@ class Tensor {
 // Throws unless both have one shape; the names are for the message.
 void same_shape(const char* name, const Tensor& x, const char* other_name, const Tensor& other);
 
+// Throws if `bad` >= 0: x[bad], by its index in the shape, is not finite.
+void refuse_bad(const char* name, const Tensor& x, int64_t bad);
+
 // The attributes of a node; read once, when its kernel is made.
 class Attributes {
  public:

@@ -1,6 +1,6 @@
 #include "kernels/gelu/gelu.h"
 
-#include "ops/kernels.h"
+#include "ops/layers.h"
 
 namespace fourbit {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "ops/kernels.h"
+#include "ops/layers.h"
 
 namespace fourbit {
 namespace {

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "ops/kernels.h"
+#include "kernels/conv/grid.h"
+#include "ops/layers.h"
 
 namespace fourbit {
 namespace {

@@ -2,6 +2,7 @@
 
 #include "ops/blocks.h"
 #include "ops/kernels.h"
+#include "ops/layers.h"
 #include "ops/updates.h"
 
 namespace fourbit {

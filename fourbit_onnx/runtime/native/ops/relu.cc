@@ -1,5 +1,5 @@
 #include "kernels/elements/parallel.h"
-#include "ops/kernels.h"
+#include "ops/layers.h"
 
 namespace fourbit {
 namespace {

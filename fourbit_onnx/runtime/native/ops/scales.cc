@@ -22,17 +22,6 @@ void give(const Context& context, size_t index, float value) {
 
 }  // namespace
 
-void refuse_bad(const char* name, const Tensor& x, int64_t bad) {
-  if (bad < 0) return;
-  Shape at(x.shape().size());
-  int64_t rest = bad;
-  for (size_t d = at.size(); d-- > 0;) {
-    at[d] = rest % x.shape()[d];
-    rest /= x.shape()[d];
-  }
-  throw Refused(std::string(name) + " must be finite: " + name + text(at) + " is " + text(x.data<float>()[bad]));
-}
-
 void SawbScale::compute(const Context& context) const {
   const Tensor w = context.input(0);
   const float m = magnitude(context, w, "w");
