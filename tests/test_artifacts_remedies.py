@@ -5,11 +5,13 @@ import os
 import tempfile
 
 import pytest
+from artifact_folder import data, write
 from cli import fourbit, listing, mlp, refusal
 
 from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.runtime.trainer import Trainer
 
 REMEDIES = {
     errno.EACCES: "make {} writable",
@@ -56,3 +58,22 @@ def test_a_read_only_folder_is_refused_before_training(tmp_path, monkeypatch):
         "copy of it"
     )
     assert listing(folder) == before
+
+
+def test_a_read_only_folder_is_enough_where_no_checkpoint_is_saved(tmp_path, monkeypatch):
+    """With ``checkpoint_every=0``, and when all epochs are done."""
+    trainer = Trainer(write(tmp_path / "out"), threads=1, native=False)
+    trainer.fit(data().arrays, epochs=1, batch_size=25, learning_rate=0.1)
+
+    def denied(**place):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", denied)
+    with pytest.raises(ArtifactError, match="no checkpoint can be saved"):
+        trainer.fit(data().arrays, epochs=2, batch_size=25, learning_rate=0.1, resume=True)
+    history = trainer.fit(data().arrays, epochs=1, batch_size=25, learning_rate=0.1, resume=True)
+    assert history.losses == []
+    history = trainer.fit(
+        data().arrays, epochs=2, batch_size=25, learning_rate=0.1, resume=True, checkpoint_every=0
+    )
+    assert len(history.losses) == len(data().arrays["x"]) // 25

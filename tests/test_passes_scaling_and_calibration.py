@@ -68,6 +68,24 @@ def test_graph():
     assert GOOD_STEPS == 2000
 
 
+def test_the_order_is_that_of_the_parameters():
+    """Not that of the outputs, which differs from one process to the next: the same model, the same file."""
+    g = graph(
+        "(float a, float b, float l, float loss_scale)"
+        " => (float u_grad, float loss, float w_grad, float scaled_loss, float v_grad)",
+        "u_grad = Identity (b) v_grad = Identity (a) w_grad = Identity (b) loss = Identity (l)"
+        " scaled_loss = Mul (l, loss_scale)",
+    )
+    roles = Roles(["x"], ["y"], parameters=["v", "w", "u"], root="scaled_loss")
+    unscale_gradients(g, roles, {name: f"{name}_grad" for name in roles.parameters})
+    order = [node.inputs[0].name for node in g.nodes if node.op == "Div"]
+    assert order == ["v_grad", "w_grad", "u_grad"]
+    names = [tensor.name for node in g.nodes if node.op == "And" for tensor in node.inputs]
+    assert names == ["v.finite", "w.finite", "finite_0", "u.finite"]
+    outputs = ["u.unscaled_grad", "loss", "w.unscaled_grad", "v.unscaled_grad"]
+    assert [tensor.name for tensor in g.outputs][:4] == outputs
+
+
 def test_gradients_are_divided_by_the_scale():
     found, finite, scale, good = step([2.0**16, -1, 0], 3.0)
     assert found == [[1, -(2.0**-16), 0], 3 * 2.0**-16]

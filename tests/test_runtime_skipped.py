@@ -6,6 +6,9 @@ from artifact_folder import data, same, write
 
 from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.errors import TrainingError
+from fourbit_onnx.runtime.evaluate import require_finite
+from fourbit_onnx.runtime.metrics import LOST, SKIPPED, added, means, skipped
+from fourbit_onnx.runtime.schedules import Cosine
 from fourbit_onnx.runtime.trainer import Trainer
 
 
@@ -67,7 +70,7 @@ def test_data_that_no_learning_rate_helps(tmp_path):
     arrays["x"][...] = 3e38
     trainer = skipping(tmp_path / "out", w=10)
     with pytest.raises(TrainingError) as caught:
-        trainer.fit(arrays, epochs=1, batch_size=40, learning_rate=0.1)
+        trainer.fit(arrays, epochs=1, batch_size=40, learning_rate=0.1, schedule=Cosine())
     assert str(caught.value) == (
         "step 1: epoch 1 ends with steps whose loss is not finite, 1 of 1, which were skipped (learning rate "
         "0.1); the data or the first weights are too large for float16: rescale them"
@@ -100,7 +103,29 @@ def test_how_many_losses_must_be_lost(tmp_path, batches, refused):
         with pytest.raises(TrainingError, match=f"steps whose loss is not finite, {refused}, which"):
             fit()
     else:
-        assert fit().epochs[0]["skipped"] == batches.count("x")
+        (record,) = fit().epochs
+        assert record["skipped"] == batches.count("x")
+        assert set(record) == {"epoch", "loss", "accuracy", "learning_rate", "skipped"}
+
+
+def test_which_skipped_steps_are_lost():
+    """Those since the last loss that was finite, whether that step was skipped or not."""
+    totals = {}
+    for loss, lost in ((np.inf, 1), (np.nan, 2), (-np.inf, 3), (1.5, 0), (np.nan, 1)):
+        totals = skipped(totals, loss)
+        assert totals[LOST] == lost
+    totals = added(totals, {"loss": 2.0}, 4)
+    assert LOST not in totals
+    assert skipped(totals, np.nan) == {"loss": 8, "samples": 4, SKIPPED: 6, LOST: 1}
+    assert means(skipped(totals, np.nan)) == {"loss": 2.0}
+
+
+def test_what_an_evaluation_may_not_be():
+    for loss in (np.nan, np.inf, -np.inf):
+        with pytest.raises(TrainingError, match=f"^here: the loss is {loss}: "):
+            require_finite({"loss": loss, "accuracy": 1.0}, "here")
+    require_finite({"loss": 3e38, "accuracy": np.nan}, "here")
+    require_finite({}, "here")  # of a data set of which nothing was evaluated
 
 
 def test_an_outlying_batch_is_skipped(tmp_path, caplog):

@@ -10,14 +10,13 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.sites import GRADIENTS, JOINED_WEIGHT_GRAD
-from fourbit_onnx.ops.text import DOMAIN, INT4
+from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.block_operands import BlockProducts
-from fourbit_onnx.passes.operands import Operand, OperandBuilder, element_type
+from fourbit_onnx.passes.operands import Operand, OperandBuilder
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 from fourbit_onnx.recipes.plan import Plan
-from fourbit_onnx.recipes.recipe import Quantizer
 
 _GEOMETRY = ("strides", "pads", "dilations", "group")
 
@@ -122,13 +121,10 @@ class _Site:
     def _joined_codes(self, rows: gs.Node) -> Operand:
         """Of the parts that the Concat ``rows`` joins, the codes, so that no float part is kept for it.
 
-        The clip is that of all parts, and so is the scale. Codes that the forward products have not, or that
-        ``JoinCodes`` does not take, are made of the float rows.
+        The clip is that of all parts, and so is the scale (``join_weight_grads``); h has a sign, so the codes
+        are INT4. A gradient with a quantiser of its own does not read these, and then ``tidy`` drops them.
         """
         point, name = self.points["fwd.x"], f"{self.name}.x"
-        kept = self.points["wgrad.x"] == point and element_type(Quantizer.parse(point).format) == INT4
-        if not kept:
-            return self.builder.quantize(self.x, point, name, self.x_clip)
         parts = [
             self.builder.quantize(part, point, f"{name}{place}", self.x_clip)
             for place, part in enumerate(rows.inputs)

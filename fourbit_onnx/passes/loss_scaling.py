@@ -30,7 +30,7 @@ def unscale_gradients(graph: gs.Graph, roles: Roles, gradients: dict[str, str]) 
     """
     tensors = graph.tensors()
     scale = tensors["loss_scale"]
-    names = {output: parameter for parameter, output in gradients.items()}
+    places = {tensor.name: place for place, tensor in enumerate(graph.outputs)}
     flags: list[gs.Tensor] = []
 
     def node(
@@ -41,17 +41,15 @@ def unscale_gradients(graph: gs.Graph, roles: Roles, gradients: dict[str, str]) 
         return result
 
     nothing = gs.Constant("loss_scale.nothing", np.array(0, np.float32))
-    for place, output in enumerate(graph.outputs):
-        if output.name not in names:
-            continue
-        parameter = names[output.name]
+    for parameter, name in list(gradients.items()):  # the outputs have another order in each process
+        output = graph.outputs[places[name]]
         unscaled = node("Div", f"{parameter}.unscaled_grad", [output, scale])
         unscaled.shape = output.shape
         zeros = node("Mul", f"{parameter}.zeros", [unscaled, nothing])  # NaN where it is not finite
         zeros.shape = output.shape
         total = node("ReduceSum", f"{parameter}.zeros_sum", [zeros], keepdims=0)
         flags.append(node("Equal", f"{parameter}.finite", [total, nothing], np.bool_))
-        graph.outputs[place] = unscaled
+        graph.outputs[places[name]] = unscaled
         gradients[parameter] = unscaled.name
     finite = flags[0]
     for number, flag in enumerate(flags[1:]):

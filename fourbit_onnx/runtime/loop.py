@@ -149,7 +149,7 @@ class Loop:
                 f"step {progress.step}: epoch {progress.epoch + 1} ends with steps whose loss is not finite, "
                 f"{lost} of {progress.position}, which were skipped (learning rate {rate:g}); {remedy}"
             )
-        if progress.totals and SAMPLES not in progress.totals:
+        if SAMPLES not in progress.totals:
             _log.warning(
                 "epoch %d: all %d steps were skipped, while loss scaling looks for its scale; nothing was "
                 "learnt yet", progress.epoch + 1, progress.position,
