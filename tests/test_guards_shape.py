@@ -106,7 +106,7 @@ def test_bodies_use_standard_operators_only():
 
 
 def test_every_module_of_operators_is_found_by_its_name():
-    """SawbScale in scales.py, QuantizePact in quantizers.py, QConv in products.py, and so on."""
+    """SawbScale in scales.py, QuantizePact in quantizers.py, QConv in convolutions.py, and so on."""
     homes = {path.stem: path.read_text(encoding="utf-8") for path in (PACKAGE / "ops").glob("*.py")}
     for name in FUNCTIONS:
         assert sum(bool(re.search(rf"^{name}\b", text, re.MULTILINE)) for text in homes.values()) == 1, name

@@ -1,4 +1,4 @@
-"""How a function body is written: ONNX text, with the few phrases that every quantiser needs."""
+"""How a function body is written: ONNX text, with the few phrases that several operators share."""
 
 import onnx.parser
 
@@ -81,6 +81,15 @@ def values(codes: str, table: str, result: str) -> str:
     {result}_code = Cast <to = 7> ({result}_float)
     {result}_table = Constant <value_ints : ints = @{table}> ()
     {result} = Gather ({result}_table, {result}_code)
+"""
+
+
+def rescale(scale_a: str, scale_b: str, result: str) -> str:
+    """Lines that turn the integer ``total`` into ``result``: one rounding, then one multiplication."""
+    return f"""
+    sum = Cast <to = 1> (total)
+    product_scale = Mul ({scale_a}, {scale_b})
+    {result} = Mul (sum, product_scale)
 """
 
 
