@@ -117,6 +117,13 @@ def reference(op, inputs, code_outputs, attributes):
     ]
 
 
+def check_body(op, inputs, code_outputs=(), attributes=None):
+    """The body has the bits of NumPy, which are returned; the library is not asked."""
+    expected = reference(op, inputs, code_outputs, attributes)
+    assert_same_bits(run(op, inputs, code_outputs, attributes, native=False), expected)
+    return expected
+
+
 def check(op, inputs, code_outputs=(), attributes=None, outputs=None):
     """Kernel, body and NumPy give the same bits, on every instruction set, with one and two threads."""
     expected = run(op, inputs, code_outputs, attributes, outputs, native=False)
@@ -138,6 +145,13 @@ def codes(rng, shape, element_type, low=None):
     if element_type == "uint4":
         return Codes(rng.integers(0, 16, shape), "uint4")
     return Codes(rng.integers(-7 if low is None else low, 8, shape), "int4")
+
+
+def sample(shape, seed, spread):
+    """Magnitudes over ``2 * spread`` powers of two and some beyond, and some zeros."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape) * np.exp2(rng.uniform(-spread, spread, shape))
+    return np.where(rng.random(shape) < 0.1, 0, x).astype(np.float32)
 
 
 def function(address, *argument_types):

@@ -5,8 +5,8 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import INT4, ISAS, assert_same_bits, codes, feeds, needs_library, reference, run, session, using
-from one_node import Codes, model
+from native import INT4, ISAS, check, check_body, codes, needs_library, reference, run, sample
+from one_node import Codes
 
 from fourbit_onnx.errors import FormatError, GraphError
 from fourbit_onnx.formats.table import FORMATS
@@ -23,24 +23,9 @@ SCALES = {
 QUANTIZERS = ["QuantizeE2M1Blocks", "QuantizeInt4Blocks"]
 
 
-def agrees(op, inputs, code_outputs=(), attributes=None):
-    expected = reference(op, inputs, code_outputs, attributes)
-    assert_same_bits(run(op, inputs, code_outputs, attributes, native=False), expected)
-    if ISAS:  # none without the library; test_ops_bodies.py says so
-        proto = model(op, inputs, code_outputs, attributes)
-        del proto.functions[:]  # so that nothing but the kernel can answer
-        for threads in (1, 2):
-            kernel = session(proto, native=True, threads=threads)
-            for isa in ISAS:
-                with using(isa):
-                    assert_same_bits(kernel.run(None, feeds(inputs)), expected)
-    return expected
-
-
-def sample(shape, seed, spread):
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal(shape) * np.exp2(rng.uniform(-spread, spread, shape))
-    return np.where(rng.random(shape) < 0.1, 0, x).astype(F)
+def agrees(*case):
+    """On the kernels too, where the library is."""
+    return (check if ISAS else check_body)(*case)
 
 
 SHAPES = [(3, 16), (5, 7), (2, 3, 40), (1, 1), (0, 5), (4, 0), (2, 0, 3), (2, 2, 17, 33), (16, 48)]
