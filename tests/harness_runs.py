@@ -4,7 +4,7 @@ import dataclasses
 import queue
 
 from fourbit_onnx.errors import FourbitError
-from fourbit_onnx.harness import run
+from fourbit_onnx.harness import failure, run
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.folder import Folder, described
 from fourbit_onnx.harness.lineup import lineup
@@ -59,8 +59,8 @@ class InProcess:
         try:
             run.run(self.folder, *job, observe=False, display=quiet)
             self.waiting.put(Event(job, "done"))
-        except FourbitError as error:
-            self.waiting.put(Event(job, "refused", {"text": str(error)}))
+        except (FourbitError, OSError) as error:
+            self.waiting.put(Event(job, "refused", failure.told(error, self.folder.path)))
 
     def events(self):
         if not self.waiting.empty():

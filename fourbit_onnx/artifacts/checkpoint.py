@@ -49,7 +49,7 @@ def write(folder: Path, state: State) -> None:
         size = sum(array.nbytes for array in state.tensors.values()) / 1e6
         raise ArtifactError(
             f"{current} could not be saved at step {state.progress.step} ({error.strerror or error}; "
-            f"it takes {size:.1f} MB); the last checkpoint is untouched: {_remedy(error, folder)}, "
+            f"it takes {size:.1f} MB); the last checkpoint is untouched: {remedy(error, folder)}, "
             "then resume from it"
         ) from error
     try:
@@ -76,7 +76,7 @@ def check_place(folder: Path) -> None:
     except OSError as error:
         raise ArtifactError(
             f"no checkpoint can be saved in {folder} ({error.strerror or error}): "
-            f"{_remedy(error, folder)}, or train a copy of it"
+            f"{remedy(error, folder)}, or train a copy of it"
         ) from error
 
 
@@ -107,7 +107,8 @@ def read(folder: Path) -> State:
     )
 
 
-def _remedy(error: OSError, folder: Path) -> str:
+def remedy(error: OSError, folder: Path) -> str:
+    """What to do, in a few words, so that ``folder`` can be written."""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"make {folder} writable"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fourbit_onnx.errors import DataError, FourbitError, not_installed
-from fourbit_onnx.harness import budget, results, site_study, statistics
+from fourbit_onnx.errors import FourbitError, not_installed
+from fourbit_onnx.harness import budget, failure, results, site_study, statistics
 from fourbit_onnx.harness import report as page
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.folder import Folder, described, plain, write_json
@@ -102,24 +102,28 @@ class Check:
         self._share: dict[Job, float] = {}
         self._took: dict[Job, float] = {}  # wall time of runs that ended in this call
         self._first = 0  # the first seed that is not complete
-        self._refusal: str | None = None
+        self._refusal: FourbitError | None = None
         self._interrupt = Interrupt()
 
     def run(self) -> dict[str, Any]:
         """Do all runs that are not done, write the report, and return it.
 
         Raises:
-            ArtifactError: The folder holds something else, or another check runs in it.
+            ArtifactError: The folder holds something else, another check runs in it, or the machine will not
+                do (a full disk): what is saved is kept.
             FourbitError: Model, recipe or data will not do.
             KeyboardInterrupt: Ctrl-C; what was under way is saved, the same call goes on with it.
         """
         begun = time.monotonic()
-        with self._folder.opened(self._experiment, self._digests, self._recipes, force=self._force):
-            self._all_runs(begun)
-            self._folder.tidy()
-            report = self._report()
-            found = self._sensitivity()
-            return report if found is None else self._report(found)
+        try:
+            with self._folder.opened(self._experiment, self._digests, self._recipes, force=self._force):
+                self._all_runs(begun)
+                self._folder.tidy()
+                report = self._report()
+                found = self._sensitivity()
+                return report if found is None else self._report(found)
+        except OSError as error:
+            raise failure.of_the_machine(error, self._folder.path) from error
 
     def _sensitivity(self) -> dict[str, Any] | None:
         recipe = site_study.four_bit(self._folder, list(self._sources)) if self._study else None
@@ -155,7 +159,7 @@ class Check:
         if self._interrupt.asked:
             raise KeyboardInterrupt
         if self._refusal is not None:
-            raise DataError(self._refusal)
+            raise self._refusal
 
     def _loop(self, begun: float) -> None:
         while (self._workers or self._waiting) and not self._interrupt.asked:
@@ -189,7 +193,7 @@ class Check:
             case "warning":
                 _log.warning("%s, seed %d: %s", *job, event.fields["text"])
             case "refused":
-                self._refusal = self._refusal or f"{job[0]}: {event.fields['text']}"
+                self._refusal = self._refusal or failure.raised(job[0], event.fields)
                 self._workers.stop()
             case "done" | "died" | "interrupted":
                 if self._refusal is None or event.kind == "done":

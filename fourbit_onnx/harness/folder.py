@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from fourbit_onnx.artifacts import targets
-from fourbit_onnx.errors import ArtifactError, DataError, RecipeError
+from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.harness.experiment import Experiment
+from fourbit_onnx.harness.failure import REFUSALS
 from fourbit_onnx.recipes.recipe import Recipe
 
 VERSION = 3  # 3: batch normalisation of our own, other bits
@@ -92,8 +93,9 @@ class Folder:
         """Begin in an empty folder, or go on in one of the same settings; recipes may be added.
 
         Until it ends, and the processes that inherited `lock` too, no other check can write here. A check
-        that began here and is refused for its data leaves nothing, unless a run was finished: the corrected
-        command has other settings, and would be refused for the folder.
+        that began here, in this call, and is refused (`REFUSALS`) leaves nothing, unless a run was finished:
+        the corrected command has other settings, and would be refused for the folder. After any other error
+        all stays: the same command is to go on.
 
         Args:
             experiment: What the runs have in common.
@@ -120,22 +122,13 @@ class Folder:
             "digests": dict(digests),
             "recipes": _json(recipes),
         }
-        if self.path.exists() and not self.path.is_dir():
-            raise ArtifactError(f"{self.path} is a file; choose a folder with --output")
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / MARK).is_file():
-            raise ArtifactError(
-                f"{self.path} exists and is not a check's; choose another folder with --output"
-            )
-        made, begun = not self.path.exists(), not (self.path / MARK).is_file()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ArtifactError(f"cannot make {self.path}: {error.strerror or error}") from error
+        made = self._make()
         self.lock = _locked(self.path)
+        begun = not (self.path / MARK).is_file()  # not before: another check may have begun, and ended
         try:
             self._settle(settings, force)
             yield
-        except DataError:
+        except REFUSALS:
             if begun and not any(self.path.glob("runs/*/*.json")):
                 self._clear()
                 (self.path / MARK).unlink(missing_ok=True)
@@ -148,7 +141,23 @@ class Folder:
                 os.close(self.lock)
             self.lock = -1
 
+    def _make(self) -> bool:
+        """Whether the folder was not there yet."""
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError as error:
+            if not self.path.is_dir():
+                raise ArtifactError(f"{self.path} is a file; choose a folder with --output") from error
+            return False
+        except OSError as error:
+            raise ArtifactError(f"cannot make {self.path}: {error.strerror or error}") from error
+        return True
+
     def _settle(self, settings: dict[str, Any], force: bool) -> None:
+        if not (self.path / MARK).is_file() and any(self.path.iterdir()):
+            raise ArtifactError(
+                f"{self.path} exists and is not a check's; choose another folder with --output"
+            )
         if (self.path / MARK).is_file():
             if self.settings().get("made_by") != MADE_BY:
                 raise ArtifactError(f"{self.path} is not a check's; choose another folder with --output")

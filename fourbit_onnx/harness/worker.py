@@ -7,7 +7,7 @@ its parent, however that ends.
 ``{"event": "step", "epoch", "share"}``     share of the run that is done
 ``{"event": "epoch", "epoch", "record"}``   an epoch and its evaluation are done
 ``{"event": "warning", "text"}``            of the library
-``{"event": "refused", "text"}``            model, recipe or data will not do, whatever the seed
+``{"event": "refused", "error", "text"}``   no run can go on: class and sentence, as in failure.py
 ``{"event": "interrupted"}``                saved
 ``{"event": "done"}``                       the run's file is written
 ==========================================  ======================================================
@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from typing import TextIO
 from rich.console import Console
 
 from fourbit_onnx.errors import FourbitError
-from fourbit_onnx.harness import run
+from fourbit_onnx.harness import failure, run
 from fourbit_onnx.harness.folder import Folder
 from fourbit_onnx.runtime.progress import Display
 
@@ -104,8 +105,10 @@ def main(folder: Path, recipe: str, seed: int, observe: bool) -> None:
     try:
         ended = run.run(place, recipe, seed, observe=observe, display=events.of)
         events.send("done" if ended else "interrupted")
-    except FourbitError as error:
-        events.send("refused", text=str(error))
+    except (FourbitError, OSError) as error:
+        if isinstance(error, OSError):  # the log has where it came from
+            traceback.print_exc()
+        events.send("refused", **failure.told(error, folder))
     except KeyboardInterrupt:
         events.send("interrupted")
 
