@@ -18,6 +18,12 @@ _CONV = """
 _UNPADDED = """
         <strides : ints = @strides, dilations : ints = @dilations, group : int = @group>"""
 
+# The other branch of a correction for zero points: there is nothing to correct.
+_SYMMETRIC = """else_branch = symmetric () => (int64[] d) {
+            none = Constant <value = int64 {0}> ()
+            d = Mul (codes_sum, none)
+        }"""
+
 
 def _bytes(value: str, offset: int, result: str) -> str:
     """Lines that shift int64 ``value`` by ``offset``, the zero point, into uint8 ``result``."""
@@ -83,10 +89,7 @@ QConv <strides, pads, dilations, group, x_values, w_values>
             parts = Add (w_part, x_part)
             c = Sub (parts, both_part)
         }},
-        else_branch = symmetric () => (int64[] d) {{
-            none = Constant <value = int64 {{0}}> ()
-            d = Mul (codes_sum, none)
-        }}
+        {_SYMMETRIC}
     >
     total = Sub (codes_sum, correction)
     {rescale("x_scale", "w_scale", "y")}
@@ -124,10 +127,7 @@ QConvInputGrad <strides, pads, dilations, group, dy_values, w_values>
             dy_sum = Add (low_count, high_weighted)
             c = Mul (dy_sum, w_zero_point_wide)
         }},
-        else_branch = symmetric () => (int64[] d) {{
-            none = Constant <value = int64 {{0}}> ()
-            d = Mul (codes_sum, none)
-        }}
+        {_SYMMETRIC}
     >
     full = Sub (codes_sum, correction)
 
@@ -228,10 +228,7 @@ QConvWeightGrad <strides, pads, dilations, group, x_values, dy_values>
             {_weight_grad_sum("x_ones", "dy_sum")}
             c = Mul (dy_sum, x_zero_point_wide)
         }},
-        else_branch = symmetric () => (int64[] d) {{
-            none = Constant <value = int64 {{0}}> ()
-            d = Mul (codes_sum, none)
-        }}
+        {_SYMMETRIC}
     >
     image = Sub (codes_sum, correction)
     kernel_spatial = Slice (w_shape, two, far)

@@ -1,7 +1,7 @@
 """The gradient of PACT: through the mask to the activation, from what was clipped to the clip."""
 
 from fourbit_onnx.ops.masks import UNPACK_MASK
-from fourbit_onnx.ops.text import function
+from fourbit_onnx.ops.text import finite_magnitude, function
 
 PACT_GRAD = function(f"""
 PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {{
@@ -14,15 +14,7 @@ PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {{
     dx = Where (outside, nought, dy)
 
     flat = Reshape <allowzero = 1> (dy, count_column)
-    magnitude = Abs (flat)
-    magnitudes = Concat <axis = 0> (magnitude, no_element)
-    finite = LessOrEqual (magnitudes, largest)
-    not_finite = Not (finite)
-    bad = Cast <to = 1> (not_finite)
-    worst = ReduceMax <keepdims = 0> (bad)
-    any_bad = Cast <to = 7> (worst)
-    largest_magnitude = ReduceMax <keepdims = 1> (magnitudes)
-    [dy_has_nan_or_infinity] m = Gather (largest_magnitude, any_bad)
+    {finite_magnitude("dy", "flat")}
     all_zero = Equal (m, nought)
     divisor = Where (all_zero, unit, m)
     ratio = Div (dy, divisor)

@@ -1,7 +1,7 @@
 """Quantisers: a float tensor and its scale to 4-bit codes."""
 
 from fourbit_onnx.ops.masks import PACK_MASK
-from fourbit_onnx.ops.text import ACCEPTED, INT4, UINT4, codes, function
+from fourbit_onnx.ops.text import ACCEPTED, INT4, PHASE_RATIO, UINT4, codes, function
 
 QUANTIZE_INT4 = function(f"""
 QuantizeInt4 (x, scale) => (codes) {{
@@ -66,22 +66,19 @@ QuantizePactSigned (x, alpha) => (codes, scale, mask) {{
 }}
 """)
 
-# The odd phase is the same rule with twice the scale, which is exact.
-QUANTIZE_LOG4 = function(f"""
-QuantizeLog4 <phase : int = 0, threshold : float = 2.5> (x, scale) => (codes, phase_scale) {{
+
+def _nearest_level(thresholds: str, ratio: str) -> str:
+    """Lines of a logarithmic quantiser, from those that make `thresholds` and the magnitude `ratio`.
+
+    A code is the sign and how many thresholds the magnitude exceeds.
+    """
+    return f"""
     {ACCEPTED.format(scale="scale")}
-    threshold = Constant <value_float : float = @threshold> ()
-    powers = Constant <value_floats = [0.25, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0]> ()
-    thresholds = Mul (powers, threshold)
+    {thresholds}
     ones = Constant <value = float[7, 1] {{1, 1, 1, 1, 1, 1, 1}}> ()
     last = Constant <value_ints = [-1]> ()
     eight = Constant <value = float {{8}}> ()
-    one = Constant <value = float {{1}}> ()
-    phase_number = Constant <value_int : int = @phase> ()
-    phase_float = Cast <to = 1> (phase_number)
-    factor = Add (one, phase_float)
-    phase_scale = Mul (scale, factor)
-    ratio = Div (size, phase_scale)
+    {ratio}
     column = Unsqueeze (ratio, last)
     above = Greater (column, thresholds)
     counted = Cast <to = 1> (above)
@@ -93,27 +90,27 @@ QuantizeLog4 <phase : int = 0, threshold : float = 2.5> (x, scale) => (codes, ph
     sign = Where (minus, eight, nought)
     code = Add (e, sign)
     {codes(0, 15, UINT4)}
+"""
+
+
+_LOG4_THRESHOLDS = """
+    threshold = Constant <value_float : float = @threshold> ()
+    powers = Constant <value_floats = [0.25, 1.0, 4.0, 16.0, 64.0, 256.0, 1024.0]> ()
+    thresholds = Mul (powers, threshold)
+"""
+
+_LOG4_RATIO = f"one = Constant <value = float {{1}}> () {PHASE_RATIO}"
+
+_LOG2_THRESHOLDS = "thresholds = Constant <value_floats = [0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0]> ()"
+
+QUANTIZE_LOG4 = function(f"""
+QuantizeLog4 <phase : int = 0, threshold : float = 2.5> (x, scale) => (codes, phase_scale) {{
+    {_nearest_level(_LOG4_THRESHOLDS, _LOG4_RATIO)}
 }}
 """)
 
 QUANTIZE_LOG2 = function(f"""
 QuantizeLog2 (x, scale) => (codes) {{
-    {ACCEPTED.format(scale="scale")}
-    thresholds = Constant <value_floats = [0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0]> ()
-    ones = Constant <value = float[7, 1] {{1, 1, 1, 1, 1, 1, 1}}> ()
-    last = Constant <value_ints = [-1]> ()
-    eight = Constant <value = float {{8}}> ()
-    ratio = Div (size, scale)
-    column = Unsqueeze (ratio, last)
-    above = Greater (column, thresholds)
-    counted = Cast <to = 1> (above)
-    total = MatMul (counted, ones)
-    e = Squeeze (total, last)
-    negative = Less (x, nought)
-    nonzero = Greater (e, nought)
-    minus = And (negative, nonzero)
-    sign = Where (minus, eight, nought)
-    code = Add (e, sign)
-    {codes(0, 15, UINT4)}
+    {_nearest_level(_LOG2_THRESHOLDS, "ratio = Div (size, scale)")}
 }}
 """)

@@ -4,7 +4,7 @@ Up if ``u < (m - lower level) / (upper level - lower level)``, m = |x| / scale: 
 ``formats/stochastic.py``.
 """
 
-from fourbit_onnx.ops.text import ACCEPTED, INT4, UINT4, codes, function
+from fourbit_onnx.ops.text import ACCEPTED, INT4, PHASE_RATIO, UINT4, codes, function
 
 # From the magnitude `ratio` and `u`: the code's magnitude `e` as float, 0 to 7. `level_table` has 8 levels.
 _ROUND = """
@@ -51,7 +51,7 @@ QuantizeInt4Stochastic (x, scale, u) => (codes) {{
 }}
 """)
 
-# ``levels``: those of the codes 0..7, powers of the radix. The odd phase has twice the scale, exactly.
+# ``levels``: those of the codes 0..7, powers of the radix.
 QUANTIZE_LOG_STOCHASTIC = function(f"""
 QuantizeLogStochastic <levels, phase : int = 0> (x, scale, u) => (codes, phase_scale) {{
     {ACCEPTED.format(scale="scale")}
@@ -59,11 +59,7 @@ QuantizeLogStochastic <levels, phase : int = 0> (x, scale, u) => (codes, phase_s
     level_table = Cast <to = 1> (level_integers)
     one = Constant <value = float {{1}}> ()
     eight = Constant <value = float {{8}}> ()
-    phase_number = Constant <value_int : int = @phase> ()
-    phase_float = Cast <to = 1> (phase_number)
-    factor = Add (one, phase_float)
-    phase_scale = Mul (scale, factor)
-    ratio = Div (size, phase_scale)
+    {PHASE_RATIO}
     {_ROUND}
     sign = Where (minus, eight, nought)
     code = Add (e, sign)

@@ -12,18 +12,15 @@ def function(text: str) -> onnx.FunctionProto:
     return onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>\n{text}')
 
 
-# `magnitude` = |x|, and its largest element `m` (0 if there are none). A tensor with NaN or
-# infinity is refused: `any_bad` is 1 then, past the end of the one-element table, so that the
-# Gather fails, and ONNX Runtime's error names that node. Concat with one zero, because ONNX
-# Runtime refuses to reduce an empty tensor.
-LARGEST_MAGNITUDE = """
-    minus_one = Constant <value_ints = [-1]> ()
-    no_element = Constant <value = float[1] {0}> ()
-    largest = Constant <value = float {3.4028235e38}> ()
-    element_count = Size (x)
-    count_column = Reshape (element_count, minus_one)
-    flat_x = Reshape <allowzero = 1> (x, count_column)
-    magnitude = Abs (flat_x)
+def finite_magnitude(x: str, flat: str) -> str:
+    """Lines that make `magnitude`, that of ``flat``, and its largest element `m` (0 if there are none).
+
+    A tensor with NaN or infinity is refused: `any_bad` is 1 then, past the end of the one-element table, so
+    that the Gather fails, and ONNX Runtime's error names that node, and so ``x``. Concat with `no_element`,
+    one zero, because ONNX Runtime refuses to reduce an empty tensor; `largest` is the largest float32.
+    """
+    return f"""
+    magnitude = Abs ({flat})
     magnitudes = Concat <axis = 0> (magnitude, no_element)
     finite = LessOrEqual (magnitudes, largest)
     not_finite = Not (finite)
@@ -31,7 +28,19 @@ LARGEST_MAGNITUDE = """
     worst = ReduceMax <keepdims = 0> (bad)
     any_bad = Cast <to = 7> (worst)
     largest_magnitude = ReduceMax <keepdims = 1> (magnitudes)
-    [x_has_nan_or_infinity] m = Gather (largest_magnitude, any_bad)
+    [{x}_has_nan_or_infinity] m = Gather (largest_magnitude, any_bad)
+"""
+
+
+# What scale rules begin with: x as a vector, its magnitudes, the largest of them.
+LARGEST_MAGNITUDE = f"""
+    minus_one = Constant <value_ints = [-1]> ()
+    no_element = Constant <value = float[1] {{0}}> ()
+    largest = Constant <value = float {{3.4028235e38}}> ()
+    element_count = Size (x)
+    count_column = Reshape (element_count, minus_one)
+    flat_x = Reshape <allowzero = 1> (x, count_column)
+    {finite_magnitude("x", "flat_x")}
 """
 
 # `accepted`: per element, that x is finite and that `{scale}` is finite and positive.
@@ -57,6 +66,15 @@ CODES = """
     place = Cast <to = 7> (index)
     [x_or_scale_is_not_finite] checked = Gather (table, place)
     codes = QuantizeLinear <output_dtype = {element_type}> (checked, unit)
+"""
+
+# `ratio`: the magnitude in units of the grid. The odd phase is the same rule with twice the scale, exactly.
+PHASE_RATIO = """
+    phase_number = Constant <value_int : int = @phase> ()
+    phase_float = Cast <to = 1> (phase_number)
+    factor = Add (one, phase_float)
+    phase_scale = Mul (scale, factor)
+    ratio = Div (size, phase_scale)
 """
 
 UINT4 = 21
