@@ -123,8 +123,9 @@ int64_t any_zero_point() { return one_in(3) ? pick(-8, 8) : 0; }
 void products(const Host& host) {
   const MatMulShape s{pick(1, 3), pick(1, 90), pick(0, 90), pick(1, 90), one_in(2), one_in(2)};
   const auto a = codes(s.batch * s.m * s.k), b = codes(s.batch * s.k * s.n);
-  Array<float> y(s.batch * s.m * s.n);
-  matmul(s, {a, any_values(), any_zero_point()}, {b, any_values(), any_zero_point()}, 0.5f, nullptr, y, host);
+  Array<float> y(s.batch * s.m * s.n), bias = floats(s.n);
+  matmul(s, {a, any_values(), any_zero_point()}, {b, any_values(), any_zero_point()}, 0.5f,
+         one_in(2) ? bias.get() : nullptr, y, host);
 }
 
 void convolutions(const Host& host) {

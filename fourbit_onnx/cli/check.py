@@ -246,7 +246,7 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
     name = task["metric"].replace("_", " ")
     header = ["recipe", name, f"difference, {unit}", "verdict", "MACs in 4 bits", "a run"]
     seeds = report["seeds"]
-    complete = f"{seeds['complete']} seed{'s' * (seeds['complete'] != 1)}"
+    complete = output.counted(seeds["complete"], "seed")
     if report["partial"]:
         complete += f" (partial: {seeds['asked']} were asked for)"
     how = "difference to fp16 with its 95 % interval, paired by seed;"

@@ -202,7 +202,7 @@ def _print(result: dict[str, Any], found: "Projection | None") -> None:
         listed = ", ".join(f"{number} {name}" for name, number in counts.items())
         click.echo("\n" + textwrap.fill(f"the training graph has {listed}", 80))
     for warning in result["warnings"]:
-        click.echo(f"Warning: {warning.removesuffix(': fourbit inspect')}", err=True)
+        click.echo(f"Warning: {warning}", err=True)
     if result["untrainable"]:
         _untrainable(result["untrainable"])
     elif "weights" in result:
@@ -216,7 +216,7 @@ def _state(result: dict[str, Any]) -> str:
     if "step" not in result:
         return ""
     step = result["step"]
-    return f", trained for {step:,} step{'s' * (step != 1)}" if step else ", not trained yet"
+    return f", trained for {output.counted(step, 'step')}" if step else ", not trained yet"
 
 
 def _sites(plan: "Plan") -> None:

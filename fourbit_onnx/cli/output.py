@@ -66,9 +66,14 @@ def percent(share: float) -> str:
     return f"{min(100 * share, 99.9) if share < 1 else 100 * share:.1f} %"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 step``, ``2,000 steps``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def recomputed(count: int) -> str:
     """What ``convert --recompute`` does."""
-    return f"computed again in the backward pass: {count} input{'s' * (count != 1)} of batch normalisation"
+    return f"computed again in the backward pass: {counted(count, 'input')} of batch normalisation"
 
 
 def numbers(values: Mapping[str, float]) -> str:

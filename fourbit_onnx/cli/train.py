@@ -139,8 +139,7 @@ def _print(folder: Path, history: "History") -> None:
     reached = f": {output.numbers(shown)}" if shown else ""
     if not history.losses and not history.interrupted:
         click.echo("Nothing to do: all epochs are done; more with --epochs.", err=True)
-    epochs = f"{len(history.epochs)} epoch{'s' * (len(history.epochs) != 1)}"
-    steps = f"{history.step} step{'s' * (history.step != 1)}"
+    epochs, steps = output.counted(len(history.epochs), "epoch"), output.counted(history.step, "step")
     click.echo(f"{epochs}, {steps}, {history.seconds:.1f} s{reached}")
     if not history.interrupted:
         click.echo(f"Next: fourbit export {folder} -o model.onnx")

@@ -52,10 +52,10 @@ def structure(arrays: Mapping[str, Array], specs: Specs) -> None:
             raise DataError(f"the model has no input {name!r}; it wants {_names(specs)}: leave {name!r} out")
     sizes: dict[str, tuple[int, str]] = {}
     for name, spec in specs.items():
-        if spec.dtype.kind == "i":  # a wrong rank needs another remedy than astype, which would not help
-            _check_shape(arrays[name], spec)
-        _check_type(arrays[name], spec)
-        _check_shape(arrays[name], spec)
+        # Of labels a wrong rank comes first: it needs another remedy than astype, which would not help.
+        checks = (_check_shape, _check_type) if spec.dtype.kind == "i" else (_check_type, _check_shape)
+        for check in checks:
+            check(arrays[name], spec)
         for axis, wanted in enumerate(spec.shape[1:], 1):
             found = arrays[name].shape[axis]
             if isinstance(wanted, str) and sizes.setdefault(wanted, (found, name))[0] != found:

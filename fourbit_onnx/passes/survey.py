@@ -105,7 +105,7 @@ def warnings(plan: Plan, operators: Collection[str]) -> list[str]:
     if not plan.sites:
         found.append("the model has no multiply-accumulate operator (Conv, Gemm, MatMul) of float32")
     elif plan.recipe not in ("fp32", "fp16") and all(site.precision != "4-bit" for site in plan.sites):
-        found.append("no site runs in 4 bits; the reasons are in the plan: fourbit inspect")
+        found.append("no site runs in 4 bits")
     convolutions = [site for site in plan.sites if site.op == "Conv"]
     if len(convolutions) > 1 and not any("Norm" in operator for operator in operators):
         found.append(

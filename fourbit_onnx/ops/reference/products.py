@@ -169,19 +169,14 @@ def q_matmul_bias(
     b_scale: Scalar,
     b_zero_point: int,
     bias: ArrayLike,
-    *,
-    a_values: Sequence[int],
-    b_values: Sequence[int],
-    trans_a: int = 0,
-    trans_b: int = 0,
+    **attributes: Any,
 ) -> NDArray[np.float32]:
     """``QMatMulBias``: the result of ``QMatMul``, then ``bias`` [N] added to every row, in float32.
 
     Raises:
         GraphError: The shapes are no product, or there is not one bias for each column.
     """
-    how: dict[str, Any] = {"a_values": a_values, "b_values": b_values, "trans_a": trans_a, "trans_b": trans_b}
-    y = q_matmul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, **how)
+    y = q_matmul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, **attributes)
     bias = np.asarray(bias, np.float32)
     if bias.shape != y.shape[-1:]:
         raise GraphError(
