@@ -46,7 +46,11 @@ def test_what_is_left_alone(body):
 
 
 def test_shapes_that_are_not_known_are_left_alone():
-    assert unsplit_lstm_cells(graph(SIGNATURE, f"{SPLIT} {CELLS} {REST}")) == 0
+    g = graph(SIGNATURE, f"{SPLIT} {CELLS} {REST}")
+    assert unsplit_lstm_cells(g) == 0
+    for name in ("p1", "p2"):
+        g.tensors()[name].shape = [None, 8]  # which may be two numbers
+    assert unsplit_lstm_cells(g) == 0
 
 
 def test_a_piece_that_is_a_graph_output_is_left_alone():

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.unlink import unlink
 
 
 def added_sums(graph: gs.Graph) -> int:
@@ -24,8 +25,7 @@ def added_sums(graph: gs.Graph) -> int:
             continue
         first, *others = node.inputs
         (total,) = node.outputs
-        node.inputs.clear()
-        node.outputs.clear()
+        unlink(node)
         for position, other in enumerate(others, 2):
             last = position == len(others) + 1
             # Of tensors that are broadcast, it is for shape inference to say what becomes of them.

@@ -3,6 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.producers import producers, sole_producer
 from fourbit_onnx.passes.roles import is_standard, replace_for_readers
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
@@ -15,7 +16,8 @@ def biased_products(graph: gs.Graph) -> int:
     before        ``p = QMatMul (x, ...);  r = Reshape (p, shape);  y = Add (r, bias)``
     after         ``p = QMatMulBias (x, ..., bias);  y = Reshape (p, shape)``; without Reshape: ``y = p``
     leaves alone  a p or r that something reads besides, but for its shape, or that is a graph output; a
-                  bias that has not one dimension, as long as the rows of the product
+                  bias that has not one dimension, as long as the rows of the product, or that is made
+                  of the shape of p or r
     ============  ==========================================================================================
     """
     outputs = {id(tensor) for tensor in graph.outputs}
@@ -25,7 +27,7 @@ def biased_products(graph: gs.Graph) -> int:
             continue
         for result, bias in (list(addition.inputs), addition.inputs[::-1]):
             product = _product(result, outputs)
-            if product is None or not _fits(product.outputs[0], result, bias):
+            if product is None or not _fits(product.outputs[0], result, bias) or _depends(bias, product):
                 continue
             (y,) = addition.outputs
             unlink(addition)
@@ -42,18 +44,25 @@ def biased_products(graph: gs.Graph) -> int:
 
 def _product(result: gs.Tensor, outputs: set[int]) -> gs.Node | None:
     """The QMatMul that makes ``result``, by a Reshape or not, if what makes it may change."""
-    maker = _maker(result, outputs)
+    maker = sole_producer(result, outputs, but_shapes=True)
     if maker is not None and is_standard(maker, "Reshape"):
-        maker = _maker(maker.inputs[0], outputs)
+        maker = sole_producer(maker.inputs[0], outputs, but_shapes=True)
     found = maker is not None and (maker.domain, maker.op) == (DOMAIN, "QMatMul")
     return maker if found else None
 
 
-def _maker(tensor: gs.Tensor, outputs: set[int]) -> gs.Node | None:
-    """What makes ``tensor``, if one node alone reads its numbers."""
-    readers = [node for node in tensor.outputs if not is_standard(node, "Shape")]
-    alone = len(readers) == 1 and id(tensor) not in outputs
-    return tensor.inputs[0] if alone and tensor.inputs else None
+def _depends(tensor: gs.Tensor, product: gs.Node) -> bool:
+    """Whether ``tensor`` is made of what ``product`` gives, such as of its shape."""
+    seen: set[int] = set()
+    waiting = list(tensor.inputs)
+    while waiting:
+        node = waiting.pop()
+        if node is product:
+            return True
+        if id(node) not in seen:
+            seen.add(id(node))
+            waiting += producers(node)
+    return False
 
 
 def _fits(product: gs.Tensor, result: gs.Tensor, bias: gs.Tensor) -> bool:

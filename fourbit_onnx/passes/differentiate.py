@@ -38,7 +38,7 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     for node in reversed(downstream):
         if any(id(tensor) in needed and has_gradient(tensor) for tensor in node.outputs):
             needed.update(id(tensor) for tensor in node.inputs)
-            known = node.domain == DOMAIN or (is_standard(node, *TRAINABLE) and _whole(node))
+            known = node.domain == DOMAIN or (is_standard(node, *TRAINABLE) and _has_kernel(node))
             if not known and not (
                 node.domain == "com.microsoft" and node.op in ("Gelu", "FastGelu", "QuickGelu")
             ):
@@ -46,12 +46,12 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     return found[::-1]
 
 
-def _whole(node: gs.Node) -> bool:
-    """Whether ONNX Runtime knows this form.
+def _has_kernel(node: gs.Node) -> bool:
+    """Whether ONNX Runtime can train this form of a trainable operator.
 
-    Of an LSTM, its builder only that with all three outputs, bias and first states. Its kernel takes no other
-    direction than forward, no lengths, and no attribute that changes the cell, the default written out not
-    either; with peepholes, its gradients are wrong.
+    Its gradient builder wants all three outputs, bias and first states of an LSTM. Its kernel runs forward
+    only, and refuses lengths and every attribute that could change the cell, even one that is written out
+    with its default. With peepholes it gives wrong gradients.
     """
     if node.op != "LSTM":
         return True

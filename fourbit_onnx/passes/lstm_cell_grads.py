@@ -6,7 +6,8 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.ops.lstm_cell import LSTM_CELL_GRAD
 from fourbit_onnx.ops.sites import LSTM_CELL_BACKWARD
 from fourbit_onnx.ops.text import DOMAIN
-from fourbit_onnx.passes.roles import is_standard, replace_everywhere
+from fourbit_onnx.passes.producers import sole_producer
+from fourbit_onnx.passes.roles import is_standard, replace_for_readers
 from fourbit_onnx.passes.tidy import tidy
 
 
@@ -29,10 +30,8 @@ def lstm_cell_grads(graph: gs.Graph) -> int:
             continue
         given = [tensor if tensor.inputs or id(tensor) in inputs else nought for tensor in node.inputs[:2]]
         dh, dc = given
-        addition = dh.inputs[0] if dh.inputs else None
-        more = nought
-        alone = len(dh.outputs) == 1 and id(dh) not in outputs
-        if alone and addition is not None and is_standard(addition, "Sum") and len(addition.inputs) == 2:
+        addition, more = sole_producer(dh, outputs), nought
+        if addition is not None and is_standard(addition, "Sum") and len(addition.inputs) == 2:
             dh, more = addition.inputs
         results: list[gs.Tensor] = list(node.outputs)
         dp, dy, previous = results + [gs.Variable.empty()] * (3 - len(results))
@@ -42,7 +41,7 @@ def lstm_cell_grads(graph: gs.Graph) -> int:
             if id(dy) in outputs:
                 graph.nodes.append(gs.Node("Identity", f"{node.name}/same", {}, [dp], [dy]))
             else:
-                replace_everywhere(graph, dy, dp)
+                replace_for_readers(dy, dp)
         node.op = LSTM_CELL_GRAD.name
         node.inputs = [dh, more, dc, *node.inputs[2:]]
         node.outputs = [dp, previous]

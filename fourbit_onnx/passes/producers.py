@@ -1,8 +1,10 @@
 """What a node reads, and from whom."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import onnx_graphsurgeon as gs
+
+from fourbit_onnx.passes.roles import is_standard
 
 
 def producers(node: gs.Node) -> Iterator[gs.Node]:
@@ -18,3 +20,18 @@ def producers(node: gs.Node) -> Iterator[gs.Node]:
                 yield from producers(inner)
             for output in value.outputs:
                 yield from output.inputs
+
+
+def sole_producer(
+    tensor: gs.Tensor, outputs: Collection[int], *, but_shapes: bool = False
+) -> gs.Node | None:
+    """What makes ``tensor``, if one node alone reads it.
+
+    Args:
+        tensor: Any.
+        outputs: ``id`` of what counts as read by others, too: the graph's outputs.
+        but_shapes: Do not count who reads only its shape.
+    """
+    readers = [node for node in tensor.outputs if not (but_shapes and is_standard(node, "Shape"))]
+    alone = len(readers) == 1 and id(tensor) not in outputs
+    return tensor.inputs[0] if alone and tensor.inputs else None

@@ -3,6 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
+from fourbit_onnx.passes.producers import sole_producer
 from fourbit_onnx.passes.roles import is_standard
 from fourbit_onnx.passes.tidy import tidy
 
@@ -39,7 +40,7 @@ def relu_masks(graph: gs.Graph) -> int:
 def _forward(relu: gs.Node, mask: gs.Tensor, outputs: set[int]) -> None:
     relu.domain = DOMAIN
     relu.outputs = [*relu.outputs, mask]
-    addition = _only_for(relu.inputs[0], relu, outputs)
+    addition = sole_producer(relu.inputs[0], outputs)
     if addition is not None and is_standard(addition, "Add") and _same_shape(*addition.inputs):
         relu.op = "AddRelu"
         relu.inputs = list(addition.inputs)
@@ -47,19 +48,13 @@ def _forward(relu: gs.Node, mask: gs.Tensor, outputs: set[int]) -> None:
 
 def _backward(gradient: gs.Node, mask: gs.Tensor, outputs: set[int]) -> None:
     dy = gradient.inputs[0]
-    addition = _only_for(dy, gradient, outputs)
+    addition = sole_producer(dy, outputs)
     gradient.domain = DOMAIN
     if addition is not None and is_standard(addition, "Sum") and len(addition.inputs) == 2:
         gradient.op = "SumReluGrad"  # the builder's sum of the gradients of one tensor, so of one shape
         gradient.inputs = [*addition.inputs, mask]
     else:
         gradient.inputs = [dy, mask]
-
-
-def _only_for(tensor: gs.Tensor, reader: gs.Node, outputs: set[int]) -> gs.Node | None:
-    """What makes ``tensor``, if ``reader`` alone reads it."""
-    alone = [id(node) for node in tensor.outputs] == [id(reader)] and id(tensor) not in outputs
-    return tensor.inputs[0] if alone and tensor.inputs else None
 
 
 def _same_shape(a: gs.Tensor, b: gs.Tensor) -> bool:

@@ -60,6 +60,10 @@ def replace_everywhere(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
 
 
 def replace_for_readers(old: gs.Tensor, new: gs.Tensor) -> None:
-    """Let every reader of ``old``, which is no output of the graph, read ``new`` instead."""
+    """Let every reader of ``old``, which is no output of the graph, read ``new`` instead.
+
+    A training graph has an output for every parameter: to look through them for every node takes a time that
+    grows with the square of the graph.
+    """
     for reader in list(old.outputs):
         reader.inputs = [new if tensor is old else tensor for tensor in reader.inputs]

@@ -28,7 +28,8 @@ def unsplit_lstm_cells(graph: gs.Graph) -> int:
             continue
         pieces = list(node.outputs)
         shapes = [piece.shape for piece in pieces]
-        equal = shapes[0] is not None and all(shape == shapes[0] for shape in shapes)
+        known = shapes[0] is not None and None not in shapes[0]
+        equal = known and all(shape == shapes[0] for shape in shapes)
         if not equal or not all(_for_a_cell(piece) and id(piece) not in outputs for piece in pieces):
             continue
         whole = node.inputs[0]
