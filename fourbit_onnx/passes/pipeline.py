@@ -53,7 +53,7 @@ from fourbit_onnx.passes.training_form import training_form
 from fourbit_onnx.passes.turn_codes import turn_codes
 from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
 from fourbit_onnx.passes.unsplit_lstm_cells import unsplit_lstm_cells
-from fourbit_onnx.passes.without_collection import without_collection
+from fourbit_onnx.passes.without_garbage_collection import without_garbage_collection
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
 
@@ -118,7 +118,7 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     return graph, roles
 
 
-@without_collection()
+@without_garbage_collection()
 def build(model: onnx.ModelProto, options: Options) -> Compiled:
     """Run every pass once, in order.
 

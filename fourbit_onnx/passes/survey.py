@@ -7,6 +7,7 @@ import onnx
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.differentiate import untrainable
+from fourbit_onnx.passes.lstm_form import lstm_obstacle
 from fourbit_onnx.passes.pipeline import Options, prepare
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.recipes.plan import Plan
@@ -21,7 +22,6 @@ REMEDIES = {
     "GroupNormalization": "write it with Reshape, ReduceMean, Sub, Mul and Sqrt",
     "InstanceNormalization": "write it with ReduceMean, Sub, Mul and Sqrt",
     "GRU": "write out its steps with MatMul, Sigmoid and Tanh",
-    "LSTM": "export the model with a fixed length, and the LSTM without peepholes: its steps are written out",
     "RNN": "write out its steps with MatMul and Tanh",
     "If": "export the branch that is trained",
     "Loop": "unroll it: export with a fixed number of steps",
@@ -85,12 +85,14 @@ def survey(model: onnx.ModelProto, options: Options) -> Survey:
     roles.root = options.loss_output or roles.outputs[0]
     if roles.root not in roles.outputs:
         raise GraphError(f"the model has no output {roles.root!r}; there are: {', '.join(roles.outputs)}")
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for node in untrainable(graph, roles):
-        found.setdefault(f"{node.domain}::{node.op}" if node.domain else node.op, []).append(node.name)
+        op = f"{node.domain}::{node.op}" if node.domain else node.op
+        remedy = lstm_obstacle(node) if op == "LSTM" else REMEDIES.get(op, _OTHERWISE)
+        found.setdefault((op, remedy), []).append(node.name)
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
     parameters = sum(roles.values[name].size for name in roles.parameters)
-    operators = [Untrainable(op, nodes, REMEDIES.get(op, _OTHERWISE)) for op, nodes in found.items()]
+    operators = [Untrainable(op, nodes, remedy) for (op, remedy), nodes in found.items()]
     return Survey(plan, operators, parameters, warnings(plan, {node.op for node in graph.nodes}))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def without_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """No cyclic garbage collection within.
 
     Nodes and tensors refer to each other, and all live to the end of a pass: the collector walks through
