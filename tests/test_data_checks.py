@@ -215,3 +215,18 @@ def test_index_in_the_whole_data_set():
 def test_columns_of_a_csv_need_a_shape():
     with pytest.raises(DataError, match=r"a CSV has no shape: save it as an \.npz with one"):
         check({**good(), "x": np.zeros((4, 192), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "remedy"),
+    [
+        (np.array([[1, 2], [3]], object), "make all samples the same shape and numeric"),
+        (np.full((4, 16), 0.5, np.float32), "it has numbers that are not whole: give integers"),
+        (np.full((4, 16), 2, np.float32), "convert it with ids.astype(np.int64)"),
+    ],
+)
+def test_integers_that_are_no_labels(tokens, remedy):
+    """Nothing is said of classes, nor of a CSV."""
+    with pytest.raises(DataError, match=f"^ids is {tokens.dtype}, the model wants int64; ") as caught:
+        checks.structure({"ids": tokens}, {"ids": Spec("ids", np.dtype(np.int64), ("N", 16))})
+    assert str(caught.value).endswith(f"; {remedy}")

@@ -52,10 +52,9 @@ def structure(arrays: Mapping[str, Array], specs: Specs) -> None:
             raise DataError(f"the model has no input {name!r}; it wants {_names(specs)}: leave {name!r} out")
     sizes: dict[str, tuple[int, str]] = {}
     for name, spec in specs.items():
-        # Of labels a wrong rank comes first: it needs another remedy than astype, which would not help.
-        checks = (_check_shape, _check_type) if spec.dtype.kind == "i" else (_check_type, _check_shape)
-        for check in checks:
-            check(arrays[name], spec)
+        if arrays[name].dtype.kind != "O":  # samples of several shapes, which is for the next line to say
+            _check_shape(arrays[name], spec)
+        _check_type(arrays[name], spec)
         for axis, wanted in enumerate(spec.shape[1:], 1):
             found = arrays[name].shape[axis]
             if isinstance(wanted, str) and sizes.setdefault(wanted, (found, name))[0] != found:
@@ -112,10 +111,12 @@ def _check_type(array: Array, spec: Spec) -> None:
         remedy = f"convert it with {spec.name}.astype(np.{wanted})"
         remedy += " / 255 if these are pixels" if found == np.uint8 else ""
     elif found.kind == "f" and not _whole(array):
-        remedy = (
-            "it has numbers that are not whole: give the index of each sample's class, 0, 1, 2, ... (of a "
-            f"CSV the last column, unless --key {spec.name}=NAME names another)"
-        )
+        remedy = "it has numbers that are not whole: give "
+        if len(spec.shape) == 1:  # one a sample: a label
+            remedy += "the index of each sample's class, 0, 1, 2, ... (of a CSV the last column, unless "
+            remedy += f"--key {spec.name}=NAME names another)"
+        else:
+            remedy += "integers"
     else:
         remedy = f"convert it with {spec.name}.astype(np.{wanted})"
     raise DataError(f"{spec.name} is {found}, the model wants {wanted}; {remedy}")

@@ -97,7 +97,8 @@ class Loop:
             self.display.step(now.epoch, now.step, means(now.totals), seen / (time.perf_counter() - began))
             if self.interrupt.asked:
                 return
-            if self.checkpoint_every and now.step % self.checkpoint_every == 0:
+            due = self.checkpoint_every and now.step % self.checkpoint_every == 0
+            if due and not now.totals.get(LOST):  # else what may be lost would take the place of what is good
                 self._save()
         self._check_skipped()
         record = self._record()
