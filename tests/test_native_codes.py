@@ -40,9 +40,9 @@ def test_what_is_refused():
     with pytest.raises(Exception, match=r"x must have two dimensions; its shape is \[2, 3, 4\]"):
         run("TransposeCodes", {"x": Codes(codes(2, 3, 4), "int4")}, ["y"])
     for a, b in (((2, 3), (2, 4)), ((2, 3), (6,))):
-        with pytest.raises(Exception, match="a and b must be equal but for their rows"):
+        with pytest.raises(Exception, match="equal but for how many; their shapes are"):
             run("JoinCodes", {"a": Codes(codes(*a), "int4"), "b": Codes(codes(*b), "int4")}, ["y"])
     for a, b in (((), ()), ((), (2, 3)), ((2, 3), ())):
-        shapes = f"must have rows; their shapes are {[*a]} and {[*b]}"
+        shapes = f"must have rows, and be equal but for how many; their shapes are {[*a]} and {[*b]}"
         with pytest.raises(Exception, match=re.escape(shapes)):
             run("JoinCodes", {"a": Codes(codes(*a), "int4"), "b": Codes(codes(*b), "int4")}, ["y"])

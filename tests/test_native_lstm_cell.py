@@ -72,6 +72,9 @@ def test_steps_that_are_refused():
             run("LstmCell", given, (), {"step": step, "steps": 3})
     with pytest.raises(Exception, match=r"as many rows for each of 2 steps; its shape is \[3, 28\]"):
         run("LstmCell", given, (), {"steps": 2})
+    for shape in ((4,), ()):  # two rows of one number; none at all
+        with pytest.raises(Exception, match=r"p must have"):
+            run("LstmCell", {"p": F(np.zeros(shape)), "y": F(0), "c": F(0)}, (), {"steps": 2})
 
 
 @needs_library

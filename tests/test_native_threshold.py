@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from native import check, needs_library
-from native import run as native
+from native import run as run_native
 from one_node import run
 
 from fourbit_onnx.ops.reference import quantize_log4
@@ -70,7 +70,7 @@ def test_many_numbers_where_they_end():
     for bad in (np.inf, np.nan):
         x[30_000] = bad
         with pytest.raises(Exception, match=rf"x\[30000\] is {bad}"):
-            native("QuantizeLog2", inputs, ["codes"])
+            run_native("QuantizeLog2", inputs, ["codes"])
 
 
 def test_the_unbiased_threshold_is_unbiased():

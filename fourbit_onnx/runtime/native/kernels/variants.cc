@@ -1,4 +1,5 @@
-// Picks the variant of the instruction set in use. Every kernel asks at each call, so that a test may change it.
+// Picks the variant of the instruction set in use. Every kernel asks at each call, so that a test may change it. Not inline in
+// the headers: of the copies of an inline function one is linked, and that may be the one that was compiled for AVX-512.
 #include "kernels/variants.h"
 
 #include "kernels/batch_norm/batch_norm.h"

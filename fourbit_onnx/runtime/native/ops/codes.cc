@@ -15,11 +15,12 @@ void TransposeCodes::compute(const Context& context) const {
 void JoinCodes::compute(const Context& context) const {
   const Tensor a = context.input(0), b = context.input(1);
   Shape shape = a.shape(), other = b.shape();
-  const std::string shapes = ", " + text(shape) + " and " + text(other);
-  if (shape.empty() || other.empty()) throw Refused("a and b must have rows; their shapes are" + shapes.substr(1));
+  const std::string refusal = "a and b must have rows, and be equal but for how many; their shapes are " + text(shape) +
+                              " and " + text(other);
+  if (shape.empty() || other.empty()) throw Refused(refusal);
   const int64_t rows = shape[0] + other[0];
   shape[0] = other[0] = rows;
-  if (shape != other) throw Refused("a and b must be equal but for their rows" + shapes);
+  if (shape != other) throw Refused(refusal);
   uint8_t* const y = context.output(0, shape).data<uint8_t>();
   append_codes(a.data<uint8_t>(), a.count(), y, 0);
   append_codes(b.data<uint8_t>(), b.count(), y, a.count());

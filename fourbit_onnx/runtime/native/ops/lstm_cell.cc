@@ -47,8 +47,7 @@ float* place(float* output, int64_t row, int64_t size, float*& scratch) {
 }
 
 // The shape of h, from that of what has four numbers for each.
-Shape quarter(const char* name, const Tensor& tensor) {
-  Shape shape = tensor.shape();
+Shape quarter(const char* name, Shape shape) {
   if (shape.empty() || shape.back() == 0 || shape.back() % 4 != 0) {
     throw Refused(std::string(name) + " must have four numbers for each cell on its last axis; its shape is " +
                   text(shape));
@@ -76,11 +75,12 @@ LstmCell::LstmCell(const Attributes& attributes)
 
 void LstmCell::compute(const Context& context) const {
   const Tensor all = context.input(0);
-  Shape wide = all.shape(), shape = quarter("p", all);
-  if (wide[0] % steps_ != 0) {
+  Shape wide = all.shape();
+  if (wide.empty() || wide[0] % steps_ != 0) {
     throw Refused("p must have as many rows for each of " + std::to_string(steps_) + " steps; its shape is " + text(wide));
   }
-  wide[0] /= steps_, shape = wide, shape.back() /= 4;
+  wide[0] /= steps_;
+  const Shape shape = quarter("p", wide);
   const float* const p = all.data<float>() + step_ * product(wide);
   const Rows y("y", context.input(1), wide), c("c", context.input(2), shape);
   const int64_t size = shape.back(), rows = product(wide) / (4 * size);
@@ -100,7 +100,7 @@ void LstmCell::compute(const Context& context) const {
 
 void LstmCellGrad::compute(const Context& context) const {
   const Tensor gates = context.input(3);
-  const Shape shape = quarter("gates", gates);
+  const Shape shape = quarter("gates", gates.shape());
   const Rows dh("dh", context.input(0), shape), more_dh("more_dh", context.input(1), shape),
       dc("dc", context.input(2), shape), c("c", context.input(4), shape), new_c("new_c", context.input(5), shape);
   const int64_t size = shape.back(), rows = gates.count() / (4 * size);

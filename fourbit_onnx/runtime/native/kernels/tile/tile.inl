@@ -33,7 +33,7 @@ void store_rows(const Sum* sum, float scale, const float* bias, float* out, int6
 template <typename Sum>
 void store(const Sum* sum, float scale, const float* bias, float* out, int64_t stride, int rows, int cols) {
   if (bias == nullptr) return store_rows<false>(sum, scale, bias, out, stride, rows, cols);
-  float own[kCols];  // where `out` cannot be
+  float own[kCols];  // a copy, so that the compiler knows that `out` does not overlap it
   for (int j = 0; j < cols; ++j) own[j] = bias[j];
   store_rows<true>(sum, scale, own, out, stride, rows, cols);
 }
