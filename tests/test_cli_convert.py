@@ -151,7 +151,7 @@ def test_full_disk_leaves_nothing_and_the_old_folder(tmp_path, force):
     before = listing(tmp_path)
     with full_disk():
         said = refusal("convert", model(), "-o", folder, *(["--force"] if force else []))
-    assert said == f"cannot write {folder}: File too large; nothing was left behind"
+    assert said == f"cannot write {folder}: File too large; nothing was left behind: remove the cause"
     assert listing(tmp_path) == before
     assert not folder.exists() or force
 

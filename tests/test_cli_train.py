@@ -317,7 +317,7 @@ def test_full_disk_leaves_no_export(tmp_path):
     file.write_bytes(b"the old one")
     with full_disk():
         said = refusal("export", trained(), "-o", file)
-    assert said == f"cannot write {file}: File too large; nothing was left behind"
+    assert said == f"cannot write {file}: File too large; nothing was left behind: remove the cause"
     assert listing(tmp_path) == {file.relative_to(tmp_path): b"the old one"}
 
 

@@ -208,7 +208,7 @@ def test_write_replaces_and_refuses(tmp_path):
     assert path.read_text(encoding="utf-8") == page(report)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(ArtifactError, match="cannot write"):
-        write(report, tmp_path / "nothing" / "report.html")
+        write(report, path / "report.html")
 
 
 def test_the_report_is_not_changed():

@@ -6,7 +6,6 @@ digests of both. It is made complete as ``checkpoint.new``; then ``checkpoint`` 
 """
 
 import dataclasses
-import errno
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from typing import Any
 from fourbit_onnx.artifacts import tensors
 from fourbit_onnx.artifacts.manifest import CHECKPOINT
 from fourbit_onnx.artifacts.state import Progress, State
+from fourbit_onnx.artifacts.whole_file import remedy
 from fourbit_onnx.errors import ArtifactError
 
 VERSION = 1
@@ -105,15 +105,6 @@ def read(folder: Path) -> State:
         f"{'; '.join(problems)}; no good checkpoint is left: restore one, or make the folder again with: "
         f"fourbit convert MODEL -o {folder}"
     )
-
-
-def remedy(error: OSError, folder: Path) -> str:
-    """What to do, in a few words, so that ``folder`` can be written."""
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"make {folder} writable"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room"
-    return "remove the cause"
 
 
 def _places(folder: Path) -> tuple[Path, Path, Path]:

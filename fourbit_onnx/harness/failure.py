@@ -8,7 +8,7 @@ data on a drive that is gone): the same command is to go on later, with all that
 from collections.abc import Mapping
 from pathlib import Path
 
-from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts import whole_file
 from fourbit_onnx.errors import ArtifactError, DataError, FourbitError, GraphError, RecipeError
 
 REFUSALS = (DataError, GraphError, RecipeError)
@@ -24,7 +24,7 @@ def of_the_machine(error: OSError, folder: Path) -> ArtifactError:
         folder: Where the check is; named if the error names no file.
     """
     place = error.filename or folder
-    remedy = checkpoint.remedy(error, folder)
+    remedy = whole_file.remedy(error, folder)
     return ArtifactError(f"{place}: {error.strerror or error}; {remedy}: {KEPT}")
 
 

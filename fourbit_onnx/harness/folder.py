@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fourbit_onnx.artifacts import targets
+from fourbit_onnx.artifacts import whole_file
 from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.failure import REFUSALS
@@ -281,18 +281,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         ArtifactError: It cannot be written; what was there is untouched.
     """
-    targets.check(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                json.dump(content, stream, indent=1, allow_nan=False)
-                stream.write("\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error
+    whole_file.write(path, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -1,16 +1,13 @@
 """``report.html``: what a check found, as one page that needs nothing else."""
 
-import contextlib
 import html
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourbit_onnx.artifacts import targets
-from fourbit_onnx.errors import ArtifactError, FourbitError, not_installed
+from fourbit_onnx.artifacts import whole_file
+from fourbit_onnx.errors import FourbitError, not_installed
 from fourbit_onnx.harness import charts, wording
 from fourbit_onnx.harness.charts import Picture
 from fourbit_onnx.harness.curves import curves
@@ -32,23 +29,7 @@ def write(report: Mapping[str, Any], path: Path | str) -> None:
         ArtifactError: It cannot be written.
         FourbitError: jinja2 is not installed.
     """
-    path = Path(path)
-    targets.check(path)
-    text = page(report)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error
+    whole_file.write(Path(path), page(report))
 
 
 def page(report: Mapping[str, Any]) -> str:

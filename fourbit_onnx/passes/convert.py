@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts import checkpoint, whole_file
 from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.errors import ArtifactError
@@ -42,10 +42,14 @@ def convert(
         if output.exists():
             shutil.rmtree(output)
         temporary.rename(output)
-    except OSError as error:
+    except (OSError, ArtifactError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__  # the checkpoint's has no place yet
+        if not isinstance(cause, OSError):
+            raise
         raise ArtifactError(
-            f"cannot write {output}: {error.strerror or error}; nothing was left behind"
-        ) from error
+            f"cannot write {output}: {cause.strerror or cause}; nothing was left behind: "
+            f"{whole_file.remedy(cause, output.parent)}"
+        ) from cause
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -1,8 +1,5 @@
 """A trained model for any onnxruntime: 4-bit weights in the file, standard operators only."""
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ import onnx.helper
 import onnx.inliner
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.artifacts import checkpoint, targets
+from fourbit_onnx.artifacts import checkpoint, whole_file
 from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.ops.text import DOMAIN
@@ -34,7 +31,7 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
     """
     if weights not in WEIGHTS:
         raise ArtifactError(f"no weight type {weights!r}; there are: {', '.join(WEIGHTS)}")
-    targets.check(output)
+    whole_file.check(output)  # before the work
     manifest = files.read(folder)
     state = checkpoint.read(folder).tensors
     if unset := [clip for clip in manifest.clips if not float(state[clip]) > 0]:
@@ -60,7 +57,7 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
     graph.cleanup().toposort()
     graph.name = "inference"
     result = _finish(graph, model, codes, weights)
-    _write(result, output)
+    whole_file.write(output, result.SerializeToString())
     return result
 
 
@@ -113,23 +110,3 @@ def _on_floats(function: onnx.FunctionProto) -> onnx.FunctionProto:
             node.op_type = "Identity"
             del node.input[1:], node.attribute[:]
     return changed
-
-
-def _write(model: onnx.ModelProto, output: Path) -> None:
-    """All or nothing: beside its place first, then renamed."""
-    temporary = ""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(output)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink(missing_ok=True)
-        raise ArtifactError(
-            f"cannot write {output}: {error.strerror or error}; nothing was left behind"
-        ) from error

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fourbit_onnx.artifacts import targets
+from fourbit_onnx.artifacts import whole_file
 from fourbit_onnx.errors import FourbitError, not_installed
 
 Records = Sequence[Mapping[str, float]]
@@ -29,7 +29,7 @@ def learning_curves(runs: Mapping[str, Records], path: Path, *, title: str = "")
         from matplotlib.ticker import MaxNLocator, PercentFormatter
     except ImportError as error:
         raise FourbitError(not_installed("matplotlib", "plot")) from error
-    targets.check(path)  # a failed picture is removed
+    whole_file.check(path)  # a failed picture is removed
 
     figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
