@@ -19,10 +19,7 @@ def encode(x: ArrayLike, step: ArrayLike, u: ArrayLike | None = None) -> NDArray
         FormatError: Some element of ``x`` is not finite, or one of ``step`` not finite and positive.
     """
     x, step = np.asarray(x, np.float32), np.asarray(step, np.float32)
-    if x.size > 0:
-        checks.require_finite("int4", "x", x)
-        for end in (step.min(), step.max()):
-            checks.require_positive("int4", "block scale", end)
+    checks.require_encodable("int4", x, step, "block scale")
     with np.errstate(over="ignore"):  # overflow saturates
         r = np.abs(x) / step
     code = np.minimum(round_magnitude(r, u), np.float32(7)).astype(np.int8)

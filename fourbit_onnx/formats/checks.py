@@ -1,7 +1,7 @@
 """Refusals shared by all formats and scale rules: what no 4-bit format can hold."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fourbit_onnx.errors import FormatError
 
@@ -34,6 +34,25 @@ def require_positive(what: str, name: str, value: np.float32) -> None:
     """
     if not 0 < value < np.inf:  # false for NaN
         raise FormatError(f"{what} needs a finite {name} above 0, not {value}")
+
+
+def require_encodable(what: str, x: NDArray[np.float32], scale: ArrayLike, name: str = "scale") -> None:
+    """Refuse an ``x`` that ``scale`` does not make codes of; without elements any scale will do.
+
+    Args:
+        what: The format; the message begins with it.
+        x: Any shape; may be empty.
+        scale: For all of ``x`` or for each element, read as float32.
+        name: What the message calls it.
+
+    Raises:
+        FormatError: There are elements, and one is not finite, or a scale is not finite and positive.
+    """
+    if x.size > 0:
+        require_finite(what, "x", x)
+        scales = np.asarray(scale, np.float32)
+        for end in (scales.min(), scales.max()):  # NaN if one is
+            require_positive(what, name, end)
 
 
 def largest_magnitude(what: str, name: str, x: NDArray[np.float32]) -> np.float32:

@@ -31,9 +31,7 @@ def encode(x: ArrayLike, scale: Scalar, row: Format, zero_point: int = 0) -> Cod
         FormatError: There are elements, and one is not finite, or the scale is not finite and positive.
     """
     x, step = np.asarray(x, np.float32), np.float32(scale)
-    if x.size > 0:
-        checks.require_finite(row.name, "x", x)
-        checks.require_positive(row.name, "scale", step)
+    checks.require_encodable(row.name, x, step)
     with np.errstate(all="ignore"):  # overflow saturates; the scale of an empty tensor may be 0
         rounded = np.rint(x / step)
     code = np.clip(rounded + np.float32(zero_point), row.min, row.max)

@@ -55,9 +55,7 @@ def encode(x: ArrayLike, scale: Scalar) -> NDArray[np.uint8]:
         FormatError: There are elements, and one is not finite, or the scale is not finite and positive.
     """
     x = np.asarray(x, np.float32)
-    if x.size > 0:
-        checks.require_finite("log2", "x", x)  # searchsorted would call NaN 2**6
-        checks.require_positive("log2", "scale", np.float32(scale))
+    checks.require_encodable("log2", x, scale)  # searchsorted would call NaN 2**6
     with np.errstate(all="ignore"):  # overflow saturates; the scale of an empty tensor may be 0
         magnitude = np.abs(x) / np.float32(scale)
     e = np.searchsorted(THRESHOLDS, magnitude, side="left")  # how many thresholds are less

@@ -72,9 +72,7 @@ def encode(
         FormatError: There are elements, and one is not finite, or the scale is not finite and positive.
     """
     x = np.asarray(x, np.float32)
-    if x.size > 0:
-        checks.require_finite("log4", "x", x)  # searchsorted would call NaN 4**6
-        checks.require_positive("log4", "scale", np.float32(scale))
+    checks.require_encodable("log4", x, scale)  # searchsorted would call NaN 4**6
     with np.errstate(all="ignore"):  # overflow saturates; the scale of an empty tensor may be 0
         magnitude = np.abs(x) / phase_scale(scale, phase)
     e = np.searchsorted(thresholds(threshold), magnitude, side="left")  # how many thresholds are less

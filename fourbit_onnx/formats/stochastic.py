@@ -40,9 +40,7 @@ def encode(x: ArrayLike, scale: Scalar, u: ArrayLike, row: Format) -> Codes:
     x, u = np.asarray(x, np.float32), np.asarray(u, np.float32)
     if x.shape != u.shape:
         raise FormatError(f"{row.name} needs one random number for each of {x.shape}, not {u.shape}")
-    if x.size > 0:
-        checks.require_finite(row.name, "x", x)
-        checks.require_positive(row.name, "scale", np.float32(scale))
+    checks.require_encodable(row.name, x, scale)
     with np.errstate(all="ignore"):  # overflow saturates; the scale of an empty tensor may be 0
         e = _round(np.abs(x) / np.float32(scale), u, levels(row))
     negative = (x < 0) & (e > 0)
