@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from pass_runs import sentences, small_transformer
 from training_graph import batch_of, compiled, gradients, run, step
 
 from fourbit_onnx.models import registry
@@ -23,9 +24,8 @@ def compare_a_step(rewrite, operators, native, found=None, batch=None):
     In float32, where a rounding that goes the other way moves the rest by little. By default a Transformer's.
     """
     if found is None:
-        found = compiled(registry.build("transformer", width=32, layers=2, length=20), "fp32")
-        rng = np.random.default_rng(0)
-        batch = batch_of(found, rng.integers(0, 64, (4, 20)), rng.integers(0, 10, 4))
+        found = compiled(small_transformer(), "fp32")
+        batch = batch_of(found, *sentences())
     expected = step(found, found.state, batch)
     rewritten = gs.import_onnx(found.training)
     assert rewrite(rewritten) > 1

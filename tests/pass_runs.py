@@ -1,10 +1,12 @@
-"""Short training runs on small convolution networks: what a pass must not change is every bit of them."""
+"""Short training runs, and steps, on small networks: what a pass must not change is every bit of them."""
 
 import numpy as np
 from graphs import model
+from training_graph import batch_of, calibrated, compiled, step
 
 from fourbit_onnx.api import convert
 from fourbit_onnx.models import registry
+from fourbit_onnx.passes import pipeline
 from fourbit_onnx.runtime.trainer import Trainer
 
 
@@ -39,8 +41,18 @@ CASES = {
 }
 
 
+def small_transformer():
+    return registry.build("transformer", width=32, layers=2, length=20)
+
+
+def sentences():
+    """For ``small_transformer``: four, and their labels."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 64, (4, 20)), rng.integers(0, 10, 4)
+
+
 def batches(count):
-    """For the networks above: six images and their labels each."""
+    """For the convolution networks above: six images and their labels each."""
     rng = np.random.default_rng(0)
     return [(rng.normal(0, 1, (6, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 6)) for _ in range(count)]
 
@@ -58,3 +70,21 @@ def assert_same_bits(state, other):
     assert set(state) == set(other)
     for name in state:
         assert state[name].tobytes() == other[name].tobytes(), name
+
+
+def with_and_without(monkeypatch, rewrite, proto, recipe):
+    """The graphs of a conversion as they are, and without the pass ``rewrite`` of the pipeline."""
+    found = compiled(proto, recipe)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, rewrite, lambda graph: 0)
+        return found, compiled(proto, recipe)
+
+
+def assert_same_step(found, without, arrays, **options):
+    """The outputs of one training step, which both graphs give to the bit, as they do the first state."""
+    batch = batch_of(found, *arrays)
+    state, expected_state = (calibrated(graph, batch) for graph in (found, without))
+    assert_same_bits(state, expected_state)
+    outputs, expected = (step(graph, state, batch, **options) for graph in (found, without))
+    assert_same_bits(outputs, expected)
+    return outputs

@@ -4,13 +4,10 @@ import numpy as np
 import onnx
 import pytest
 from graphs import graph, model, text
-from pass_runs import assert_same_bits
-from training_graph import batch_of, calibrated, compiled, run
+from pass_runs import assert_same_step, sentences, small_transformer, with_and_without
 
 from fourbit_onnx import convert
 from fourbit_onnx.artifacts.manifest import TRAINING_MODEL
-from fourbit_onnx.models import registry
-from fourbit_onnx.passes import pipeline
 from fourbit_onnx.passes.added_sums import added_sums
 from fourbit_onnx.runtime.trainer import Trainer
 
@@ -69,31 +66,23 @@ def test_what_the_first_additions_give_may_be_smaller(tmp_path):
 
 
 @pytest.fixture(params=["fp32", "fp16", "ibm2020"])
-def with_and_without(request, monkeypatch):
-    """The training graph of a Transformer, as it is and as it would be."""
-    model = registry.build("transformer", width=32, layers=2, length=20)
-    found = compiled(model, request.param)
-    monkeypatch.setattr(pipeline, "added_sums", lambda graph: 0)
-    return found, compiled(model, request.param)
+def pair(request, monkeypatch):
+    """The graphs of a Transformer, as they are and as they would be."""
+    return with_and_without(monkeypatch, "added_sums", small_transformer(), request.param)
 
 
 def operators(model, op):
     return sum(node.op_type == op and not node.domain for node in model.graph.node)
 
 
-def test_all_training_graphs_have_additions(with_and_without):
+def test_all_training_graphs_have_additions(pair):
     """The baselines, too: this is not about four bits."""
-    found, without = (made.training for made in with_and_without)
+    found, without = (made.training for made in pair)
     # In each of two layers: one of three (readers of an attention's input), two of two (ways round a branch).
     assert (operators(found, "Sum"), operators(without, "Sum")) == (0, 6)
     assert operators(found, "Add") == operators(without, "Add") + 2 * (2 + 1 + 1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_training_step_has_the_same_bits(with_and_without, threads):
-    found, without = with_and_without
-    rng = np.random.default_rng(0)
-    batch = batch_of(found, rng.integers(0, 64, (4, 20)), rng.integers(0, 10, 4))
-    state = calibrated(found, batch)
-    expected, numbers = (run(made.training, {**state, **batch}, threads=threads) for made in (without, found))
-    assert_same_bits(numbers, expected)
+def test_a_training_step_has_the_same_bits(pair, threads):
+    assert_same_step(*pair, sentences(), threads=threads)

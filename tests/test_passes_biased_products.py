@@ -1,18 +1,13 @@
 """A product adds its bias itself in 4-bit training graphs; no bit changes."""
 
-import copy
 import time
 
-import numpy as np
 import pytest
 from graphs import graph, text
 from native import needs_library
 from own_operators import count
-from pass_runs import assert_same_bits
-from training_graph import batch_of, calibrated, compiled, step
+from pass_runs import assert_same_step, sentences, small_transformer, with_and_without
 
-from fourbit_onnx.models import registry
-from fourbit_onnx.passes import pipeline
 from fourbit_onnx.passes.biased_products import biased_products
 
 SIGNATURE = (
@@ -100,15 +95,8 @@ def test_4_bit_graphs_have_them_and_the_baselines_have_not():
     [pytest.param(True, 1, marks=needs_library), pytest.param(True, 2, marks=needs_library), (False, 1)],
 )
 def test_a_training_step_has_the_same_bits(native, threads, monkeypatch):
-    model = registry.build("transformer", width=32, layers=2, length=20)
-    ours = compiled(copy.deepcopy(model), "ibm2020-static")
-    monkeypatch.setattr(pipeline, "biased_products", lambda graph: 0)
-    plain = compiled(model, "ibm2020-static")
-    rng = np.random.default_rng(0)
-    batch = batch_of(ours, rng.integers(0, 64, (4, 20)), rng.integers(0, 10, 4))
-    state = calibrated(ours, batch)
-    options = {"native": native, "threads": threads}
-    assert_same_bits(step(ours, state, batch, **options), step(plain, state, batch, **options))
+    ours, plain = with_and_without(monkeypatch, "biased_products", small_transformer(), "ibm2020-static")
+    assert_same_step(ours, plain, sentences(), native=native, threads=threads)
 
 
 def test_time_grows_with_the_graph():

@@ -1,12 +1,11 @@
 """A matrix of codes that many products read the long way round is transposed once."""
 
-import numpy as np
 import pytest
 from graphs import graph, text
+from pass_runs import assert_same_step, with_and_without
 from test_passes_lower_lstm import LABELS, H, T, data, lstm
-from training_graph import batch_of, calibrated, compiled, gradients, step
+from training_graph import gradients
 
-from fourbit_onnx.passes import pipeline
 from fourbit_onnx.passes.turn_codes import turn_codes
 
 TABLES = "a_values = [0], b_values = [0]"
@@ -69,15 +68,10 @@ def test_a_shape_that_is_not_known_is_left_alone():
 
 
 def test_the_input_gradients_of_an_lstm_read_one_transpose(monkeypatch):
-    """And all gradients keep their bits."""
-    turned = compiled(lstm(), "ibm2020")
-    monkeypatch.setattr(pipeline, "turn_codes", lambda g: 0)
-    plain = compiled(lstm(), "ibm2020")
+    """And a training step keeps its bits."""
+    turned, plain = with_and_without(monkeypatch, "turn_codes", lstm(), "ibm2020")
     (node,) = (node for node in turned.training.graph.node if node.op_type == "TransposeCodes")
     readers = [reader.name for reader in turned.training.graph.node if node.output[0] in reader.input]
     assert sorted(readers) == [f"l.recurrent.{t}/input_grad" for t in range(1, T)]
-    batch = batch_of(plain, data(), LABELS)
-    found, expected = (gradients(one, step(one, calibrated(one, batch), batch)) for one in (turned, plain))
-    assert found["r"].shape == (1, 4 * H, H)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, name)
+    outputs = assert_same_step(turned, plain, (data(), LABELS))
+    assert gradients(turned, outputs)["r"].shape == (1, 4 * H, H)
