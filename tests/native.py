@@ -93,6 +93,14 @@ def run(op, inputs, code_outputs=(), attributes=None, outputs=None, *, native=Tr
     return session(proto, native=native, threads=threads).run(None, feeds(inputs))
 
 
+def refusal(*arguments, native=True, **options):
+    """What a kernel, which names its operator, or ONNX Runtime on a body says to these arguments."""
+    error = Exception if native else ort.capi.onnxruntime_pybind11_state.InvalidArgument
+    with pytest.raises(error, match=r"ai\.fourbit" if native else None) as caught:
+        run(*arguments, native=native, **options)
+    return str(caught.value)
+
+
 def bits(array):
     return array.view(np.uint32) if array.dtype == np.float32 else array
 

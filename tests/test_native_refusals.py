@@ -4,18 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from native import INT4, ISAS, LOG4, UINT4, codes, needs_library, run, using
+from native import INT4, ISAS, LOG4, UINT4, codes, needs_library, refusal, run, using
 from one_node import Codes
 
 pytestmark = needs_library
 F = np.float32
 RNG = np.random.default_rng(0)
-
-
-def refusal(*arguments, **options):
-    with pytest.raises(Exception, match=r"ai\.fourbit") as caught:
-        run(*arguments, **options)
-    return str(caught.value)
 
 
 SCALED = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from native import check, needs_library, run
+from native import check, needs_library, refusal, run
 
 pytestmark = needs_library
 F = np.float32
@@ -64,12 +64,6 @@ def test_the_bits_of_the_operators_that_it_replaces(rows):
         np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
         good = ~np.isnan(ours)
         np.testing.assert_array_equal(ours[good].view(np.uint32), theirs[good].view(np.uint32))
-
-
-def refusal(*arguments):
-    with pytest.raises(Exception, match=r"ai\.fourbit") as caught:
-        run(*arguments)
-    return str(caught.value)
 
 
 def test_what_is_refused():

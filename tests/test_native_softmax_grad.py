@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from native import check, needs_library, run
+from native import check, needs_library, refusal, run
 
 from fourbit_onnx.ops.reference import softmax_grad
 
@@ -74,6 +74,4 @@ def test_shapes_that_do_not_fit_are_refused():
         (np.ones((3, 0), F), np.ones((3, 0), F), "y must have a last axis and elements; its shape is [3, 0]"),
         (F(1), F(1), "y must have a last axis and elements; its shape is []"),
     ):
-        with pytest.raises(Exception, match=r"ai\.fourbit") as caught:
-            run("SoftmaxGrad", {"dy": dy, "y": y})
-        assert message in str(caught.value)
+        assert message in refusal("SoftmaxGrad", {"dy": dy, "y": y})

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from native import check, needs_library, run
+from native import check, needs_library, refusal, run
 
 from fourbit_onnx.ops.reference import sum_rows
 
@@ -80,6 +80,4 @@ def test_the_textbook(shape, axis):
     ],
 )
 def test_what_has_no_rows_is_refused(shape, axis, message):
-    with pytest.raises(Exception, match=r"ai\.fourbit") as caught:
-        run("SumRows", {"x": np.ones(shape, F)}, (), {"axis": axis})
-    assert message in str(caught.value)
+    assert message in refusal("SumRows", {"x": np.ones(shape, F)}, (), {"axis": axis})
