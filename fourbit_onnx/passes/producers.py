@@ -22,9 +22,7 @@ def producers(node: gs.Node) -> Iterator[gs.Node]:
                 yield from output.inputs
 
 
-def sole_producer(
-    tensor: gs.Tensor, outputs: Collection[int], *, but_shapes: bool = False
-) -> gs.Node | None:
+def sole_producer(tensor: gs.Tensor, outputs: Collection[int], *, but_shapes: bool = False) -> gs.Node | None:
     """What makes ``tensor``, if one node alone reads it.
 
     Args:
