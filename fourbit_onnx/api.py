@@ -22,7 +22,7 @@ def convert(
     loss: str = "cross_entropy",
     loss_output: str = "",
     optimizer: str = "sgd",
-    momentum: float = 0.9,
+    momentum: float | None = None,
     nesterov: bool = False,
     weight_decay: float = 1e-4,
     clip_decay: float = 1e-4,
@@ -46,7 +46,7 @@ def convert(
             model has a scalar output that is its loss.
         loss_output: The output that the loss reads; "" for the first.
         optimizer: ``sgd`` or ``adamw``.
-        momentum: SGD only; so is ``nesterov``.
+        momentum: SGD only; so is ``nesterov``. None: 0.9.
         nesterov: Whether SGD looks ahead.
         weight_decay: For tensors of two or more dimensions.
         clip_decay: For the PACT clips.

@@ -113,9 +113,9 @@ def test_warns_of_convolutions_without_normalisation(tmp_path):
     "given", [("--momentum", 0.5), ("--momentum", 0.9), ("--nesterov",), ("--momentum", 0.5, "--nesterov")]
 )
 def test_options_of_sgd_are_refused_with_adamw(tmp_path, given):
-    names = ", ".join(name for name in given if isinstance(name, str))
-    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--optimizer", "adamw", *given, code=2)
-    assert said == f"{names}: for SGD; leave it out, or choose --optimizer sgd"
+    names = " and ".join(name.removeprefix("--") for name in given if isinstance(name, str))
+    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--optimizer", "adamw", *given)
+    assert said == f"{names}: only for SGD; leave it out, or take the optimizer sgd"
     assert not (tmp_path / "out").exists()
     assert fourbit("convert", mlp(), "-o", tmp_path / "out", *given).exit_code == 0
 

@@ -97,6 +97,25 @@ def test_ctrl_c_ends_it_and_it_can_be_replaced(tmp_path, monkeypatch):
     assert "fp16" not in result.stdout
 
 
+def test_a_folder_that_was_not_named_does_not_stay_half_made(tmp_path, monkeypatch):
+    from fourbit_onnx.runtime.engine import Engine
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "advance", stopped)
+        assert fourbit("demo").exit_code == 130
+        assert os.listdir() == []
+        assert fourbit("demo", "-o", "x").exit_code == 130
+        assert os.listdir() == ["x"]
+        (tmp_path / "fourbit-demo").mkdir()
+        (tmp_path / "fourbit-demo" / "thesis.txt").write_text("years of work")
+        refusal("demo", "--force")
+    assert listing(tmp_path / "fourbit-demo").values()
+
+
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = fourbit("demo", "-o", tmp_path / "x", "--recipes", "fp32", "--epochs", 1)

@@ -12,7 +12,7 @@ from fourbit_onnx.errors import DataError, FourbitError, GraphError
 from fourbit_onnx.harness import run, subjects, tasks
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.models import registry
-from fourbit_onnx.passes.optimizer import Optimizer
+from fourbit_onnx.passes.optimizer import MOMENTUM, Optimizer
 from fourbit_onnx.runtime import schedules
 from fourbit_onnx.runtime.trainer import Trainer
 
@@ -75,9 +75,12 @@ def test_a_default_is_the_same_everywhere():
         {name: parameter.default for name, parameter in inspect.signature(api.convert).parameters.items()},
         {field.name: field.default for field in dataclasses.fields(tasks.Task)},
     )
-    for name in ("momentum", "weight_decay", "clip_decay", "max_norm"):
+    for name in ("weight_decay", "clip_decay", "max_norm"):
         found = {place[name] for place in places if name in place}
         assert found == {getattr(Optimizer(), name)}, name
+    help_of_momentum = next(option.help for option in cli_convert.command.params if option.name == "momentum")
+    assert f"[default: {MOMENTUM:g}]" in help_of_momentum
+    assert f"None: {MOMENTUM:g}." in api.convert.__doc__
 
 
 def test_options_of_the_model():

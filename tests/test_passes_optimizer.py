@@ -141,6 +141,12 @@ def test_a_norm_below_the_limit_changes_no_bit():
         np.testing.assert_array_equal(plain[-1][name], limited[-1][name])
 
 
+def test_the_momentum_that_is_meant_where_none_is_given():
+    given, meant = (made(Optimizer(momentum=momentum))[0] for momentum in (None, 0.9))
+    assert given == meant
+    assert given != made(Optimizer(momentum=0.8))[0]
+
+
 def test_gradients_of_zero_have_no_norm():
     proto, updates, _, state = made(Optimizer(max_norm=1.0))
     feeds = {f"{name}.grad": np.zeros(SHAPES[name], F) for name in updates}
@@ -208,6 +214,14 @@ REFUSED = {
     "momentum of 1": ({"momentum": 1.0}, "momentum is at least 0 and below 1, not 1.0"),
     "negative momentum": ({"momentum": -0.1}, "momentum is at least 0 and below 1, not -0.1"),
     "no number": ({"momentum": float("nan")}, "momentum is at least 0 and below 1, not nan"),
+    "momentum of AdamW": (
+        {"kind": "adamw", "momentum": 0.9},
+        "momentum: only for SGD; leave it out, or take the optimizer sgd",
+    ),
+    "nesterov of AdamW": (
+        {"kind": "adamw", "nesterov": True},
+        "nesterov: only for SGD; leave it out, or take the optimizer sgd",
+    ),
     "weight_decay": ({"weight_decay": -1.0}, "weight_decay is a number of at least 0, not -1.0"),
     "clip_decay": ({"clip_decay": float("inf")}, "clip_decay is a number of at least 0, not inf"),
     "max_norm": ({"max_norm": float("nan")}, "max_norm is a number of at least 0, not nan"),

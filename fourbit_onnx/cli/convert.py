@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from fourbit_onnx.passes.pipeline import Compiled
 
 RECOMPUTE = ("none", "cheap", "all")
-SGD_ONLY = ("momentum", "nesterov")
 LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
 
 
@@ -37,9 +36,7 @@ LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
     "--loss-output", default="", metavar="NAME", help="The output that the loss reads.  [default: the first]"
 )
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
-@click.option(
-    "--momentum", type=float, default=0.9, show_default=True, help="SGD: share of the last step that is kept."
-)
+@click.option("--momentum", type=float, help="SGD: share of the last step that is kept.  [default: 0.9]")
 @click.option("--nesterov", is_flag=True, help="SGD: look ahead.")
 @click.option(
     "--weight-decay",
@@ -97,25 +94,12 @@ def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: A
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx import api
 
-    _check_optimizer(settings["optimizer"])
     compiled = api.convert(model, folder, recipe=options.resolved(recipe, model), **settings)
     summary = _summary(compiled, folder, asked=settings["recompute"])
     if as_json:
         output.print_json(summary)
     else:
         _print(summary)
-
-
-def _check_optimizer(optimizer: str) -> None:
-    """Refuse what would be ignored."""
-    context = click.get_current_context()
-    given = [
-        f"--{name}"
-        for name in SGD_ONLY
-        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-    ]
-    if given and optimizer != "sgd":
-        raise click.UsageError(f"{', '.join(given)}: for SGD; leave it out, or choose --optimizer sgd")
 
 
 def _summary(compiled: "Compiled", folder: Path, *, asked: str) -> dict[str, Any]:

@@ -50,14 +50,29 @@ def command(
       fourbit demo
       fourbit demo --recipes fp16,ibm2020,int4-linear --epochs 20 -o compared --force
     """  # noqa: D301 -- click's own mark
+    began = time.perf_counter()
+    _make(folder, force)
+    try:
+        good = _show(recipes, folder, epochs=epochs, seed=seed, threads=threads)
+    except BaseException:  # Ctrl-C, too: a folder that the user never named does not stay half made
+        if "--output" not in options.given():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    click.echo(f"\n{time.perf_counter() - began:.0f} s in all. Next:\n{_next(folder / recipes[-1])}")
+    if not good:
+        raise click.ClickException(
+            "the exported model does not predict what the trained one does; please report this"
+        )
+
+
+def _show(recipes: list[str], folder: Path, *, epochs: int, seed: int, threads: int | None) -> bool:
+    """All of it; whether the exported model predicts what the trained one does."""
     import onnx
 
     from fourbit_onnx.data import digits
     from fourbit_onnx.harness.lineup import resolved
     from fourbit_onnx.models import registry
 
-    began = time.perf_counter()
-    _make(folder, force)
     data = digits.load()
     model = registry.build(MODEL, input_shape=(1, 8, 8), classes=10, width=16, seed=seed)
     recipes, auto = resolved(recipes, lambda: model)
@@ -78,11 +93,7 @@ def command(
     (folder / MARK).write_text(
         json.dumps({"made_by": "fourbit demo", "epochs": epochs, "seed": seed, "runs": runs}, indent=1)
     )
-    click.echo(f"\n{time.perf_counter() - began:.0f} s in all. Next:\n{_next(folder / recipes[-1])}")
-    if not exported:
-        raise click.ClickException(
-            "the exported model does not predict what the trained one does; please report this"
-        )
+    return exported
 
 
 def _next(folder: Path) -> str:

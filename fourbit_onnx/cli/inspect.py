@@ -47,9 +47,7 @@ _OF_SITES = ("--keep", "--set", "--freeze")
     help="--project: a TOML file with other figures; docs/projection.md has the form.",
 )
 @output.json_option
-@click.pass_context
 def command(
-    context: click.Context,
     path: Path | None,
     recipe: str,
     without: tuple[str, ...],
@@ -79,7 +77,7 @@ def command(
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx.recipes import table
 
-    _refuse_without_use(context, path, toml)
+    _refuse_without_use(path, toml)
     if figures and not project:
         raise click.UsageError("--figures is for --project.")
     if toml and project:
@@ -110,24 +108,19 @@ def command(
         _print(result, found)
 
 
-def _refuse_without_use(context: click.Context, path: Path | None, toml: bool) -> None:
+def _refuse_without_use(path: Path | None, toml: bool) -> None:
     """Refuse options that would change nothing.
 
     Raises:
         click.UsageError: The plan of a folder is made, and a recipe alone has no sites and no weights.
     """
-    given = [
-        option.opts[0]
-        for option in context.command.params
-        if context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
-    ]
     if path is not None and path.is_dir():
         useless, why = {*_OF_RECIPES, *_OF_SITES, "--toml"}, f"is for a model file; {path} has its plan."
     elif toml:
         useless, why = {*_OF_SITES}, "is for a plan; --toml prints a recipe."
     else:
         return
-    for option in given:
+    for option in options.given():
         if option in useless:
             raise click.UsageError(f"{option} {why}")
 

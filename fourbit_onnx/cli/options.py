@@ -126,6 +126,17 @@ def recipe_options(command: F) -> F:
     return command
 
 
+def given() -> list[str]:
+    """The options that the user gave to the command that runs now, by their long names: ``--keep``."""
+    context = click.get_current_context()
+    return [
+        max(param.opts, key=len)
+        for param in context.command.params
+        if isinstance(param, click.Option)
+        and context.get_parameter_source(param.name or "") is not click.core.ParameterSource.DEFAULT
+    ]
+
+
 def threads_option(command: F) -> F:
     """``--threads``."""
     return click.option(

@@ -12,6 +12,7 @@ from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 from fourbit_onnx.passes.roles import Roles
 
+MOMENTUM = 0.9  # of SGD, where none is given
 _MOMENTS = {"SgdUpdate": ("momentum",), "AdamWUpdate": ("mean", "square")}
 _CORRECTIONS = ("correction1", "correction2")  # of AdamW's bias: 1 - beta^step
 
@@ -22,7 +23,7 @@ class Optimizer:
 
     Attributes:
         kind: ``sgd`` or ``adamw``.
-        momentum: SGD: share of the last step that is kept.
+        momentum: SGD: share of the last step that is kept; None: `MOMENTUM`.
         nesterov: SGD: look ahead.
         weight_decay: L2 decay (SGD: added to the gradient; AdamW: decoupled), for tensors of two
             or more dimensions; biases and normalisation are not decayed.
@@ -33,7 +34,7 @@ class Optimizer:
     """
 
     kind: str = "sgd"
-    momentum: float = 0.9
+    momentum: float | None = None
     nesterov: bool = False
     weight_decay: float = 1e-4
     clip_decay: float = 1e-4
@@ -44,7 +45,10 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.kind not in ("sgd", "adamw"):
             raise RecipeError(f"no optimizer {self.kind!r}; there are: sgd, adamw")
-        if not 0 <= self.momentum < 1:
+        given = [*["momentum"] * (self.momentum is not None), *["nesterov"] * self.nesterov]
+        if given and self.kind != "sgd":  # it would be ignored
+            raise RecipeError(f"{' and '.join(given)}: only for SGD; leave it out, or take the optimizer sgd")
+        if self.momentum is not None and not 0 <= self.momentum < 1:
             raise RecipeError(f"momentum is at least 0 and below 1, not {self.momentum}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise RecipeError(f"betas are at least 0 and below 1, not {self.betas}")
@@ -119,7 +123,8 @@ def _update(
     decay = optimizer.clip_decay if clip else optimizer.weight_decay if matrix else 0.0
     attributes: dict[str, object] = {"weight_decay": float(decay)}
     if op == "SgdUpdate":
-        attributes |= {"momentum": float(optimizer.momentum), "nesterov": int(optimizer.nesterov)}
+        kept = MOMENTUM if optimizer.momentum is None else optimizer.momentum
+        attributes |= {"momentum": float(kept), "nesterov": int(optimizer.nesterov)}
     else:
         beta1, beta2 = optimizer.betas
         attributes |= {"beta1": beta1, "beta2": beta2, "epsilon": optimizer.epsilon}
