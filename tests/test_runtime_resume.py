@@ -221,6 +221,50 @@ def test_resuming_with_other_data(tmp_path, change, samples, message):
     )
 
 
+def test_resuming_with_other_values(tmp_path):
+    """As many samples, of which one differs: in the input or in its label."""
+    one, before = trainer(write(tmp_path / "out")), data()
+    one.fit(before.arrays, **{**RUN, "epochs": 1})
+    state = one.state
+    x, labels = before.x.copy(), before.labels.copy()
+    x[-1, -1] += 1
+    labels[-1] = (labels[-1] + 1) % 3
+    for changed in ({"x": x}, {"labels": labels}):
+        with pytest.raises(TrainingError) as caught:
+            one.fit(before.arrays | changed, **RUN, resume=True)
+        assert str(caught.value) == (
+            f"cannot resume {tmp_path}/out with other data, though there is as much of it: resume with the "
+            "data that the run began with, or make a fresh folder with fourbit convert"
+        )
+    assert same(one.state, state)
+    assert same(checkpoint.read(tmp_path / "out"), state)
+
+
+def test_resuming_with_the_same_data_in_another_form(tmp_path):
+    """Another type of the labels, another order in memory, a file that is mapped into memory."""
+    one, other, before = trainer(write(tmp_path / "out")), trainer(write(tmp_path / "other")), data()
+    one.fit(before.arrays, **{**RUN, "epochs": 1})
+    other.state = one.state
+    np.save(tmp_path / "x.npy", np.asfortranarray(before.x))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    one.fit((mapped, before.labels.astype(np.int32)), **RUN, resume=True)
+    other.fit(before.arrays, **RUN, resume=True)
+    assert same(one.state, other.state)
+
+
+def test_resuming_a_run_that_kept_no_digest(tmp_path):
+    """A checkpoint of before goes on, and has one from then on."""
+    one = trainer(write(tmp_path / "out"))
+    one.fit(data().arrays, **{**RUN, "epochs": 1})
+    state = one.state
+    kept = state.progress.settings.pop("data")
+    one.state = state
+    one.fit(data().arrays, **{**RUN, "epochs": 2}, resume=True)
+    assert one.state.progress.settings["data"] == kept
+    with pytest.raises(TrainingError, match="with other data"):
+        one.fit(data(seed=1).arrays, **RUN, resume=True)
+
+
 def test_resuming_with_data_that_ended(tmp_path):
     folder = write(tmp_path / "out")
     trainer(folder).fit(Stopping(data(), 4), epochs=1, learning_rate=0.1)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fourbit_onnx.data import checks
+from fourbit_onnx.data import checks, digest
 from fourbit_onnx.data.checks import Array, Specs
 from fourbit_onnx.errors import DataError
 
@@ -25,6 +25,9 @@ class Batches(Protocol):
 
     def samples(self) -> int | None:
         """Samples in an epoch; None if not known."""
+
+    def digest(self) -> str | None:
+        """SHA-256 of all samples as they are trained on; None if not known before they come."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, without its first ``start``."""
@@ -89,6 +92,11 @@ class ArrayBatches:
         """Samples in an epoch, those of a last batch that is left out not among them."""
         return self._used
 
+    def digest(self) -> str:
+        """SHA-256 of all samples in the types of the graph."""
+        arrays = [(name, self._arrays[name]) for name in self._specs]
+        return digest.sha256(arrays, {name: spec.dtype for name, spec in self._specs.items()})
+
     @property
     def left_out(self) -> int:
         """Samples that no batch of an epoch holds, because they do not fill one."""
@@ -140,6 +148,9 @@ class StreamBatches:
             return None
 
     def samples(self) -> None:
+        """Not known."""
+
+    def digest(self) -> None:
         """Not known."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

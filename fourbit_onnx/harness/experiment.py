@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fourbit_onnx.data import digest
 from fourbit_onnx.errors import ArtifactError, DataError, GraphError
 from fourbit_onnx.harness.tasks import Task
 
@@ -76,12 +77,7 @@ class Experiment:
         """
         if not self.yours:
             data = self.built_in()
-            total = hashlib.sha256()
-            for part in (data.train, data.test):
-                for name, array in part.items():
-                    total.update(f"{name} {array.dtype} {array.shape} ".encode())
-                    total.update(np.ascontiguousarray(array).tobytes())
-            return {"data": total.hexdigest()}
+            return {"data": digest.sha256([*data.train.items(), *data.test.items()])}
         found = {"data": _digest(self.task.data), "model": _digest(self.task.model)}
         if beside := _external(Path(self.task.model)):
             found["weights beside the model"] = " ".join(_digest(str(file)) for file in beside)

@@ -137,7 +137,8 @@ class Trainer:
             schedule: One of ``fourbit_onnx.runtime.schedules``, or its name.
             evaluation: Data as ``train``, evaluated after every epoch.
             seed: Seed of the order of the samples.
-            resume: Go on from the checkpoint; otherwise the folder must hold an untrained model.
+            resume: Go on from the checkpoint, with the data that the run began with (of arrays it keeps the
+                SHA-256); otherwise the folder must hold an untrained model.
             progress: True shows the progress on stderr, False does not, None does if that is a terminal; or
                 a display of your own.
             checkpoint_every: Write the checkpoint after so many steps too; 0: never write one.
@@ -165,6 +166,7 @@ class Trainer:
                 "batch_size": batch_size,
                 "samples": source.samples(),
                 "batches": count,
+                "data": source.digest(),
                 "epochs": epochs,
                 "learning_rate": learning_rate,
                 "schedule": repr(schedule),
@@ -209,6 +211,11 @@ class Trainer:
                         f"cannot resume {self.folder} with {name} {new[name]}: the run began with "
                         f"{old.get(name)}; resume with that, or make a fresh folder with fourbit convert"
                     )
+            if None not in (old.get("data"), new["data"]) and old["data"] != new["data"]:  # both are known
+                raise TrainingError(
+                    f"cannot resume {self.folder} with other data, though there is as much of it: resume "
+                    "with the data that the run began with, or make a fresh folder with fourbit convert"
+                )
             for name in ("epochs", "learning_rate", "schedule"):
                 if old.get(name) != new[name]:
                     _log.warning("resumed with %s %s; it was %s", name, new[name], old.get(name))
