@@ -135,7 +135,7 @@ def test_a_folder_of_something_else_is_untouched(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     before = listing(tmp_path)
     said = refusal("check", "digits", *TINY, "-o", tmp_path, "--force")
-    assert said == f"{tmp_path} exists and is not a check's; choose another folder with --output"
+    assert said == f"{tmp_path} exists and is not a check's; choose another folder as the output"
     assert listing(tmp_path) == before
 
 

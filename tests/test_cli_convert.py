@@ -130,7 +130,7 @@ def test_existing_folder_is_left_alone(tmp_path):
     fourbit("convert", mlp(), "-o", folder)
     before = listing(folder)
     said = refusal("convert", model(), "-o", folder)
-    assert said == f"{folder} exists; choose another folder, or overwrite it with --force"
+    assert said == f"{folder} exists; choose another folder, or overwrite it with --force (overwrite=True)"
     assert listing(folder) == before
     assert fourbit("convert", model(), "-o", folder, "--force").exit_code == 0
     assert listing(folder) != before
@@ -178,7 +178,7 @@ SENTENCES = {
     "export it again",
     "an operator without gradient": "Round cannot be trained on the CPU (first node: 'steps', 1 in "
     "all); replace "
-    "it in the model before the export, or freeze the weights before it with --freeze",
+    "it in the model before the export, or freeze the weights before it with --freeze (freeze=[...])",
 }
 
 
@@ -214,7 +214,11 @@ WRONG = {
         ["--freeze", "layer9*"],
         "pattern 'layer9*' fits no weight; the first weights are:",
     ),
-    "freeze everything": (1, ["--freeze", "*"], "--freeze leaves no weight to train; freeze fewer"),
+    "freeze everything": (
+        1,
+        ["--freeze", "*"],
+        "all weights are frozen, and none is left to train; freeze fewer",
+    ),
     "no such output": (1, ["--loss-output", "y"], "the model has no output 'y'; there are: logits"),
     "output is no loss": (1, ["--loss", "output"], "loss 'output' needs a scalar output, 'logits' has shape"),
     "negative clip": (1, ["--initial-clip", "-1"], "initial_clip is a number of at least 0, not -1.0"),

@@ -209,8 +209,7 @@ def test_names_of_the_file(folder, tmp_path):
     np.savez(path, x=IMAGES, y=LABELS)
     assert refusal("train", folder, "--data", path) == (
         f"{path} has no 'image'; it has 'x', 'y', the model wants 'image', 'labels': say which is "
-        f"which, such as "
-        "--key image=x"
+        "which, such as --key image=x (keys={'image': 'x'})"
     )
     np.savez(path, x=IMAGES, y=LABELS, more=np.zeros(3))  # of another length, and not asked for
     assert refusal("train", folder, "--data", path, "--key", "picture=x") == (

@@ -68,8 +68,8 @@ def test_a_folder_of_other_settings_is_refused_and_untouched(tmp_path):
     before = (place / "check.json").read_bytes()
     said = refused(ArtifactError, tiny(epochs=2), ["ibm2020"], 1, place)
     assert said == (
-        f"{place} holds a check with epochs 1, this one has 2; choose another folder with --output, or "
-        "replace it with --force"
+        f"{place} holds a check with epochs 1, this one has 2; choose another folder as the output, or "
+        "replace it with --force (force=True)"
     )
     assert (place / "check.json").read_bytes() == before
     Check(tiny(epochs=2), ["ibm2020"], 1, place, force=True).run()
@@ -125,9 +125,9 @@ def test_another_recipe_of_the_same_name_is_refused(tmp_path):
 def test_what_is_not_a_check_is_never_touched(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     said = refused(ArtifactError, tiny(), ["ibm2020"], 1, tmp_path, force=True)
-    assert said == f"{tmp_path} exists and is not a check's; choose another folder with --output"
+    assert said == f"{tmp_path} exists and is not a check's; choose another folder as the output"
     said = refused(ArtifactError, tiny(), ["ibm2020"], 1, tmp_path / "thesis.txt")
-    assert said == f"{tmp_path / 'thesis.txt'} is a file; choose a folder with --output"
+    assert said == f"{tmp_path / 'thesis.txt'} is a file; choose a folder as the output"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -136,7 +136,7 @@ def test_anothers_check_json_is_no_licence_to_delete(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.txt").write_text("years of work")
     said = refused(ArtifactError, tiny(), ["ibm2020"], 1, tmp_path, force=True)
-    assert said == f"{tmp_path} is not a check's; choose another folder with --output"
+    assert said == f"{tmp_path} is not a check's; choose another folder as the output"
     assert (tmp_path / "work" / "thesis.txt").exists()
 
 

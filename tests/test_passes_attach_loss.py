@@ -193,13 +193,13 @@ REFUSED = {
     ),
     "unknown rank": (
         {"loss": "output", "signature": "(float[N,5] x) => (float[] y)", "body": "y = other.Op (x)"},
-        "loss 'output' needs a scalar output, 'y' has shape None; choose the output with --loss-output, "
-        "or another --loss",
+        "loss 'output' needs a scalar output, 'y' has shape None; choose the output with --loss-output "
+        "(loss_output=...), or another loss",
     ),
     "no scalar": (
         {"loss": "output"},
-        "loss 'output' needs a scalar output, 'y' has shape ['N', 5]; choose the output with --loss-output, "
-        "or another --loss",
+        "loss 'output' needs a scalar output, 'y' has shape ['N', 5]; choose the output with --loss-output "
+        "(loss_output=...), or another loss",
     ),
 }
 

@@ -169,7 +169,8 @@ def test_no_calibration_without_clips(tmp_path):
 def test_an_empty_folder_may_be_replaced(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(
-        ArtifactError, match=r"out exists; choose another folder, or overwrite it with --force$"
+        ArtifactError,
+        match=r"out exists; choose another folder, or overwrite it with --force \(overwrite=True\)$",
     ):
         folder_of(tmp_path / "out")
     folder_of(tmp_path / "out", overwrite=True)

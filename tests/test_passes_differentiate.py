@@ -62,7 +62,7 @@ def test_refusal_names_operators_nodes_and_remedy():
         check_trainable(g, roles)
     assert str(refusal.value) == (
         "Floor, other::Op cannot be trained on the CPU (first node: 'f', 3 in all); replace it in the model "
-        "before the export, or freeze the weights before it with --freeze"
+        "before the export, or freeze the weights before it with --freeze (freeze=[...])"
     )
 
 
@@ -103,7 +103,8 @@ def test_a_loss_without_weights_is_refused():
     with pytest.raises(GraphError) as refusal:
         differentiate(g, roles)
     assert str(refusal.value) == (
-        "the loss depends on no trained weight; choose the output with --loss-output, or freeze fewer"
+        "the loss depends on no trained weight; choose another output with --loss-output "
+        "(loss_output=...), or freeze fewer"
     )
 
 

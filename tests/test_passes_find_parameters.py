@@ -203,7 +203,9 @@ def test_patterns():
     assert str(refusal.value) == (
         "pattern 'Enc_*' fits no weight; the first weights are: enc_b, enc_w, head_w"
     )
-    with pytest.raises(GraphError, match=r"^--freeze leaves no weight to train; freeze fewer$"):
+    with pytest.raises(
+        GraphError, match=r"^all weights are frozen, and none is left to train; freeze fewer$"
+    ):
         find_parameters(graph(X, body, values), freeze=["*"])
 
 

@@ -131,7 +131,7 @@ def test_buffers_are_fed_back(tmp_path):
 
 DIVERGED = (
     "training has diverged, or the data is far from what the model was trained on; lower the learning rate "
-    "(--lr) or warm it up, and train again"
+    "or warm it up, and train again"
 )
 
 

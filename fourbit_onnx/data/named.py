@@ -56,7 +56,7 @@ def find(
             )
         raise DataError(
             f"{source} has no {missing[0]!r}; it has {_list(arrays)}, the model wants {_list(names)}: say "
-            f"which is which, such as --key {missing[0]}={other}"
+            f"which is which, such as --key {missing[0]}={other} (keys={{{missing[0]!r}: {other!r}}})"
         )
     return arrays
 

@@ -144,7 +144,9 @@ def hold_out(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, A
     """
     count = len(next(iter(arrays.values())))
     if count < HELD_OUT:
-        raise DataError(f"{count} samples are too few to hold some out; give test data with --eval")
+        raise DataError(
+            f"{count} samples are too few to hold some out; give test data with --eval (evaluation=...)"
+        )
     # Raw integers: NumPy promises these never to change.
     order = np.argsort(np.random.PCG64(0).random_raw(count), kind="stable")
     test = np.zeros(count, np.bool_)

@@ -147,7 +147,7 @@ class Folder:
             self.path.mkdir(parents=True)
         except FileExistsError as error:
             if not self.path.is_dir():
-                raise ArtifactError(f"{self.path} is a file; choose a folder with --output") from error
+                raise ArtifactError(f"{self.path} is a file; choose a folder as the output") from error
             return False
         except OSError as error:
             raise ArtifactError(f"cannot make {self.path}: {error.strerror or error}") from error
@@ -156,11 +156,11 @@ class Folder:
     def _settle(self, settings: dict[str, Any], force: bool) -> None:
         if not (self.path / MARK).is_file() and any(self.path.iterdir()):
             raise ArtifactError(
-                f"{self.path} exists and is not a check's; choose another folder with --output"
+                f"{self.path} exists and is not a check's; choose another folder as the output"
             )
         if (self.path / MARK).is_file():
             if self.settings().get("made_by") != MADE_BY:
-                raise ArtifactError(f"{self.path} is not a check's; choose another folder with --output")
+                raise ArtifactError(f"{self.path} is not a check's; choose another folder as the output")
             if force:
                 self._clear()
             else:
@@ -176,7 +176,7 @@ class Folder:
     def _same(self, new: dict[str, Any]) -> dict[str, Any]:
         """The recipes of both, or a refusal."""
         old = self.settings()
-        remedy = "choose another folder with --output, or replace it with --force"
+        remedy = "choose another folder as the output, or replace it with --force (force=True)"
         for name in ("version", "package"):
             if old.get(name) != new[name]:
                 raise ArtifactError(
@@ -226,7 +226,7 @@ def _locked(path: Path) -> int:
     except OSError as error:
         os.close(lock)
         raise ArtifactError(
-            f"another check runs in {path}; wait for it, or choose another folder with --output"
+            f"another check runs in {path}; wait for it, or choose another folder as the output"
         ) from error
     return lock
 

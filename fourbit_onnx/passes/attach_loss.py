@@ -167,7 +167,7 @@ def _output(graph: gs.Graph, roles: Roles, prediction: gs.Variable, node: Nodes)
     if prediction.shape is None or any(size != 1 for size in prediction.shape):
         raise GraphError(
             f"loss 'output' needs a scalar output, {prediction.name!r} has shape {prediction.shape}; "
-            "choose the output with --loss-output, or another --loss"
+            "choose the output with --loss-output (loss_output=...), or another loss"
         )
     _finish(graph, roles, loss=node("Reshape", [prediction, _number("scalar", [], np.int64)], "loss"))
 

@@ -27,7 +27,9 @@ def convert(
         ArtifactError: The folder exists, or cannot be written.
     """
     if output.exists() and not overwrite:
-        raise ArtifactError(f"{output} exists; choose another folder, or overwrite it with --force")
+        raise ArtifactError(
+            f"{output} exists; choose another folder, or overwrite it with --force (overwrite=True)"
+        )
     if output.exists() and not _is_ours(output):
         raise ArtifactError(
             f"{output} is not an artifact folder, so it is not overwritten; choose another folder"

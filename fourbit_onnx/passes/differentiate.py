@@ -82,7 +82,8 @@ def check_trainable(graph: gs.Graph, roles: Roles) -> None:
         raise GraphError(
             f"{', '.join(ops)} cannot be trained on the CPU "
             f"(first node: {bad[0].name!r}, {len(bad)} in all); "
-            "replace it in the model before the export, or freeze the weights before it with --freeze"
+            "replace it in the model before the export, or freeze the weights before it with --freeze "
+            "(freeze=[...])"
         )
 
 
@@ -101,7 +102,8 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
     _freeze_unreached(graph, roles)
     if not roles.parameters:
         raise GraphError(
-            "the loss depends on no trained weight; choose the output with --loss-output, or freeze fewer"
+            "the loss depends on no trained weight; choose another output with --loss-output "
+            "(loss_output=...), or freeze fewer"
         )
     _read_once(graph, roles)
     sites.register_gradients()
@@ -141,7 +143,7 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
     if missing := [name for name in roles.parameters if name not in found]:
         raise GraphError(
             f"ONNX Runtime built no gradient for {', '.join(map(repr, missing[:5]))}; "
-            "freeze them with --freeze"
+            "freeze them with --freeze (freeze=[...])"
         )
     return result, found
 

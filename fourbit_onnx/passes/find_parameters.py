@@ -69,7 +69,7 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
         names = ", ".join([*roles.frozen, *roles.parameters][:8])
         raise GraphError(f"pattern {unused[0]!r} fits no weight; the first weights are: {names}")
     if not roles.parameters and roles.frozen:
-        raise GraphError("--freeze leaves no weight to train; freeze fewer")
+        raise GraphError("all weights are frozen, and none is left to train; freeze fewer")
     if not roles.parameters:
         raise GraphError(
             "the model has no float32 weights to train; export it with its weights (export_params=True)"

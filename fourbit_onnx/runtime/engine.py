@@ -94,7 +94,8 @@ class Engine:
             if np.issubdtype(tensor.dtype, np.floating) and not np.isfinite(tensor).all():
                 raise TrainingError(
                     f"step {state.progress.step}: {name!r} is no longer finite, so it is not saved and the "
-                    "last checkpoint is kept; lower the learning rate (--lr) or set --max-norm"
+                    "last checkpoint is kept; lower the learning rate, or convert with --max-norm "
+                    "(max_norm=...)"
                 )
         checkpoint.write(self.folder, state)
 

@@ -12,7 +12,7 @@ from fourbit_onnx.runtime.session import Session, Values, array, value
 
 DIVERGED = (
     "training has diverged, or the data is far from what the model was trained on; lower the learning rate "
-    "(--lr) or warm it up, and train again"
+    "or warm it up, and train again"
 )
 
 
