@@ -65,6 +65,19 @@ def test_result_file(tmp_path):
     assert not (tmp_path / "x" / "work" / "ibm2020" / "1").exists()
 
 
+def test_a_run_whose_model_has_no_place_is_not_finished(tmp_path):
+    """So that the same command goes on with it, once there is room."""
+    folder = opened(tmp_path / "x", tiny(epochs=1))
+    obstacle = tmp_path / "x" / "trained"
+    obstacle.touch()
+    with pytest.raises(FileExistsError):
+        run.run(folder, "ibm2020", 0, observe=False, display=quiet)
+    assert folder.finished("ibm2020", 0) is None
+    obstacle.unlink()
+    done(folder, "ibm2020", 0)
+    assert folder.trained("ibm2020").is_dir()
+
+
 def test_the_trained_model_of_the_first_seed_stays(tmp_path):
     folder = opened(tmp_path / "x", tiny())
     done(folder, "ibm2020", 1)

@@ -89,6 +89,9 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
         result |= {"metric": _metric(task.metric, history.epochs[-1]), "epochs": history.epochs}
     except TrainingError as error:
         result |= {"error": str(error), "epochs": trainer.state.progress.history}
+    kept = seed == experiment.first_seed and result["error"] is None
+    if kept:  # before the run counts as finished: a full disk would lose its model
+        folder.trained(recipe).parent.mkdir(exist_ok=True)
     write_json(
         folder.run(recipe, seed),
         plain(
@@ -104,7 +107,7 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
             }
         ),
     )
-    if seed == experiment.first_seed and result["error"] is None:
+    if kept:
         _keep(artifacts, folder.trained(recipe))
     shutil.rmtree(work, ignore_errors=True)
     return True
@@ -136,7 +139,6 @@ def _metric(metric: str, record: Mapping[str, float]) -> float:
 
 def _keep(artifacts: Path, place: Path) -> None:
     """The trained model of the first seed stays: to be exported, and looked into."""
-    place.parent.mkdir(exist_ok=True)
     shutil.rmtree(place, ignore_errors=True)
     artifacts.rename(place)
 
