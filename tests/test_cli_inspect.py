@@ -110,7 +110,7 @@ def test_a_recipe_alone_has_no_sites(option):
 
 @pytest.mark.parametrize("op", REMEDIES)
 def test_remedies_are_for_operators_that_need_one(op):
-    assert op not in TRAINABLE
+    assert op not in TRAINABLE or op in ("Pad", "Slice")  # of these, some forms have a gradient
 
 
 @pytest.mark.parametrize(

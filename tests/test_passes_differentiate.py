@@ -38,6 +38,12 @@ UNTRAINABLE = {
     "a fused Gelu": ("h = MatMul (x, w) [o] y = com.microsoft.FastGelu (h)" + END, []),
     "another FastGelu": ("h = MatMul (x, w) [o] y = other.FastGelu (h)" + END, ["o"]),
     "another of that domain": ("h = MatMul (x, w) [o] y = com.microsoft.BiasGelu (h, b)" + END, ["o"]),
+    "in a branch": (
+        "h = MatMul (x, w) s = Size (x) k = Equal (s, s) [i] y = If (k) <"
+        "then_branch = t () => (float[2,4] p) { p = Relu (h) },"
+        "else_branch = e () => (float[2,4] q) { q = Identity (h) }>" + END,
+        ["i"],
+    ),
     "average pools": (
         "h = MatMul (x, w) u = Unsqueeze (h, axis) [a] y = AveragePool <kernel_shape = [2]> (u)" + END,
         ["a"],

@@ -42,6 +42,9 @@ CONSTANTS = {
     "zero": np.int32(0),
     "widths": np.array([6, 2]),
     "first": np.array([1, 0]),
+    "last": np.array([-1]),
+    "least": np.array([-(2**63)]),
+    "rims": np.array([0, 0, 1, 0, 0, 1]),
     "slope": np.full((2, 1), 0.1, np.float32),
 }
 # What the reference models lack.
@@ -68,6 +71,8 @@ EXTRA = {
     "biased": "c = ai.fourbit.QuantizeInt4 (rows, half)"
     " of_codes = ai.fourbit.QMatMul (c, half, zero, c, half, zero)"
     " r = Reshape (of_codes, whole) a = Add (r, row) y = other.Use (a)",
+    "mirrored and turned": 'p = Pad <mode = "reflect"> (x, rims) y = Slice (p, last, least, last, last)',
+    "computed pads": "n = Mul (rims, rims) y = Pad (x, n)",
     "added": "y = Sum (x, x, x)",
     "summed": "y = ReduceSum <keepdims = 0> (x, first)",
     "a softmax backward": "y = com.microsoft.SoftmaxGrad_13 <axis = -1> (x, x)",

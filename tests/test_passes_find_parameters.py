@@ -209,6 +209,32 @@ def test_patterns():
         find_parameters(graph(X, body, values), freeze=["*"])
 
 
+def test_what_the_exporter_calls_a_buffer_is_not_trained():
+    """PyTorch's newer exporter says it in the metadata; a weight by its place would be trained otherwise."""
+    proto = model(X, "h = MatMul (x, w) k = MatMul (h, m) y = Add (k, t)",
+                  {"w": zeros(4, 4), "m": zeros(4, 4), "t": zeros(4)})  # fmt: skip
+    for name, kind in (("w", "PARAMETER"), ("m", "BUFFER"), ("t", "BUFFER")):
+        info = onnx.helper.make_tensor_value_info(name, 1, [4, 4] if name != "t" else [4])
+        info.metadata_props.add(key="pkg.torch.export.graph_signature.InputSpec.kind", value=kind)
+        proto.graph.value_info.append(info)
+    roles = find_parameters(standardize(proto))
+    assert (roles.parameters, roles.frozen) == (["w"], ["m", "t"])
+
+
+def test_buffers_that_the_exporter_merged_are_one_a_reader():
+    """Else two normalisations would share their running statistics, which is refused."""
+    body = "h = BatchNormalization (x, s, b, m, v) y = BatchNormalization (h, s, b, m, v)"
+    values = {"s": zeros(4) + 1, "b": zeros(4) + 2, "m": zeros(4), "v": zeros(4) + 3}
+    proto = model(X, body, values)
+    for name in "mv":
+        info = onnx.helper.make_tensor_value_info(name, 1, [4])
+        info.metadata_props.add(key="pkg.torch.export.graph_signature.InputSpec.kind", value="BUFFER")
+        proto.graph.value_info.append(info)
+    g = standardize(proto)
+    training_form(g)
+    assert len(find_parameters(g).buffers) == 4
+
+
 def test_initialisers_that_are_inputs_too():
     """IR version 3 listed them among the inputs, and some exporters still do."""
     proto = model(X, "y = Gemm (x, w)", {"w": zeros(4, 4)})

@@ -9,7 +9,9 @@ from graphs import check, exact, model, run, text
 from onnx import TensorProto, helper
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.roles import Literal
 from fourbit_onnx.passes.standardize import COMPOSED, standardize
+from fourbit_onnx.passes.training_form import training_form
 
 X = "(float[N,4] x) => (float[N,4] y)"
 TWO = {"two": np.full(4, 2, np.float32), "tens": np.arange(4, dtype=np.float32)}
@@ -141,6 +143,63 @@ def test_opset_9_with_attributes_that_became_inputs():
     assert g.opset == 21
 
 
+@pytest.mark.parametrize("outputs", [["y"], ["y", "m", "v"], ["y", "m", "v", "sm", "sv"]])
+def test_batch_normalization_of_opset_13_in_training(outputs):
+    """PyTorch's older exporter gives it five outputs there, which ONNX's converter refuses."""
+    inputs = ["x", "scale", "bias", "mean", "var"]
+    node = helper.make_node("BatchNormalization", inputs, outputs, momentum=0.8)
+    statistics = {"scale": [1, 2], "bias": [0.5, -1], "mean": [0.1, 0.2], "var": [1, 4]}
+    value = helper.make_tensor_value_info
+    proto = helper.make_model(
+        helper.make_graph(
+            [node], "g", [value("x", 1, ["N", 2])], [value("y", 1, ["N", 2])],
+            [onnx.numpy_helper.from_array(np.array(v, np.float32), k) for k, v in statistics.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=7,
+    )  # fmt: skip
+    g = standardize(proto)
+    check(g)
+    training_form(g)
+    assert len(g.nodes[0].outputs) == 3
+    assert (g.nodes[0].attrs["training_mode"], g.nodes[0].attrs["momentum"]) == (1, pytest.approx(0.8))
+
+
+def test_later_operators_become_their_definition():
+    """Opset 23 has an RMSNormalization, which no conversion to 21 knows."""
+    proto = model(X, "y = RMSNormalization (x, tens)", TWO)
+    proto.opset_import[0].version = 23
+    g = standardize(proto)
+    assert "RMSNormalization" not in {node.op for node in g.nodes}
+    check(g)
+    x = np.arange(1, 9, dtype=np.float32).reshape(2, 4)
+    expected = x / np.sqrt((x * x).mean(1, keepdims=True) + 1e-5) * TWO["tens"]
+    np.testing.assert_allclose(run(g, {"x": x})["y"], expected, rtol=1e-6)  # ten roundings of 2**-24
+
+
+def test_positions_that_inference_takes_for_sizes():
+    """ONNX follows the Range as if it were a shape, and then finds 4 positions beside 2 frequencies."""
+    body = """
+        zero = Constant <value_int = 0> () four = Constant <value_int = 4> ()
+        one = Constant <value_int = 1> () r = Range (zero, four, one) f = Cast <to = 1> (r)
+        axis = Constant <value_ints = [1]> () u = Unsqueeze (f, axis)
+        pair = Constant <value_floats = [1.0, 0.5]> () two = Cast <to = 1> (pair)
+        a = Mul (u, two) c = Cos (a) y = MatMul (x, c)
+    """
+    g = standardize(model("(float[N,4] x) => (float[N,K] y)", body))
+    assert g.outputs[0].shape == ["N", 2]
+    with pytest.raises(GraphError, match=r"^shapes of the model do not fit"):
+        standardize(model("(float[N,3] x) => (float[N,K] y)", body))
+
+
+def test_numbers_of_the_code_are_no_parameters_that_were_merged(caplog):
+    body = "c = Constant <value_floats = [0.5, 0.5, 0.5, 0.5]> () h = Sub (x, c) y = Div (h, c)"
+    g = standardize(model(X, body))
+    assert g.nodes[0].inputs[1] is g.nodes[1].inputs[1]
+    assert isinstance(g.nodes[0].inputs[1], Literal)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("version", [0, 999])
 def test_impossible_opsets_are_refused(version):
     proto = model(X, "y = Relu (x)")
@@ -211,3 +270,9 @@ def test_dead_nodes_and_shapes():
     assert (g.opset, g.ir_version) == (21, 10)
     assert proto.graph.node[0].op_type == "Abs"  # the caller's model is left as it was
     assert g.inputs[0].dtype == helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT)
+
+
+def test_a_number_that_two_nodes_read_is_no_bias_of_both(caplog):
+    g = standardize(model(X, "h = Mul (x, scale) y = Sub (h, scale)", {"scale": np.array([0.7], np.float32)}))
+    assert g.nodes[0].inputs[1] is g.nodes[1].inputs[1]
+    assert not caplog.records

@@ -207,3 +207,70 @@ class Lstm(nn.Module):  # type: ignore[misc]
     def forward(self, tokens: Any) -> Any:
         y, _ = self.lstm(self.embedding(tokens))
         return self.head(y[:, -1])
+
+
+class Norm(nn.Module):  # type: ignore[misc]
+    """RMSNorm, written out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Any) -> Any:
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+
+class RotaryAttention(nn.Module):  # type: ignore[misc]
+    """Causal, with rotary positions and half as many keys and values as queries."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.size = heads, width // heads
+        self.q = nn.Linear(width, width, bias=False)
+        self.kv = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def rotated(self, x: Any) -> Any:
+        steps = torch.arange(x.shape[2]).float()
+        angles = steps[:, None] / 100 ** (torch.arange(0, self.size, 2).float() / self.size)
+        angles = torch.cat([angles, angles], -1)
+        a, b = x.chunk(2, -1)
+        return x * torch.cos(angles) + torch.cat([-b, a], -1) * torch.sin(angles)
+
+    def forward(self, x: Any) -> Any:
+        B, T, C = x.shape
+        q = self.q(x).view(B, T, self.heads, self.size).transpose(1, 2)
+        k, v = self.kv(x).view(B, T, 2, self.heads // 2, self.size).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self.rotated(q), self.rotated(k).repeat_interleave(2, 1)
+        y = nn.functional.scaled_dot_product_attention(q, k, v.repeat_interleave(2, 1), is_causal=True)
+        return self.out(y.transpose(1, 2).reshape(B, T, C))
+
+
+class Gated(nn.Module):  # type: ignore[misc]
+    """SwiGLU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+class Llama(nn.Module):  # type: ignore[misc]
+    """One layer, the last position; int64 `(B, 8)`, 0 <= token < 20 -> `(B, 10)`."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, width)
+        self.norm1, self.norm2, self.norm = Norm(width), Norm(width), Norm(width)
+        self.attention = RotaryAttention(width, 4)
+        self.mlp = Gated(width, 24)
+        self.head = nn.Linear(width, CLASSES, bias=False)
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.embedding(tokens)
+        x = x + self.attention(self.norm1(x))
+        x = x + self.mlp(self.norm2(x))
+        return self.head(self.norm(x)[:, -1])

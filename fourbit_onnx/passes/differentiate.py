@@ -1,5 +1,6 @@
 """The backward pass, by ONNX Runtime's gradient builder."""
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -10,6 +11,7 @@ from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.in_order import in_order
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
+from fourbit_onnx.passes.producers import operands
 from fourbit_onnx.passes.reached import STOPS, dependent, has_gradient, reached
 from fourbit_onnx.passes.roles import Roles, is_standard
 
@@ -31,13 +33,13 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     downstream = [
         node
         for node in graph.nodes
-        if any(id(tensor) in leads for tensor in node.inputs) and not is_standard(node, *STOPS)
+        if any(id(tensor) in leads for tensor in operands(node)) and not is_standard(node, *STOPS)
     ]
     needed = {id(tensor) for tensor in graph.outputs if tensor.name == roles.root}
     found = []
     for node in reversed(downstream):
         if any(id(tensor) in needed and has_gradient(tensor) for tensor in node.outputs):
-            needed.update(id(tensor) for tensor in node.inputs)
+            needed.update(id(tensor) for tensor in operands(node))
             known = node.domain == DOMAIN or (is_standard(node, *TRAINABLE) and _has_kernel(node))
             if not known and not (
                 node.domain == "com.microsoft" and node.op in ("Gelu", "FastGelu", "QuickGelu")
@@ -51,8 +53,14 @@ def _has_kernel(node: gs.Node) -> bool:
 
     Its gradient builder wants all three outputs, bias and first states of an LSTM. Its kernel runs forward
     only, and refuses lengths and every attribute that could change the cell, even one that is written out
-    with its default. With peepholes it gives wrong gradients.
+    with its default. With peepholes it gives wrong gradients. A Pad must be one of a constant; what slices
+    backwards fails in the first step.
     """
+    if node.op == "Pad":
+        return bool(node.attrs.get("mode", "constant") == "constant")
+    if node.op == "Slice":
+        steps = node.inputs[4] if len(node.inputs) > 4 else None
+        return not (isinstance(steps, gs.Constant) and bool((np.asarray(steps.values) < 0).any()))
     if node.op != "LSTM":
         return True
     outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]

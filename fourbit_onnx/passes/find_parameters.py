@@ -7,13 +7,17 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import GraphError
-from fourbit_onnx.passes.roles import Literal, Roles, is_standard, replace_everywhere
+from fourbit_onnx.passes.roles import (
+    WEIGHTED,
+    Buffer,
+    Literal,
+    Roles,
+    is_standard,
+    replace_everywhere,
+)
 
 # Inputs that are settings of an operator, not weights, though they are vectors: (operator, first such input).
 _SETTINGS = {"OneHot": 1, "Pow": 1, "Resize": 1}
-
-# A weight by these, even of one element, if it is such an input.
-_BY_PLACE = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "LSTM", "GRU")
 
 # Names of our own tensors, in the training or in the optimiser graph.
 _RESERVED = {
@@ -31,8 +35,9 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
 
     Trained are float32 initialisers with more than one element, and what is a weight, bias or scale by its
     place (Conv, Gemm, BatchNormalization, PRelu); not: results of Constant nodes, numbers such as 1/sqrt(d),
-    settings of operators, masks (elements beyond 1e30), running statistics, and what a pattern of
-    ``freeze`` names. A weight called ``step``, or as another of our own tensors, gets an underscore.
+    settings of operators, masks (elements beyond 1e30), running statistics, what the exporter calls a
+    buffer (PyTorch's newer one does), and what a pattern of ``freeze`` names. A weight called ``step``, or as
+    another of our own tensors, gets an underscore.
 
     Raises:
         GraphError: Nothing is left to train, a pattern fits nothing, or weights are float16 or float64.
@@ -52,7 +57,7 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
             roles.buffers[name] = buffer.name
         elif not _is_weight(tensor, readers):
             continue
-        elif any(fnmatch.fnmatchcase(name, pattern) for pattern in freeze):
+        elif isinstance(tensor, Buffer) or any(fnmatch.fnmatchcase(name, pattern) for pattern in freeze):
             roles.frozen.append(name)
         else:
             roles.parameters.append(name)
@@ -109,7 +114,8 @@ def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:
         if is_standard(node, "LSTM") and place in (5, 6) and not tensor.values.any():
             return False  # a first state of 0: so exporters write that there is none
         reshaped = node.outputs[0].outputs if is_standard(node, "Reshape") else []  # PyTorch's slope of PRelu
-        if is_standard(node, *_BY_PLACE) or any(is_standard(reader, "PRelu") for reader in reshaped):
+        if is_standard(node, *WEIGHTED) or any(is_standard(reader, "PRelu") for reader in reshaped):
             return True
     mask = not (np.abs(tensor.values) < _LARGEST).all()
-    return bool(tensor.values.size > 1) and not mask and not isinstance(tensor, Literal)
+    literal = isinstance(tensor, Literal) and not isinstance(tensor, Buffer)
+    return bool(tensor.values.size > 1) and not mask and not literal

@@ -13,8 +13,14 @@ from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 from fourbit_onnx.passes.tidy import tidy
 
-# Gradients that ONNX Runtime keeps in the standard domain, where ONNX does not know them.
-_RUNTIME_OPERATORS = ("MaxPoolGrad", "AveragePoolGrad", "GlobalAveragePoolGrad", "GlobalMaxPoolGrad")
+# What ONNX Runtime keeps in the standard domain, where ONNX does not know it: gradients, and RMSNorm.
+_RUNTIME_OPERATORS = (
+    "AveragePoolGrad",
+    "GlobalAveragePoolGrad",
+    "GlobalMaxPoolGrad",
+    "MaxPoolGrad",
+    "SimplifiedLayerNormalization",
+)
 
 
 def finish(

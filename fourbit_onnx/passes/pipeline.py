@@ -28,6 +28,9 @@ from fourbit_onnx.passes.find_parameters import find_parameters
 from fourbit_onnx.passes.finish import finish
 from fourbit_onnx.passes.flat_convolutions import flat_convolutions
 from fourbit_onnx.passes.fold_relu import fold_relu
+from fourbit_onnx.passes.folded_integers import folded_integers
+from fourbit_onnx.passes.gathered_flips import gathered_flips
+from fourbit_onnx.passes.gathered_pads import gathered_pads
 from fourbit_onnx.passes.join_weight_grads import join_weight_grads
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.lower_lstm import lower_lstm
@@ -111,6 +114,9 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     training_form(graph)
     roles = find_parameters(graph, freeze)
     average_pool(graph)  # after find_parameters, or its constant weights would be trained
+    folded_integers(graph)
+    gathered_pads(graph)
+    gathered_flips(graph)
     plain_prelu(graph)  # after find_parameters, which knows the slope by it
     lower_lstm(graph, roles)  # after find_parameters, which leaves its weights their names
     explicit_pads(graph)

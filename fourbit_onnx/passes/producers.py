@@ -22,6 +22,16 @@ def producers(node: gs.Node) -> Iterator[gs.Node]:
                 yield from output.inputs
 
 
+def operands(node: gs.Node) -> Iterator[gs.Tensor]:
+    """The tensors that ``node`` reads, itself or inside its branches, the branches' own ones among them."""
+    yield from node.inputs
+    for value in node.attrs.values():
+        if isinstance(value, gs.Graph):
+            for inner in value.nodes:
+                yield from operands(inner)
+            yield from value.outputs
+
+
 def sole_producer(tensor: gs.Tensor, outputs: Collection[int], *, but_shapes: bool = False) -> gs.Node | None:
     """What makes ``tensor``, if one node alone reads it.
 

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.passes.producers import operands
 from fourbit_onnx.passes.roles import is_standard
 
 # Results without a gradient by nature: they stop it, as in every framework.
@@ -31,7 +32,7 @@ def dependent(graph: gs.Graph, names: Collection[str]) -> set[int]:
     names = set(names)
     found = {id(tensor) for tensor in graph.inputs if tensor.name in names}
     for node in graph.nodes:
-        if any(id(tensor) in found for tensor in node.inputs) and not is_standard(node, *STOPS):
+        if any(id(tensor) in found for tensor in operands(node)) and not is_standard(node, *STOPS):
             found.update(id(tensor) for tensor in node.outputs)
     return found
 
@@ -47,5 +48,5 @@ def reached(graph: gs.Graph, root: str) -> set[int]:
     for node in reversed(graph.nodes):
         leads = any(id(tensor) in found and has_gradient(tensor) for tensor in node.outputs)
         if leads and not is_standard(node, *STOPS):
-            found.update(id(tensor) for tensor in node.inputs)
+            found.update(id(tensor) for tensor in operands(node))
     return found

@@ -11,6 +11,14 @@ class Literal(gs.Constant):  # type: ignore[misc]
     """A number written in the model's code: what a Constant node gives. Parameters are initialisers."""
 
 
+class Buffer(Literal):
+    """A table of the model that is no parameter, as the exporter says: position codes, means, deviations."""
+
+
+# A weight by these, even of one element, if it is an input of them.
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "LSTM", "GRU", "RNN")
+
+
 @dataclasses.dataclass
 class Roles:
     """Names of the tensors by role, and the first values of those that are state.

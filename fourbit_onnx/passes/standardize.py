@@ -13,7 +13,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.errors import GraphError
-from fourbit_onnx.passes.roles import Literal, is_standard, replace_everywhere
+from fourbit_onnx.passes.roles import WEIGHTED, Buffer, Literal, is_standard, replace_everywhere
+from fourbit_onnx.passes.sliced_sequences import sliced_sequences
 from fourbit_onnx.passes.tidy import tidy
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,13 @@ COMPOSED = (
 )
 _ROUNDS = 2
 
+_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
+
+_BATCH_NORMALIZATION_HAS_A_MODE = 14  # since this opset; before, further outputs said that it trains
+
+# Later than our opset; their definitions are graphs of operators that it has.
+LATER = ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish")
+
 
 def standardize(model: onnx.ModelProto) -> gs.Graph:
     """One flat graph, opset 21, IR version 10, with shapes inferred and unique node names.
@@ -45,6 +53,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     Raises:
         GraphError: The opset cannot be converted, or the model has parts that cannot be trained.
     """
+    buffers = _buffers(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model, True)
     model = _to_opset(model)
@@ -54,11 +63,8 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
             _defaults(model, {op for _, op in wanted})
             model = onnx.inliner.inline_selected_functions(model, wanted, False, True)
     model.ir_version = IR_VERSION
-    try:
-        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except Exception as error:
-        raise GraphError(f"shapes of the model do not fit: {_first_line(error)}") from error
-    graph = gs.import_onnx(model)
+    graph = gs.import_onnx(_with_shapes(sliced_sequences(_with_shapes(model))))
+    _mark(graph, buffers)
     _constants(graph)
     _casts(graph)
     _permutations(graph)
@@ -66,6 +72,21 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     _unique_names(graph)
     tidy(graph)
     return graph
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """``model`` with shapes inferred, also from numbers that it computes of shapes."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except Exception as error:
+        first = error
+    try:
+        onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    except Exception as error:
+        raise GraphError(f"shapes of the model do not fit: {_first_line(error)}") from error
+    # The shapes fit: ONNX takes a Range that was made a matrix (positions) for a row of sizes.
+    _log.debug("sizes that the model computes are followed in part only: %s", _first_line(first))
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _defaults(model: onnx.ModelProto, ops: set[str]) -> None:
@@ -86,12 +107,58 @@ def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     if found == OPSET:
         return model
     try:
+        model = _one_output(model, found)
+        if found > OPSET:
+            model = onnx.inliner.inline_selected_functions(
+                _with_types(model), [("", op) for op in LATER], False, True
+            )
         return onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:
         raise GraphError(
             f"the model has opset {found} and cannot be converted to {OPSET} ({_first_line(error)}); "
             f"export it again with opset_version={OPSET}"
         ) from error
+
+
+def _with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The types of all tensors, initialisers too, stand in the model: the inliner chooses bodies by them."""
+    typed = onnx.shape_inference.infer_shapes(model)
+    known = {info.name for info in [*typed.graph.input, *typed.graph.value_info]}
+    typed.graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        for tensor in typed.graph.initializer
+        if tensor.name not in known
+    )
+    return typed
+
+
+def _one_output(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """BatchNormalization of old opsets in inference form; ``training_form`` gives it the new training form.
+
+    ONNX's converter refuses the saved statistics behind the running ones, and leaves the new mode out.
+    """
+    if opset < _BATCH_NORMALIZATION_HAS_A_MODE:
+        for node in model.graph.node:
+            if node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx"):
+                del node.output[1:]
+    return model
+
+
+def _buffers(model: onnx.ModelProto) -> set[str]:
+    """The initialisers that PyTorch's newer exporter calls buffers of the module, in the model's metadata."""
+    return {
+        info.name
+        for info in [*model.graph.value_info, *model.graph.input]
+        if any((entry.key, entry.value) == (_KIND, "BUFFER") for entry in info.metadata_props)
+    }
+
+
+def _mark(graph: gs.Graph, buffers: set[str]) -> None:
+    """Initialisers of these names become ``Buffer``."""
+    if buffers:
+        for name, tensor in graph.tensors().items():
+            if name in buffers and isinstance(tensor, gs.Constant):
+                replace_everywhere(graph, tensor, Buffer(name, tensor.values))
 
 
 def _constants(graph: gs.Graph) -> None:
@@ -166,6 +233,10 @@ def _separate_equal_initializers(graph: gs.Graph) -> None:
     for name, tensor in sorted(tensors.items()):
         if not isinstance(tensor, gs.Constant) or tensor.dtype != np.float32 or len(tensor.shape) != 1:
             continue
+        if isinstance(tensor, Literal) and not isinstance(tensor, Buffer):  # no parameter
+            continue
+        if tensor.values.size == 1 and not any(is_standard(node, *WEIGHTED) for node in tensor.outputs):
+            continue  # a number
         readers = [
             (node, place)
             for node in tensor.outputs
@@ -185,7 +256,7 @@ def _separate_equal_initializers(graph: gs.Graph) -> None:
             number += 1
             while f"{name}.{number}" in taken:
                 number += 1
-            node.inputs[place] = gs.Constant(f"{name}.{number}", values.copy())
+            node.inputs[place] = type(tensor)(f"{name}.{number}", values.copy())
 
 
 def _unique_names(graph: gs.Graph) -> None:

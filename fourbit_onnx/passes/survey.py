@@ -27,6 +27,8 @@ REMEDIES = {
     "Loop": "unroll it: export with a fixed number of steps",
     "SplitToSequence": "export with dynamo=False, or write split() as slices or unbind()",
     "SequenceAt": "export with dynamo=False, or write split() as slices or unbind()",
+    "Pad": "export it with a known size of what is padded, or pad with a constant",
+    "Slice": "export it with a known size of what is turned",
     "Scan": "unroll it: export with a fixed number of steps",
     "Mean": "use Add and Mul",
     "Sum": "use Add",

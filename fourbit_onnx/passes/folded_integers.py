@@ -1,0 +1,96 @@
+"""Integers that are computed of constants only  →  constants."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from fourbit_onnx.passes.roles import Literal, replace_for_readers
+from fourbit_onnx.passes.tidy import tidy
+
+# What pads, axes and sizes are computed with; a longer list would only be slower to read.
+_OPERATORS = frozenset(
+    """
+    Add Cast Concat ConstantOfShape Div Equal Expand Flatten Gather Identity Mod Mul Neg Range Reshape Shape
+    Slice Squeeze Sub Tile Transpose Unsqueeze Where
+    """.split()  # noqa: SIM905
+)
+_LARGEST = 2**16  # elements; a mask is better computed than stored
+
+
+def folded_integers(graph: gs.Graph) -> int:
+    """Compute what can be computed before training, so that passes may read it.
+
+    PyTorch's older exporter computes the pads of a Pad by ten operators.
+
+    ============  =============================================================================
+    before        ``pads = Cast(Reshape(Transpose(...)))`` of constants
+    after         ``pads``, a constant
+    leaves alone  results of floats, which may differ in the last bits; what is large, or is an
+                  output; operators that neither pads nor sizes are computed with
+    ============  =============================================================================
+    """
+    kept = {id(tensor) for tensor in graph.outputs}
+    found: dict[int, NDArray[np.generic]] = {}
+    count = 0
+    for node in graph.nodes:
+        if not _foldable(node, found) or id(node.outputs[0]) in kept:
+            continue
+        values = [_value(tensor, found) for tensor in node.inputs]
+        result = _result(node, values)
+        if result is None or result.dtype.kind not in "iub" or result.size > _LARGEST:
+            continue
+        found[id(node.outputs[0])] = result
+        count += 1
+    for node in graph.nodes:
+        if node.outputs and (value := found.get(id(node.outputs[0]))) is not None:
+            replace_for_readers(node.outputs[0], Literal(node.outputs[0].name, value))
+    if count:
+        tidy(graph)
+    return count
+
+
+def _foldable(node: gs.Node, found: dict[int, NDArray[np.generic]]) -> bool:
+    return (
+        not node.domain
+        and node.op in _OPERATORS
+        and len(node.outputs) == 1
+        and bool(node.inputs)
+        and all(
+            tensor.is_empty()
+            or id(tensor) in found
+            or (isinstance(tensor, gs.Constant) and tensor.dtype is not None and _integer(tensor))
+            for tensor in node.inputs
+        )
+    )
+
+
+def _integer(tensor: gs.Constant) -> bool:
+    return not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iub"
+
+
+def _value(tensor: gs.Tensor, found: dict[int, NDArray[np.generic]]) -> NDArray[np.generic] | None:
+    if tensor.is_empty():
+        return None
+    return found[id(tensor)] if id(tensor) in found else np.asarray(tensor.values)
+
+
+def _result(node: gs.Node, values: list[NDArray[np.generic] | None]) -> NDArray[np.generic] | None:
+    """What ONNX's reference computes; None if it does not: then ONNX Runtime will, or will say why not."""
+    from onnx.reference import ReferenceEvaluator
+
+    names = [f"i{number}" if value is not None else "" for number, value in enumerate(values)]
+    feeds = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    inputs = [gs.Variable(name, value.dtype) for name, value in feeds.items()]
+    given = iter(inputs)
+    copy = gs.Node(
+        node.op,
+        node.name,
+        dict(node.attrs),
+        [next(given) if value is not None else gs.Variable.empty() for value in values],
+        [gs.Variable("o")],
+    )
+    proto = gs.export_onnx(gs.Graph([copy], inputs, copy.outputs, opset=21), do_type_check=False)
+    try:
+        return np.asarray(ReferenceEvaluator(proto).run(None, feeds)[0])
+    except Exception:
+        return None

@@ -1,0 +1,58 @@
+"""Integers of constants become constants; what is data, float or large stays."""
+
+import numpy as np
+import pytest
+from graphs import exact, graph, run, text
+
+from fourbit_onnx.passes.folded_integers import folded_integers
+
+SIGNATURE = "(float[N,4] x) => (float[N,K] y)"
+VALUES = {
+    "pads": np.array([1, 2]),
+    "two": np.array([2]),
+    "first": np.array([0]),
+    "minus": np.array([-1]),
+    "least": np.array([-(2**63)]),
+    "pairs": np.array([-1, 2]),
+    "weight": np.ones(4, np.float32),
+    "many": np.array([2**16 + 1]),
+}
+
+
+def test_pads_as_the_older_exporter_computes_them():
+    """``[1, 2]`` of the last axis first becomes ``[0, 1, 0, 2]``: begins of all axes, then ends."""
+    body = """
+        none = ConstantOfShape <value = int64[1] {0}> (two) all = Concat <axis = 0> (pads, none)
+        p = Reshape (all, pairs) r = Slice (p, minus, least, first, minus) t = Transpose <perm = [1, 0]> (r)
+        flat = Reshape (t, minus) numbers = Cast <to = 7> (flat) y = Pad (x, numbers)
+    """
+    g = graph(SIGNATURE, body, VALUES)
+    assert folded_integers(g) == 7
+    assert text(g) == text(graph(SIGNATURE, "y = Pad (x, n)", {"n": np.array([0, 1, 0, 2])}))
+    assert folded_integers(g) == 0
+    np.testing.assert_array_equal(run(g, {"x": np.ones((1, 4), np.float32)})["y"], [[0, 1, 1, 1, 1, 0, 0]])
+
+
+LEFT_ALONE = {
+    "floats": "f = Cast <to = 1> (pads) y = other.Use (x, f)",
+    "weights": "f = Mul (weight, weight) y = Add (x, f)",
+    "data": "s = Shape (x) d = Mul (s, two) y = Reshape (x, d)",
+    "large": "n = ConstantOfShape <value = int64[1] {0}> (many) y = other.Use (x, n)",
+    "another domain": "n = other.Add (pads, two) y = Pad (x, n)",
+    "what fails": "n = Reshape (pads, many) y = other.Use (x, n)",
+    "random": "n = Bernoulli (pads) y = other.Use (x, n)",
+}
+
+
+@pytest.mark.parametrize("body", LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_left_alone(body):
+    g = graph(SIGNATURE, body, VALUES)
+    before = exact(g)
+    assert folded_integers(g) == 0
+    assert exact(g) == before
+
+
+def test_an_output_stays():
+    g = graph("(float[N,4] x) => (int64[2] y)", "y = Mul (pads, two)", VALUES)
+    assert folded_integers(g) == 0
+    assert [node.op for node in g.nodes] == ["Mul"]
