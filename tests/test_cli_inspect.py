@@ -7,7 +7,7 @@ import pytest
 from cli import fourbit, mlp, model, refusal, trained
 
 from fourbit_onnx.passes.differentiate import TRAINABLE
-from fourbit_onnx.passes.survey import REMEDIES
+from fourbit_onnx.passes.remedies import REMEDIES
 from fourbit_onnx.recipes.plan import POINTS
 
 FOLDER = """\

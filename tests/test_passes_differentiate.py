@@ -72,6 +72,21 @@ def test_refusal_names_operators_nodes_and_remedy():
     )
 
 
+def test_refusal_of_one_operator_has_its_own_remedy():
+    g, roles = of("[c] g = CumSum (w, i) h = MatMul (x, g) y = GlobalMaxPool (h)" + END)
+    with pytest.raises(
+        GraphError, match=r"^CumSum, GlobalMaxPool cannot .* in all\); replace it in the model"
+    ):
+        check_trainable(g, roles)
+    g, roles = of("h = MatMul (x, w) [m] y = GlobalMaxPool (h)" + END)
+    with pytest.raises(GraphError) as refusal:
+        check_trainable(g, roles)
+    assert str(refusal.value) == (
+        "GlobalMaxPool cannot be trained on the CPU (first node: 'm', 1 in all); use MaxPool with a kernel "
+        "of the whole image, or freeze the weights before it with --freeze (freeze=[...])"
+    )
+
+
 def test_frozen_weights_need_no_gradient():
     g, roles = of("[f] g = Floor (w) h = MatMul (x, g) y = Add (h, b)" + END, parameters=["b"])
     assert untrainable(g, roles) == []

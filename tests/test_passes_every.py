@@ -43,6 +43,9 @@ CONSTANTS = {
     "widths": np.array([6, 2]),
     "first": np.array([1, 0]),
     "last": np.array([-1]),
+    "filters": np.ones((2, 4, 2, 2), np.float32),
+    "doubled": np.array([1, 1, 2, 2], np.float32),
+    "only": np.ones(1, np.float32),
     "least": np.array([-(2**63)]),
     "rims": np.array([0, 0, 1, 0, 0, 1]),
     "slope": np.full((2, 1), 0.1, np.float32),
@@ -72,6 +75,9 @@ EXTRA = {
     " of_codes = ai.fourbit.QMatMul (c, half, zero, c, half, zero)"
     " r = Reshape (of_codes, whole) a = Add (r, row) y = other.Use (a)",
     "mirrored and turned": 'p = Pad <mode = "reflect"> (x, rims) y = Slice (p, last, least, last, last)',
+    "images": "[a] i = Unsqueeze (x, last) [b] t = ConvTranspose <strides = [2, 1]> (i, filters)"
+    " [c] d = DepthToSpace <blocksize = 2> (t)"
+    ' [e] r = Resize (d, "", doubled) [f] n = InstanceNormalization (r, only, only) [g] y = ReduceMax (n)',
     "computed pads": "n = Mul (rims, rims) y = Pad (x, n)",
     "added": "y = Sum (x, x, x)",
     "summed": "y = ReduceSum <keepdims = 0> (x, first)",

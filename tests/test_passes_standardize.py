@@ -89,7 +89,7 @@ def test_a_second_run_changes_nothing():
     assert exact(again) == exact(once)
 
 
-@pytest.mark.parametrize("op", [op for op in COMPOSED if op != "MeanVarianceNormalization"])
+@pytest.mark.parametrize("op", [op for op in COMPOSED if "Normalization" not in op])
 def test_composed_operators_become_their_definition(op):
     g = standardize(model(X, f"y = {op} (x)"))
     assert not {node.op for node in g.nodes} & set(COMPOSED)

@@ -21,7 +21,7 @@ F = torch.nn.functional
 
 WITHOUT_BATCHNORM = ("mlp", "vgg", "transformer", "transformer_module", "lstm")
 ZEROS = {"mobilenet_relu6": ["3.body.7.bias"], "mobilenet_hardswish": ["3.body.7.bias"],
-         "conv1d": ["0.bias"], "conv3d": ["0.bias"]}  # fmt: skip
+         "conv1d": ["0.bias"], "conv3d": ["0.bias"], "unet": ["down.bias"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("exporter", BY_NAME)

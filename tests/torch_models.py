@@ -74,6 +74,7 @@ MODELS: dict[str, Case] = {
     "mobilenet_hardswish": Case(lambda: net.mobilenet(nn.Hardswish), _image),
     "transformer": Case(lambda: net.Encoder(net.Attention), _tokens),
     "transformer_module": Case(lambda: net.Encoder(net.ModuleAttention), _tokens),
+    "unet": Case(net.UNet, _image),
     "conv1d": Case(net.conv1d, lambda: torch.randn(BATCH, 4, 32)),
     "conv3d": Case(net.conv3d, lambda: torch.randn(BATCH, 1, 6, 8, 8)),
     "lstm": Case(net.Lstm, _tokens),

@@ -13,6 +13,7 @@ from fourbit_onnx.passes.in_order import in_order
 from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.producers import operands
 from fourbit_onnx.passes.reached import STOPS, dependent, has_gradient, reached
+from fourbit_onnx.passes.remedies import REMEDIES
 from fourbit_onnx.passes.roles import Roles, is_standard
 
 # Operators for which ONNX Runtime 1.19.2 has a gradient and a CPU kernel for it.
@@ -87,11 +88,12 @@ def check_trainable(graph: gs.Graph, roles: Roles) -> None:
                 f"LSTM {bad[0].name!r} cannot be trained: its steps cannot be written out, because "
                 f"{lstm_obstacle(bad[0])}"
             )
+        first = REMEDIES.get(ops[0]) if len(ops) == 1 else None
         raise GraphError(
             f"{', '.join(ops)} cannot be trained on the CPU "
             f"(first node: {bad[0].name!r}, {len(bad)} in all); "
-            "replace it in the model before the export, or freeze the weights before it with --freeze "
-            "(freeze=[...])"
+            f"{first or 'replace it in the model before the export'}, or freeze the weights before it with "
+            "--freeze (freeze=[...])"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from fourbit_onnx.passes.fold_relu import fold_relu
 from fourbit_onnx.passes.folded_integers import folded_integers
 from fourbit_onnx.passes.gathered_flips import gathered_flips
 from fourbit_onnx.passes.gathered_pads import gathered_pads
+from fourbit_onnx.passes.gathered_resizes import gathered_resizes
 from fourbit_onnx.passes.join_weight_grads import join_weight_grads
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
 from fourbit_onnx.passes.lower_lstm import lower_lstm
@@ -41,6 +43,8 @@ from fourbit_onnx.passes.ordered_gather_grad import ordered_gather_grad
 from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
 from fourbit_onnx.passes.ordered_softmax_grad import ordered_softmax_grad
 from fourbit_onnx.passes.ordered_sum_rows import ordered_sum_rows
+from fourbit_onnx.passes.plain_extremes import plain_extremes
+from fourbit_onnx.passes.plain_instance_norm import plain_instance_norm
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
 from fourbit_onnx.passes.rational_gelu import rational_gelu
@@ -50,8 +54,10 @@ from fourbit_onnx.passes.relu_masks import relu_masks
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.passes.share_quantizers import share_quantizers
+from fourbit_onnx.passes.shuffled_pixels import shuffled_pixels
 from fourbit_onnx.passes.sliced_splits import sliced_splits
 from fourbit_onnx.passes.standardize import standardize
+from fourbit_onnx.passes.subpixel_convolutions import subpixel_convolutions
 from fourbit_onnx.passes.training_form import training_form
 from fourbit_onnx.passes.turn_codes import turn_codes
 from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
@@ -59,6 +65,15 @@ from fourbit_onnx.passes.unsplit_lstm_cells import unsplit_lstm_cells
 from fourbit_onnx.passes.without_garbage_collection import without_garbage_collection
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
+
+# Operators that ONNX Runtime cannot differentiate, by others; their shapes are inferred afterwards.
+WRITTEN_OUT = (
+    subpixel_convolutions,
+    plain_instance_norm,
+    shuffled_pixels,
+    plain_extremes,
+    gathered_resizes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +134,8 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     gathered_flips(graph)
     plain_prelu(graph)  # after find_parameters, which knows the slope by it
     lower_lstm(graph, roles)  # after find_parameters, which leaves its weights their names
+    if sum([rewrite(graph) for rewrite in WRITTEN_OUT]):
+        graph = inferred(graph)
     explicit_pads(graph)
     regular_matmul(graph)
     return graph, roles
@@ -222,6 +239,12 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
         skip=roles.skip,
     )
     return Compiled(training, evaluation, optimizer, calibration_model, manifest, plan, roles.values)
+
+
+def inferred(graph: gs.Graph) -> gs.Graph:
+    """``graph`` with the shapes of all tensors."""
+    proto = onnx.shape_inference.infer_shapes(gs.export_onnx(graph, do_type_check=False), data_prop=True)
+    return gs.import_onnx(proto)
 
 
 def _own(graph: gs.Graph, roles: Roles) -> list[str]:

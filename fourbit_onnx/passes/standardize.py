@@ -27,6 +27,7 @@ IR_VERSION = 10
 COMPOSED = (
     "Celu",
     "Elu",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "MeanVarianceNormalization",
@@ -61,7 +62,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
         present = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
         if wanted := [("", op) for op in COMPOSED if op in present]:
             _defaults(model, {op for _, op in wanted})
-            model = onnx.inliner.inline_selected_functions(model, wanted, False, True)
+            model = onnx.inliner.inline_selected_functions(_with_types(model), wanted, False, True)
     model.ir_version = IR_VERSION
     graph = gs.import_onnx(_with_shapes(sliced_sequences(_with_shapes(model))))
     _mark(graph, buffers)

@@ -9,39 +9,9 @@ from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.differentiate import untrainable
 from fourbit_onnx.passes.lstm_form import lstm_obstacle
 from fourbit_onnx.passes.pipeline import Options, prepare
+from fourbit_onnx.passes.remedies import OTHERWISE, REMEDIES
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.recipes.plan import Plan
-
-# What to write instead; every operator named on the right can be trained.
-REMEDIES = {
-    "ConvTranspose": "repeat the pixels (Expand, Reshape), then Conv",
-    "DepthToSpace": "write it with Reshape and Transpose",
-    "SpaceToDepth": "write it with Reshape and Transpose",
-    "Einsum": "write it with Transpose, Reshape and MatMul",
-    "GlobalMaxPool": "use MaxPool with a kernel of the whole image",
-    "GroupNormalization": "write it with Reshape, ReduceMean, Sub, Mul and Sqrt",
-    "InstanceNormalization": "write it with ReduceMean, Sub, Mul and Sqrt",
-    "GRU": "write out its steps with MatMul, Sigmoid and Tanh",
-    "RNN": "write out its steps with MatMul and Tanh",
-    "If": "export the branch that is trained",
-    "Loop": "unroll it: export with a fixed number of steps",
-    "SplitToSequence": "export with dynamo=False, or write split() as slices or unbind()",
-    "SequenceAt": "export with dynamo=False, or write split() as slices or unbind()",
-    "Pad": "export it with a known size of what is padded, or pad with a constant",
-    "Slice": "export it with a known size of what is turned",
-    "Scan": "unroll it: export with a fixed number of steps",
-    "Mean": "use Add and Mul",
-    "Sum": "use Add",
-    "ReduceMax": "use TopK with k = 1, or MaxPool",
-    "ReduceMin": "use TopK with k = 1 of the negative",
-    "ReduceL1": "use Abs and ReduceSum",
-    "ReduceSumSquare": "use Mul and ReduceSum",
-    "ReduceLogSum": "use ReduceSum and Log",
-    "Resize": "for whole factors, repeat the pixels (Expand, Reshape)",
-    "Upsample": "for whole factors, repeat the pixels (Expand, Reshape)",
-    "AveragePool": "export it without ceil_mode and with a known number of channels",
-}
-_OTHERWISE = "replace it in the model, or freeze the weights before it with --freeze"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +60,7 @@ def survey(model: onnx.ModelProto, options: Options) -> Survey:
     found: dict[tuple[str, str], list[str]] = {}
     for node in untrainable(graph, roles):
         op = f"{node.domain}::{node.op}" if node.domain else node.op
-        remedy = lstm_obstacle(node) if op == "LSTM" else REMEDIES.get(op, _OTHERWISE)
+        remedy = lstm_obstacle(node) if op == "LSTM" else REMEDIES.get(op, OTHERWISE)
         found.setdefault((op, remedy), []).append(node.name)
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
     parameters = sum(roles.values[name].size for name in roles.parameters)

@@ -1,0 +1,44 @@
+"""``InstanceNormalization``  →  operators that have a gradient."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from fourbit_onnx.passes.roles import is_standard
+from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.writer import Writer
+
+
+def plain_instance_norm(graph: gs.Graph) -> int:
+    """Write InstanceNormalization out, which ONNX Runtime cannot differentiate.
+
+    After ``find_parameters``: scale and bias are weights by their place. PyTorch's older exporter makes its
+    group normalisation of it.
+
+    ============  =====================================================================================
+    before        ``y = InstanceNormalization(x, scale, bias)``
+    after         ``d = x - ReduceMean(x)``;  ``y = d / Sqrt(ReduceMean(d d) + epsilon) * scale + bias``
+    leaves alone  an input of unknown rank
+    ============  =====================================================================================
+    """
+    count = 0
+    for node in [node for node in graph.nodes if is_standard(node, "InstanceNormalization")]:
+        if node.inputs[0].shape is not None:
+            _write(graph, node)
+            count += 1
+    if count:
+        tidy(graph)
+    return count
+
+
+def _write(graph: gs.Graph, node: gs.Node) -> None:
+    rank = len(node.inputs[0].shape)
+    write = Writer(graph, node)
+    x, scale, bias = write.inputs
+    axes = write.constant(range(2, rank))
+    d = write.new("Sub", [x, write.new("ReduceMean", [x, axes], keepdims=1)])
+    variance = write.new("ReduceMean", [write.new("Mul", [d, d]), axes], keepdims=1)
+    epsilon = write.constant(node.attrs.get("epsilon", 1e-5), np.float32)
+    deviation = write.new("Sqrt", [write.new("Add", [variance, epsilon])])
+    channels = [-1, *[1] * (rank - 2)]
+    y = write.new("Mul", [write.new("Div", [d, deviation]), write.reshape(scale, channels)])
+    write.end(write.new("Add", [y, write.reshape(bias, channels)]))

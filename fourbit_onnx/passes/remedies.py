@@ -1,0 +1,29 @@
+"""What to write instead of an operator that cannot be trained."""
+
+# Every operator named on the right can be trained.
+REMEDIES = {
+    "ConvTranspose": "export it with a known size of the image, with pads, without auto_pad and dilations",
+    "DepthToSpace": "export it with a known size of the image",
+    "SpaceToDepth": "export it with a known size of the image",
+    "Einsum": "write it with Transpose, Reshape and MatMul",
+    "GlobalMaxPool": "use MaxPool with a kernel of the whole image",
+    "InstanceNormalization": "export it with an input of known rank",
+    "GRU": "write out its steps with MatMul, Sigmoid and Tanh",
+    "RNN": "write out its steps with MatMul and Tanh",
+    "If": "export the branch that is trained",
+    "Loop": "unroll it: export with a fixed number of steps",
+    "SplitToSequence": "export with dynamo=False, or write split() as slices or unbind()",
+    "SequenceAt": "export with dynamo=False, or write split() as slices or unbind()",
+    "Pad": "export it with a known size of what is padded, or pad with a constant",
+    "Slice": "export it with a known size of what is turned",
+    "Scan": "unroll it: export with a fixed number of steps",
+    "Mean": "use Add and Mul",
+    "Sum": "use Add",
+    "ReduceL1": "use Abs and ReduceSum",
+    "ReduceSumSquare": "use Mul and ReduceSum",
+    "ReduceLogSum": "use ReduceSum and Log",
+    "Resize": "export it with a known size of the image and constant scales",
+    "Upsample": "for whole factors, repeat the pixels (Expand, Reshape)",
+    "AveragePool": "export it without ceil_mode and with a known number of channels",
+}
+OTHERWISE = "replace it in the model, or freeze the weights before it with --freeze"

@@ -1,0 +1,264 @@
+"""Operators that are written out give the numbers of the operator, and PyTorch's gradients."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+import pytest
+from graphs import check, exact, graph, model, run
+from training_graph import batch_of, compiled, gradients, step
+
+from fourbit_onnx.passes.gathered_resizes import gathered_resizes
+from fourbit_onnx.passes.pipeline import inferred
+from fourbit_onnx.passes.plain_extremes import plain_extremes
+from fourbit_onnx.passes.plain_instance_norm import plain_instance_norm
+from fourbit_onnx.passes.shuffled_pixels import shuffled_pixels
+from fourbit_onnx.passes.subpixel_convolutions import subpixel_convolutions
+from fourbit_onnx.passes.writer import Writer
+
+RNG = np.random.default_rng(0)
+IMAGE = "(float[N,4,5,6] x) => (float[N,C,H,W] y)"
+
+
+def numbers(*shape):
+    return RNG.integers(-8, 9, shape).astype(np.float32)
+
+
+VALUES = {
+    "w": numbers(4, 3, 3, 2), "square": numbers(4, 3, 2, 2), "halves": numbers(4, 2, 4, 3),
+    "line": numbers(4, 3, 4), "cube": numbers(4, 2, 2, 3, 2), "b": numbers(3), "four": numbers(4),
+    "scale": RNG.uniform(0.5, 2, 4).astype(np.float32), "bias": numbers(4),
+    "last": np.array([-1]), "area": np.array([2, 3]), "doubled": np.array([1, 1, 2, 2], np.float32),
+    "by_part": np.array([1, 1, 1.5, 0.5], np.float32), "pair": np.array([1.5, 2], np.float32),
+    "sizes": np.array([2, 4, 8, 3]), "ones": np.array([1, 1], np.float32), "tens": np.array([10, 12]),
+    "batches": np.array([2, 1, 1, 1], np.float32), "channels": np.array([1, 2, 1, 1], np.float32),
+}  # fmt: skip
+
+TRANSPOSED = {
+    "stride 1": "y = ConvTranspose (x, w)",
+    "a bias": "y = ConvTranspose (x, w, b)",
+    "stride of the kernel": "y = ConvTranspose <strides = [2, 2]> (x, square, b)",
+    "strides": "y = ConvTranspose <strides = [2, 3], pads = [1, 0, 2, 1]> (x, w, b)",
+    "output padding": "y = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 0]>"
+    " (x, w)",
+    "output padding beyond the kernel": "y = ConvTranspose <strides = [3, 4], output_padding = [2, 3]>"
+    " (x, square)",
+    "a stride beyond the kernel": "y = ConvTranspose <strides = [3, 5]> (x, square)",
+    "groups": "y = ConvTranspose <group = 2, strides = [2, 2], pads = [1, 1, 1, 1]> (x, halves, four)",
+}
+NORMS = {
+    "of instances": "y = InstanceNormalization <epsilon = 0.01> (x, scale, bias)",
+    "of instances by default": "y = InstanceNormalization (x, scale, bias)",
+}
+SHUFFLED = {
+    "depth first": "y = DepthToSpace <blocksize = 2> (x)",
+    "channels first": 'y = DepthToSpace <blocksize = 2, mode = "CRD"> (x)',
+    "to depth": "[a] v = DepthToSpace <blocksize = 2> (x) [b] y = SpaceToDepth <blocksize = 2> (v)",
+}
+EXTREMES = {
+    "all": "y = ReduceMax <keepdims = 0> (x)",
+    "an axis": "y = ReduceMax <keepdims = 0> (x, last)",
+    "the least": "y = ReduceMin (x, area)",
+}
+RESIZED = {
+    "nearest": 'y = Resize <mode = "nearest"> (x, "", doubled)',
+    "nearest as PyTorch has it": 'y = Resize <mode = "nearest", nearest_mode = "floor",'
+    ' coordinate_transformation_mode = "asymmetric"> (x, "", doubled)',
+    "linear": 'y = Resize <mode = "linear"> (x, "", doubled)',
+    "linear, corners aligned": 'y = Resize <mode = "linear",'
+    ' coordinate_transformation_mode = "align_corners"> (x, "", "", sizes)',
+    "linear by a part": 'y = Resize <mode = "linear"> (x, "", by_part)',
+    "cubic": 'y = Resize <mode = "cubic", cubic_coeff_a = -0.5> (x, "", doubled)',
+    "two axes": 'y = Resize <mode = "linear", axes = [2, 3]> (x, "", pair)',
+    "joined scales": 'two = Concat <axis = 0> (ones, pair) y = Resize <mode = "linear"> (x, "", two)',
+    "sizes of two axes": 'y = Resize <mode = "nearest", axes = [2, 3]> (x, "", "", tens)',
+    "nothing": 'z = Concat <axis = 0> (ones, ones) y = Resize <mode = "nearest"> (x, "", z)',
+}
+KINDS = {
+    subpixel_convolutions: TRANSPOSED,
+    plain_instance_norm: NORMS,
+    shuffled_pixels: SHUFFLED,
+    plain_extremes: EXTREMES,
+    gathered_resizes: RESIZED,
+}
+CASES = {
+    f"{rewrite.__name__}, {name}": (rewrite, body)
+    for rewrite, kind in KINDS.items()
+    for name, body in kind.items()
+}
+
+
+def made(body, signature=IMAGE):
+    return graph(signature, body, VALUES, infer=True)
+
+
+@pytest.mark.parametrize(("rewrite", "body"), CASES.values(), ids=CASES)
+def test_the_same_numbers(rewrite, body):
+    """Sums of at most 24 products of integers are exact; the rest has ten roundings of numbers below 32."""
+    signature = IMAGE.replace("float[N,C,H,W] ", "")
+    g, x = made(body, signature), numbers(2, 4, 5, 6)
+    expected = run(made(body, signature), {"x": x})["y"]
+    assert rewrite(g) == (2 if "SpaceToDepth" in body else 1)
+    assert not {node.op for node in g.nodes} & {
+        "ConvTranspose", "InstanceNormalization", "DepthToSpace", "SpaceToDepth", "Resize",
+    }  # fmt: skip
+    before = exact(g)
+    assert rewrite(g) == 0
+    assert exact(g) == before
+    g = inferred(g)
+    check(g)
+    found = run(g, {"x": x})["y"]
+    exactly = rewrite in (subpixel_convolutions, shuffled_pixels, plain_extremes)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0 if exactly else 10 * 2.0**-24 * 32)
+
+
+@pytest.mark.parametrize(
+    ("signature", "body"),
+    [
+        (
+            "(float[N,4,7] x) => (float[N,3,L] y)",
+            "y = ConvTranspose <strides = [2], pads = [1, 0]> (x, line, b)",
+        ),
+        (
+            "(float[N,4,3,4,2] x) => (float[N,2,D,H,W] y)",
+            "y = ConvTranspose <strides = [2, 1, 2], pads = [0, 1, 0, 1, 0, 0]> (x, cube)",
+        ),
+    ],
+    ids=["line", "volume"],
+)
+def test_convolutions_of_other_ranks(signature, body):
+    g, x = made(body, signature), numbers(2, *made(body, signature).inputs[0].shape[1:])
+    expected = run(made(body, signature), {"x": x})["y"]
+    assert subpixel_convolutions(g) == 1
+    np.testing.assert_array_equal(run(g, {"x": x})["y"], expected)
+
+
+def test_one_size_that_is_not_known():
+    signature = "(float[N,4,H,6] x) => (float[N,C,A,B] y)"
+    for body in (SHUFFLED["depth first"], "y = SpaceToDepth <blocksize = 2> (x)"):
+        g, x = made(body, signature), numbers(2, 4, 8, 6)
+        assert shuffled_pixels(g) == 1
+        np.testing.assert_array_equal(run(g, {"x": x})["y"], run(made(body, signature), {"x": x})["y"])
+
+
+UNKNOWN = "(float[N,4,H,W] x) => (y)"
+LEFT_ALONE = {
+    "an image of unknown size": (subpixel_convolutions, UNKNOWN, "y = ConvTranspose (x, w)"),
+    "dilations": (subpixel_convolutions, IMAGE, "y = ConvTranspose <dilations = [2, 1]> (x, w)"),
+    "an output of a given shape": (
+        subpixel_convolutions, IMAGE, "y = ConvTranspose <output_shape = [9, 9]> (x, w)"
+    ),
+    "auto_pad": (subpixel_convolutions, IMAGE, 'y = ConvTranspose <auto_pad = "SAME_UPPER"> (x, w)'),
+    "another convolution": (subpixel_convolutions, IMAGE, "y = other.ConvTranspose (x, w)"),
+    "an unknown rank": (plain_instance_norm, UNKNOWN, "h = other.Op (x) y = InstanceNormalization (h, b, b)"),
+    "another norm": (plain_instance_norm, IMAGE, "y = other.InstanceNormalization (x, scale, bias)"),
+    "two unknown sizes": (shuffled_pixels, UNKNOWN, SHUFFLED["depth first"]),
+    "another shuffle": (shuffled_pixels, IMAGE, "y = other.SpaceToDepth <blocksize = 2> (x)"),
+    "integers": (plain_extremes, UNKNOWN, "s = Shape (x) y = ReduceMax (s)"),
+    "no axes": (plain_extremes, IMAGE, "y = ReduceMax <noop_with_empty_axes = 1> (x)"),
+    "another maximum": (plain_extremes, IMAGE, "y = other.ReduceMax (x)"),
+    "a resize of unknown size": (gathered_resizes, UNKNOWN, RESIZED["nearest"]),
+    "computed scales": (
+        gathered_resizes, "(float[N,4,5,6] x, float[4] s) => (y)", 'y = Resize (x, "", s)'
+    ),
+    "computed sizes": (
+        gathered_resizes, "(float[N,4,5,6] x, int64[4] s) => (y)", 'y = Resize (x, "", "", s)'
+    ),
+    "batches": (gathered_resizes, UNKNOWN.replace("H,W", "5,6"), 'y = Resize (x, "", batches)'),
+    "channels": (gathered_resizes, UNKNOWN.replace("H,W", "5,6"), 'y = Resize (x, "", channels)'),
+    "a crop": (
+        gathered_resizes,
+        IMAGE,
+        'y = Resize <coordinate_transformation_mode = "tf_crop_and_resize"> (x, "", doubled)',
+    ),
+    "another resize": (gathered_resizes, IMAGE, 'y = other.Resize (x, "", doubled)'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rewrite", "signature", "body"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_left_alone(rewrite, signature, body):
+    g = made(body, signature)
+    before = exact(g)
+    assert rewrite(g) == 0
+    assert exact(g) == before
+
+
+def test_a_writer_empties_the_node_and_gives_its_output():
+    g = made("y = other.Op (x)")
+    node = g.nodes[0]
+    write = Writer(g, node)
+    assert (len(node.inputs), len(node.outputs)) == (0, 0)
+    write.end(write.new("Relu", [write.reshape(write.inputs[0], [0, -1])], name="relu"))
+    assert [n.op for n in g.nodes[1:]] == ["Reshape", "Relu"]
+    assert g.nodes[2].name == "relu"
+    assert isinstance(g.nodes[1].inputs[1], gs.Constant)
+    assert g.outputs[0].inputs[0] is g.nodes[2]
+
+
+def torch_gradients(function, arrays):
+    """Of the sum of the cubes of what ``function`` gives, by PyTorch in float64."""
+    torch = pytest.importorskip("torch")
+    tensors = {
+        name: torch.tensor(array, dtype=torch.float64, requires_grad=True) for name, array in arrays.items()
+    }
+    (function(torch, torch.nn.functional, **tensors) ** 3).sum().backward()
+    return {name: tensor.grad.numpy() for name, tensor in tensors.items()}
+
+
+# The operator on h = x p, and PyTorch's.
+GRADIENTS = {
+    "transposed": (
+        "y = ConvTranspose <strides = [2, 3], pads = [1, 0, 1, 0], output_padding = [1, 1]> (h, w, b)",
+        lambda t, F, p, w, b: F.conv_transpose2d(p, w, b, (2, 3), (1, 0), (1, 1)),
+    ),
+    "transposed in groups": (
+        "y = ConvTranspose <group = 2, strides = [2, 2], pads = [1, 1, 1, 1]> (h, halves, four)",
+        lambda t, F, p, halves, four: F.conv_transpose2d(p, halves, four, 2, 1, 0, 2),
+    ),
+    "instances": (
+        "y = InstanceNormalization <epsilon = 0.01> (h, scale, bias)",
+        lambda t, F, p, scale, bias: F.instance_norm(p, weight=scale, bias=bias, eps=0.01),
+    ),
+    "groups": (
+        "y = GroupNormalization <num_groups = 2> (h, scale, bias)",
+        lambda t, F, p, scale, bias: F.group_norm(p, 2, scale, bias),
+    ),
+    "shuffle": (
+        'y = DepthToSpace <blocksize = 2, mode = "CRD"> (h)',
+        lambda t, F, p: F.pixel_shuffle(p, 2),
+    ),
+    "largest, some of them equal": ("y = ReduceMax (h, area)", lambda t, F, p: p.amax((2, 3))),
+    "nearest": (
+        'y = Resize <mode = "nearest", nearest_mode = "floor", coordinate_transformation_mode ='
+        ' "asymmetric"> (h, "", doubled)',
+        lambda t, F, p: F.interpolate(p, scale_factor=2, mode="nearest"),
+    ),
+    "linear": (
+        'y = Resize <mode = "linear"> (h, "", doubled)',
+        lambda t, F, p: F.interpolate(p, scale_factor=2, mode="bilinear"),
+    ),
+    "cubic": (
+        'y = Resize <mode = "cubic", coordinate_transformation_mode = "align_corners"> (h, "", "", sizes)',
+        lambda t, F, p: F.interpolate(p, size=(8, 3), mode="bicubic", align_corners=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "function"), GRADIENTS.values(), ids=GRADIENTS)
+def test_gradients_are_those_of_pytorch(body, function):
+    """To 1e-5 of the largest: 2**-24 times a few hundred roundings of sums of hundreds of terms."""
+    values = VALUES | {"p": numbers(2, 4, 5, 6)}
+    whole = f"h = Mul (x, p) {body} s = Mul (y, y) q = Mul (s, y) loss = ReduceSum <keepdims = 0> (q)"
+    found = compiled(model("(float[2,4,5,6] x) => (float loss)", whole, values), loss="output")
+    outputs = step(found, found.state, batch_of(found, np.ones((2, 4, 5, 6), np.float32)))
+    got = gradients(found, outputs)
+    expected = torch_gradients(function, {name: values[name] for name in got})
+    assert set(got) == {"p"} | (set(VALUES) & set(function.__code__.co_varnames))
+    for name, gradient in got.items():
+        assert np.abs(gradient - expected[name]).max() <= 1e-5 * np.abs(expected[name]).max(), name
+
+
+def test_what_was_a_transposed_convolution_is_a_site():
+    """Of 4 channels to 3 by 2 x 2 weights, for each of 30 pixels: no product with zeros."""
+    body = "[up] y = ConvTranspose <strides = [2, 2]> (x, square)"
+    plan = compiled(model("(float[N,4,5,6] x) => (float[N,3,H,W] y)", body, VALUES), loss="mse").plan
+    [site] = plan.sites
+    assert (site.name, site.op, site.weights, site.macs) == ("up", "Conv", 48, 48 * 30)
