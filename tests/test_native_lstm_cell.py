@@ -181,6 +181,7 @@ def test_shapes_that_do_not_fit_are_refused():
             {"p": np.ones((2, 10), F)},
             r"p must have four numbers for each cell on its last axis; its shape is \[2, 10\]",
         ),
+        ({"p": np.ones((2, 0), F)}, r"p must have four numbers .*; its shape is \[2, 0\]"),
         ({"y": np.ones(12, F)}, r"y must have the shape \[2, 12\], or be one number; it has \[12\]"),
         ({"c": np.ones((3, 2), F)}, r"c must have the shape \[2, 3\], or be one number; it has \[3, 2\]"),
     ]

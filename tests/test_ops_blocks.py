@@ -94,7 +94,7 @@ def test_refuses_what_is_not_finite(op, bad):
 @given(
     st.lists(st.integers(0, 3), max_size=2),
     st.tuples(st.integers(0, 6), st.integers(0, 70), st.integers(0, 6)),
-    st.sampled_from([16, 32]),
+    st.sampled_from([16, 32, 4, 6, 1]),
     st.sampled_from([(E2M1, E2M1), (INT4, INT4), (E2M1, INT4)]),
 )
 def test_product(batch, mkn, size, tables):
@@ -156,6 +156,22 @@ def test_cancellation_at_the_extreme_is_exact():
     inputs = {
         "a": Codes(a, "uint4"), "a_block_scale": scales, "a_scale": F(1),
         "b": Codes(b, "uint4"), "b_block_scale": scales, "b_scale": F(1),
+    }  # fmt: skip
+    (found,) = agrees("QBlockMatMul", inputs, (), {"a_values": E2M1, "b_values": E2M1})
+    assert found == 1
+
+
+def test_cancellation_between_two_sums_is_exact():
+    """63 blocks of 16 terms of 2**36 * 144 are beyond 2**53: a double that also had to hold the 1 loses it."""
+    blocks = 63 + 1 + 63
+    a, b = np.full((1, blocks, 16), 7), np.full((1, blocks, 16), 7)
+    b[0, 64:] = 15
+    scales = np.full((1, blocks), 2**18, np.int32)
+    a[0, 63] = b[0, 63] = 0
+    a[0, 63, 0] = b[0, 63, 0] = scales[0, 63] = 1
+    inputs = {
+        "a": Codes(a.reshape(1, -1), "uint4"), "a_block_scale": scales, "a_scale": F(1),
+        "b": Codes(b.reshape(1, -1), "uint4"), "b_block_scale": scales, "b_scale": F(1),
     }  # fmt: skip
     (found,) = agrees("QBlockMatMul", inputs, (), {"a_values": E2M1, "b_values": E2M1})
     assert found == 1
@@ -243,3 +259,13 @@ def test_kernels_refuse_values_that_are_not_exact():
     inputs, _, _ = operands((2, 20), (3, 20), 16, (E2M1, E2M1))
     with pytest.raises(Exception, match="must be within ±12"):
         run("QBlockMatMul", inputs, (), {"a_values": [13] * 16, "b_values": E2M1}, native=True)
+
+
+@needs_library
+def test_kernels_refuse_blocks_that_are_too_long_to_be_exact():
+    """(12 * 2**18)**2 times 910 is below 2**53, times 911 it is not."""
+    assert (12 * 2**18) ** 2 * ONE_PRODUCT < 2**53 < (12 * 2**18) ** 2 * (ONE_PRODUCT + 1)
+    agrees("QBlockMatMul", *operands((2, 1000), (3, 1000), ONE_PRODUCT, (E2M1, E2M1)))
+    inputs, outputs, attributes = operands((2, 1000), (3, 1000), ONE_PRODUCT + 1, (E2M1, E2M1))
+    with pytest.raises(Exception, match="size must be at most 910, so that sums are exact; it is 911"):
+        run("QBlockMatMul", inputs, outputs, attributes, native=True)

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdlib>
+#include <string>
 #include <tuple>
 
 #include "kernels/blocks/product.h"
@@ -9,6 +10,10 @@
 namespace fourbit {
 
 QBlockMatMul::QBlockMatMul(const Attributes& attributes) : size_(block_size(attributes, 16)) {
+  if (size_ > kExactTerms) {
+    throw Refused("size must be at most " + std::to_string(kExactTerms) + ", so that sums are exact; it is " +
+                  std::to_string(size_));
+  }
   attributes.values("a_values", a_values_);
   attributes.values("b_values", b_values_);
   for (int i = 0; i < 16; ++i) {

@@ -10,8 +10,6 @@
 namespace fourbit {
 namespace {
 
-// So many terms of (12 * 2^18)^2 stay below 2^53: sums of them are exact in a double.
-constexpr int64_t kExact = 910;
 constexpr int kShift = 16;  // makes values of a unsigned for `Dot`
 
 // One side, packed: [batch][panel][block][step][width][4] bytes, and [batch][panel][block][width] scales.
@@ -77,7 +75,7 @@ void block_matmul(const BlockProduct& s, const BlockOperand& a, const BlockOpera
     }
   });
 
-  const int64_t chunk = std::max<int64_t>(kExact / s.size, 1);
+  const int64_t chunk = kExactTerms / s.size;
   parallel_ranges(host, s.batch * row_panels * col_panels, [&](int64_t first, int64_t last) {
     int32_t tile[kRows * kCols];
     double sums[kRows * kCols];

@@ -17,8 +17,11 @@ struct BlockOperand {
   int64_t count;
 };
 
+// So many terms of (12 * 2^18)^2 stay below 2^53: sums of them are exact in a double.
+constexpr int64_t kExactTerms = 910;
+
 struct BlockProduct {
-  int64_t batch, k, size;
+  int64_t batch, k, size;  // of a block: at most kExactTerms
 };
 
 // y[p][i][j] = float(sum over k of A[p][i][k] * B[p][j][k]) * a.scale * b.scale,  A = value * scale of its block
