@@ -162,7 +162,7 @@ def test_cancellation_at_the_extreme_is_exact():
 
 
 def test_cancellation_between_two_sums_is_exact():
-    """63 blocks of 16 terms of 2**36 * 144 are beyond 2**53: a double that also had to hold the 1 loses it."""
+    """63 blocks of 16 terms of 2**36 * 144 are beyond 2**53: a double that also holds the 1 loses it."""
     blocks = 63 + 1 + 63
     a, b = np.full((1, blocks, 16), 7), np.full((1, blocks, 16), 7)
     b[0, 64:] = 15

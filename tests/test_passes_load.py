@@ -121,6 +121,26 @@ def test_data_of_another_size_than_the_shape(tmp_path, size):
         load(external(tmp_path))
 
 
+@pytest.mark.parametrize("dims", [[4], [], [2, 4]], ids=str)
+@pytest.mark.parametrize("constant", [False, True], ids=["initialiser", "constant"])
+def test_more_data_than_the_shape_takes(tmp_path, constant, dims):
+    """Such as after a flipped bit; onnx's checker finds too little data only."""
+    proto = plain()
+    tensor = proto.graph.initializer[0]
+    if constant:
+        proto.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+        del proto.graph.initializer[:]
+        tensor = proto.graph.node[0].attribute[0].t
+    tensor.dims[:] = dims
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(GraphError) as refusal:
+        load(path)
+    assert str(refusal.value) == (
+        f"{path}: 'w' has more or less data than its shape {dims} takes; export the model again"
+    )
+
+
 def test_data_of_a_constant_outside_of_the_folder_is_not_read(tmp_path):
     """A Constant node holds a tensor too."""
     (tmp_path / "secret.bin").write_bytes(W.tobytes())

@@ -1,11 +1,15 @@
 """Exported models: standard operators only, 4-bit weights, the bits of the evaluation graph."""
 
+import shutil
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
 from fourbit_onnx import Trainer, convert, export
+from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.data import digits
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.models import registry
@@ -141,3 +145,30 @@ def test_refusals(trained, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"nothing was left behind"):
         export(folder, tmp_path / "file" / "a.onnx")
+
+
+def test_damaged_folders(trained, tmp_path):
+    """A valid file that is no valid graph; a checkpoint of another model; a weight that is not a number."""
+    folder, _, _ = trained("resnet8", "ibm2020")
+    state = checkpoint.read(folder)
+    floats = {key: tensor for key, tensor in state.tensors.items() if tensor.dtype == np.float32}
+    name = next(key for key, tensor in floats.items() if tensor.ndim == 4)
+
+    def refused(message, tensors=None, twice=0):
+        place = tmp_path / message.split()[0]
+        shutil.copytree(folder, place)
+        if tensors:
+            checkpoint.write(place, State(tensors, state.progress))
+        model = onnx.load(place / "eval_model.onnx")
+        model.graph.node.extend(model.graph.node[:twice])
+        onnx.save(model, place / "eval_model.onnx")
+        with pytest.raises(ArtifactError, match=message):
+            export(place, tmp_path / "model.onnx")
+        assert not (tmp_path / "model.onnx").exists()
+
+    refused("loaded .*; make the folder again with fourbit convert", twice=1)
+    less = {key: tensor for key, tensor in state.tensors.items() if key != name}
+    refused(f"no '{name}'; restore the checkpoint", less)
+    refused("graph wants float32", {**state.tensors, name: state.tensors[name][:1]})
+    lost = {key: tensor * np.float32(np.nan if tensor.ndim == 4 else 1) for key, tensor in floats.items()}
+    refused("make no model for inference", {**state.tensors, **lost})

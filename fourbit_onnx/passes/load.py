@@ -1,10 +1,12 @@
 """Read a model from disk, with the distrust that a stranger's file deserves."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import onnx.checker
 import onnx.external_data_helper
+import onnx.numpy_helper
 
 from fourbit_onnx.errors import GraphError
 
@@ -45,7 +47,25 @@ def load(path: Path) -> onnx.ModelProto:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GraphError(f"{path} is not a valid ONNX model ({first}); export it again") from error
+    for name, tensor in _tensors(model.graph):
+        try:
+            onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # onnx's checker lets pass what is longer than its shape
+            raise GraphError(
+                f"{path}: {name!r} has more or less data than its shape {list(tensor.dims)} takes; "
+                "export the model again"
+            ) from error
     return model
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Those of the graph's initialisers and nodes, each with a name that a reader can find."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield node.output[0] if node.output else node.name, attribute.t
 
 
 def _check_external(tensor: onnx.TensorProto, path: Path) -> None:

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,20 +138,35 @@ class Engine:
 
     def _check(self, state: State) -> None:
         produced = {*self.manifest.gradients.values(), self.manifest.skip, "learning_rate", "step"}
-        remedy = f"restore the checkpoint of {self.folder}, or make the folder again with fourbit convert"
         for session, others in (
             (self._step.training, set(self.specs)),
             (self._evaluation, set(self.specs)),
             (self._step.optimizer, produced),
         ):
-            for name, spec in session.inputs.items():
-                if name in others:
-                    continue
-                found = state.tensors.get(name)
-                if found is None:
-                    raise ArtifactError(f"the checkpoint has no {name!r}; {remedy}")
-                if found.dtype != spec.dtype or found.shape != spec.shape:
-                    raise ArtifactError(
-                        f"the checkpoint's {name!r} is {found.dtype} {found.shape}, the graph wants "
-                        f"{spec.dtype} {spec.shape}; {remedy}"
-                    )
+            check_state(self.folder, session, state, others)
+
+
+def check_state(folder: Path, session: Session, state: State, others: Collection[str]) -> None:
+    """Refuse a state that is not that of the graph.
+
+    Args:
+        folder: The artifact folder, for the message.
+        session: The graph.
+        state: The state.
+        others: Inputs of the graph that are no state.
+
+    Raises:
+        ArtifactError: An array is missing, or of another type or shape.
+    """
+    remedy = f"restore the checkpoint of {folder}, or make the folder again with fourbit convert"
+    for name, spec in session.inputs.items():
+        if name in others:
+            continue
+        found = state.tensors.get(name)
+        if found is None:
+            raise ArtifactError(f"the checkpoint has no {name!r}; {remedy}")
+        if found.dtype != spec.dtype or found.shape != spec.shape:
+            raise ArtifactError(
+                f"the checkpoint's {name!r} is {found.dtype} {found.shape}, the graph wants "
+                f"{spec.dtype} {spec.shape}; {remedy}"
+            )

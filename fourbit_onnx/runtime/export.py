@@ -8,6 +8,7 @@ import onnx
 import onnx.checker
 import onnx.helper
 import onnx.inliner
+import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.artifacts import checkpoint, whole_file
@@ -15,6 +16,9 @@ from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.runtime import folding, plain_products
+from fourbit_onnx.runtime.engine import check_state
+from fourbit_onnx.runtime.refusals import first_line
+from fourbit_onnx.runtime.session import FAILURES, Session
 
 WEIGHTS = ("int4", "int8", "float")
 
@@ -33,18 +37,29 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
         raise ArtifactError(f"no weight type {weights!r}; there are: {', '.join(WEIGHTS)}")
     whole_file.check(output)  # before the work
     manifest = files.read(folder)
-    state = checkpoint.read(folder).tensors
+    saved = checkpoint.read(folder)
+    path, state = folder / files.EVAL_MODEL, saved.tensors
+    check_state(folder, Session(path, threads=1), saved, {*manifest.inputs, *manifest.targets})
     if unset := [clip for clip in manifest.clips if not float(state[clip]) > 0]:
         raise ArtifactError(
             f"the clip {unset[0]!r} has no value yet; "
             f"train the model first: fourbit train {folder} --data DATA"
         )
     try:
-        model = onnx.load(folder / files.EVAL_MODEL)
-    except Exception as error:
+        result = _inference_model(onnx.load(path), manifest, state, weights)
+    except (*FAILURES, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ArtifactError(
-            f"{folder / files.EVAL_MODEL} cannot be read; make the folder again with fourbit convert"
+            f"{path} and its checkpoint make no model for inference ({first_line(error)}); make the folder "
+            "again with fourbit convert"
         ) from error
+    whole_file.write(output, result.SerializeToString())
+    return result
+
+
+def _inference_model(
+    model: onnx.ModelProto, manifest: files.Manifest, state: dict[str, npt.NDArray[np.generic]], weights: str
+) -> onnx.ModelProto:
+    """The evaluation model with its state inside, without the loss."""
     graph = gs.import_onnx(model)
     graph.functions = []
     _embed(graph, state)
@@ -56,9 +71,7 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
     plain_products.plain_products(graph)
     graph.cleanup().toposort()
     graph.name = "inference"
-    result = _finish(graph, model, codes, weights)
-    whole_file.write(output, result.SerializeToString())
-    return result
+    return _finish(graph, model, codes, weights)
 
 
 def _embed(graph: gs.Graph, state: dict[str, npt.NDArray[np.generic]]) -> None:

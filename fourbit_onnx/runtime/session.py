@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 Value = Any  # an ort.OrtValue: onnxruntime has no types
 Values = Mapping[str, Value]
 
-_FAILURES = (
+FAILURES = (
     native_errors.EPFail,
     native_errors.EngineError,
     native_errors.Fail,
@@ -73,7 +73,7 @@ class Session:
         self._path = path
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except _FAILURES as error:
+        except FAILURES as error:
             raise ArtifactError(
                 f"{path} cannot be loaded ({refusals.first_line(error)}); make the folder again with "
                 "fourbit convert"
@@ -106,7 +106,7 @@ class Session:
                 results = self._run_into(feeds, wanted, places)
             else:
                 results = self._session.run_with_ort_values(list(wanted), feeds)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise TrainingError(refusals.explain(error, self._path, where)) from error
         return dict(zip(wanted, results, strict=True))
 
