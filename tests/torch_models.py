@@ -78,6 +78,7 @@ MODELS: dict[str, Case] = {
     "conv1d": Case(net.conv1d, lambda: torch.randn(BATCH, 4, 32)),
     "conv3d": Case(net.conv3d, lambda: torch.randn(BATCH, 1, 6, 8, 8)),
     "lstm": Case(net.Lstm, _tokens),
+    "gru": Case(net.Gru, _tokens),
     "llama": Case(net.Llama, _tokens),
 }
 

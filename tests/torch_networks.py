@@ -209,6 +209,20 @@ class Lstm(nn.Module):  # type: ignore[misc]
         return self.head(y[:, -1])
 
 
+class Gru(nn.Module):  # type: ignore[misc]
+    """Tokens, a bidirectional GRU, the mean over time; int64 `(B, 8)` -> `(B, 10)`."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, width)
+        self.gru = nn.GRU(width, width, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * width, CLASSES)
+
+    def forward(self, tokens: Any) -> Any:
+        y, _ = self.gru(self.embedding(tokens))
+        return self.head(y.mean(1))
+
+
 class Norm(nn.Module):  # type: ignore[misc]
     """RMSNorm, written out."""
 

@@ -9,11 +9,12 @@ from fourbit_onnx.passes.roles import is_standard
 
 _ACTIVATIONS = ("Sigmoid", "Tanh", "Tanh")
 _REARRANGED = ("Slice", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 
 def lstm_inputs(node: gs.Node) -> dict[str, gs.Tensor]:
-    """The inputs that are there, by ONNX's names."""
+    """The inputs that are there, by ONNX's names; also of a GRU or RNN, which have the first six."""
     return {name: x for name, x in zip(_INPUTS, node.inputs, strict=False) if not x.is_empty()}
 
 
@@ -40,7 +41,7 @@ def lstm_features(node: gs.Node) -> int | None:
             return None
         else:
             sizes[id(tensor)] = math.prod(tensor.shape)
-    rows = directions * 4 * node.attrs["hidden_size"]
+    rows = directions * _GATES[node.op] * node.attrs["hidden_size"]
     return sum(sizes.values()) // rows if sum(sizes.values()) % rows == 0 else None
 
 

@@ -35,6 +35,7 @@ from fourbit_onnx.passes.gathered_pads import gathered_pads
 from fourbit_onnx.passes.gathered_resizes import gathered_resizes
 from fourbit_onnx.passes.join_weight_grads import join_weight_grads
 from fourbit_onnx.passes.loss_scaling import scale_loss, unscale_gradients
+from fourbit_onnx.passes.lower_gru import lower_gru
 from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.lstm_cell_grads import lstm_cell_grads
 from fourbit_onnx.passes.lstm_cells import lstm_cells
@@ -133,6 +134,7 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     gathered_pads(graph)
     gathered_flips(graph)
     plain_prelu(graph)  # after find_parameters, which knows the slope by it
+    lower_gru(graph, roles)
     lower_lstm(graph, roles)  # after find_parameters, which leaves its weights their names
     if sum([rewrite(graph) for rewrite in WRITTEN_OUT]):
         graph = inferred(graph)

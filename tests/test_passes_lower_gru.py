@@ -1,0 +1,146 @@
+"""A GRU or RNN written out is ONNX Runtime's; its products are sites that share clip and quantiser."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from graphs import exact, graph, model
+from training_graph import batch_of, calibrated, compiled, run, step
+
+from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.lower_gru import lower_gru
+from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.written_steps import is_zero
+
+T, B, F, H, CLASSES = 5, 3, 4, 6, 7
+GATES = {"GRU": 3, "RNN": 1}
+RESET = {"GRU": "linear_before_reset = 1", "RNN": 'activations = ["Tanh"]'}
+
+
+def recurrent(op, direction="forward", inputs="x, w, r, b", attributes=None, length=T):
+    """``x`` (T, B, F) through a GRU or RNN, all h averaged to ``logits`` (B, CLASSES)."""
+    sides, gates = 2 if direction == "bidirectional" else 1, GATES[op]
+    rng = np.random.default_rng(7)
+    values = {
+        "w": rng.standard_normal((sides, gates * H, F)),
+        "r": rng.standard_normal((sides, gates * H, H)) / 2,
+        "b": rng.standard_normal((sides, 2 * gates * H)) / 4,
+        "h": rng.standard_normal((sides, B, H)) / 2,
+        "head": rng.standard_normal((sides * H, CLASSES)),
+    }
+    given = inputs.split(", ")
+    values = {name: array.astype(np.float32) for name, array in values.items() if name in [*given, "head"]}
+    lengths = {"all": np.full(B, T, np.int32), "some": np.array([5, 4, 5], np.int32)}
+    attributes = RESET[op] if attributes is None else attributes
+    if op == "RNN" and sides == 2:
+        attributes = attributes.replace("]", ', "Tanh"]')
+    body = f"""[l] y, last = {op} <hidden_size = {H}, direction = "{direction}", {attributes}> ({inputs})
+        t = Transpose <perm = [0, 2, 1, 3]> (y)
+        side = Constant <value_ints = [0, 0, {sides * H}]> ()
+        f = Reshape (t, side)
+        [head] z = MatMul (f, head)
+        axes = Constant <value_ints = [0]> ()
+        logits = ReduceMean <keepdims = 0> (z, axes)"""
+    return model(
+        f"(float[{length},N,{F}] x) => (float[N,{CLASSES}] logits, float[{sides},N,{H}] last)",
+        body,
+        values | {name: array for name, array in lengths.items() if name in given},
+    )
+
+
+def data(seed=1):
+    return np.random.default_rng(seed).standard_normal((T, B, F)).astype(np.float32)
+
+
+LABELS = np.array([0, 3, 6])
+FORMS = {
+    f"{op}, {direction}, {inputs}": (op, direction, inputs)
+    for op in GATES
+    for direction in ("forward", "reverse", "bidirectional")
+    for inputs in ("x, w, r", "x, w, r, b", "x, w, r, b, , h", "x, w, r, , all")
+}
+
+
+@pytest.mark.parametrize(("op", "direction", "inputs"), FORMS.values(), ids=FORMS)
+def test_it_is_that_of_onnxruntime(op, direction, inputs):
+    proto = recurrent(op, direction, inputs)
+    found = compiled(proto)
+    assert op not in {node.op_type for node in found.evaluation.graph.node}
+    expected = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": data()})
+    outputs = run(found.evaluation, {**found.state, **batch_of(found, data(), LABELS)})
+    # As for an LSTM: sums of at most 10 products of size 1, sigmoid and tanh right to 3e-7, h below 1, and a
+    # step passes less than its own error on; then 12 products of size 1.
+    np.testing.assert_allclose(outputs["logits"], expected[0], atol=3e-5, rtol=0)
+    np.testing.assert_allclose(outputs["last"], expected[1], atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "ibm2020", "minmax"])
+@pytest.mark.parametrize(("op", "direction", "inputs"), FORMS.values(), ids=FORMS)
+def test_it_trains(op, direction, inputs, recipe):
+    found = compiled(recurrent(op, direction, inputs), recipe)
+    batch = batch_of(found, data(), LABELS)
+    outputs = step(found, calibrated(found, batch), batch)
+    assert np.isfinite(outputs["loss"])
+    weights = {"w", "r", "head"} | ({"b", "h"} & set(inputs.split(", ")))
+    assert weights <= set(found.manifest.parameters)
+    for name in weights:
+        assert np.abs(outputs[found.manifest.gradients[name]]).max() > 0, name
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_recurrent_products_share_clip_and_quantiser(op):
+    found = compiled(recurrent(op), "ibm2020")
+    names = [f"l.recurrent.{t}" for t in range(1, T)]
+    sites = {site.name: site for site in found.plan.sites}
+    assert list(sites) == ["l.input", *names, "head"]
+    assert [(sites[name].precision, sites[name].group) for name in names] == [("4-bit", "l.recurrent")] * 4
+    assert list(found.manifest.clips) == ["l.recurrent.clip"]
+    operators = [node.op_type for node in found.training.graph.node]
+    assert operators.count("SawbScale") == operators.count("QuantizeInt4") == 1
+
+
+def test_one_step():
+    proto = recurrent("GRU", length=1)
+    found = compiled(proto)
+    expected = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": data()[:1]})
+    outputs = run(found.evaluation, {**found.state, **batch_of(found, data()[:1], LABELS)})
+    np.testing.assert_allclose(outputs["last"], expected[1], atol=5e-6, rtol=0)
+
+
+LEFT_ALONE = {
+    "a reset before the product": ("GRU", {"attributes": "linear_before_reset = 0"}),
+    "the default of it": ("GRU", {"attributes": "layout = 0"}),
+    "a clip": ("GRU", {"attributes": "linear_before_reset = 1, clip = 3.0"}),
+    "other activations": ("RNN", {"attributes": 'activations = ["Relu"]'}),
+    "lengths": ("GRU", {"inputs": "x, w, r, , some"}),
+    "an unknown length": ("RNN", {"length": "L"}),
+}
+
+
+@pytest.mark.parametrize(("op", "form"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_left_alone_and_refused(op, form):
+    with pytest.raises(GraphError, match=rf"^{op} cannot be trained .* a fixed length of the sequences"):
+        compiled(recurrent(op, **form))
+
+
+def test_another_domain_is_left_alone():
+    g = graph("(float[2,2] x) => (float[2,2] y)", "y = other.GRU (x)")
+    before = exact(g)
+    assert lower_gru(g, Roles(["x"], ["y"])) == 0
+    assert exact(g) == before
+
+
+ZEROS = {
+    "zeros": ("y = ConstantOfShape (s)", True),
+    "twos": ("y = ConstantOfShape <value = float[1] {2}> (s)", False),
+    "expanded": ("z = ConstantOfShape (s) y = Expand (z, s)", True),
+    "joined": ("z = ConstantOfShape (s) y = Concat <axis = 0> (z, z)", True),
+    "data": ("y = Relu (x)", False),
+}
+
+
+@pytest.mark.parametrize(("body", "zero"), ZEROS.values(), ids=ZEROS)
+def test_states_that_are_certainly_zero(body, zero):
+    g = graph("(float[2] x) => (y)", body, {"s": np.array([2])})
+    assert is_zero(g.outputs[0]) == zero
+    assert is_zero(None)
+    assert not is_zero(g.inputs[0])
