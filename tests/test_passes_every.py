@@ -78,6 +78,7 @@ EXTRA = {
     "images": "[a] i = Unsqueeze (x, last) [b] t = ConvTranspose <strides = [2, 1]> (i, filters)"
     " [c] d = DepthToSpace <blocksize = 2> (t)"
     ' [e] r = Resize (d, "", doubled) [f] n = InstanceNormalization (r, only, only) [g] y = ReduceMax (n)',
+    "a sum of products": 'y = Einsum <equation = "nij,jk->nik"> (x, w)',
     "computed pads": "n = Mul (rims, rims) y = Pad (x, n)",
     "added": "y = Sum (x, x, x)",
     "summed": "y = ReduceSum <keepdims = 0> (x, first)",

@@ -44,6 +44,7 @@ from fourbit_onnx.passes.ordered_gather_grad import ordered_gather_grad
 from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
 from fourbit_onnx.passes.ordered_softmax_grad import ordered_softmax_grad
 from fourbit_onnx.passes.ordered_sum_rows import ordered_sum_rows
+from fourbit_onnx.passes.plain_einsum import plain_einsum
 from fourbit_onnx.passes.plain_extremes import plain_extremes
 from fourbit_onnx.passes.plain_instance_norm import plain_instance_norm
 from fourbit_onnx.passes.plain_prelu import plain_prelu
@@ -72,6 +73,7 @@ WRITTEN_OUT = (
     subpixel_convolutions,
     plain_instance_norm,
     shuffled_pixels,
+    plain_einsum,
     plain_extremes,
     gathered_resizes,
 )

@@ -5,7 +5,7 @@ REMEDIES = {
     "ConvTranspose": "export it with a known size of the image, with pads, without auto_pad and dilations",
     "DepthToSpace": "export it with a known size of the image",
     "SpaceToDepth": "export it with a known size of the image",
-    "Einsum": "write it with Transpose, Reshape and MatMul",
+    "Einsum": "write it with two operands, without ..., or with Transpose, Reshape and MatMul",
     "GlobalMaxPool": "use MaxPool with a kernel of the whole image",
     "InstanceNormalization": "export it with an input of known rank",
     "GRU": "export it with a fixed length of the sequences and linear_before_reset = 1, as PyTorch does",
