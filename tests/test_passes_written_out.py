@@ -169,6 +169,11 @@ LEFT_ALONE = {
         IMAGE,
         'y = Resize <coordinate_transformation_mode = "tf_crop_and_resize"> (x, "", doubled)',
     ),
+    "a row too long": (gathered_resizes, "(float[N,1,5,4097] x) => (y)", RESIZED["nearest"]),
+    "a row that becomes too long": (
+        gathered_resizes, "(float[N,1,5,2] x) => (y)", "huge = Constant <value = float[4] {1, 1, 1, 1e9}> ()"
+        'y = Resize <mode = "nearest"> (x, "", huge)',
+    ),
     "another resize": (gathered_resizes, IMAGE, 'y = other.Resize (x, "", doubled)'),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from fourbit_onnx.passes.roles import is_standard
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.writer import Writer
 
+_LARGEST = 1 << 24  # elements of the matrix of an axis: 4,096 pixels to as many
 _SETTINGS = (
     "antialias",
     "coordinate_transformation_mode",
@@ -28,7 +29,8 @@ def gathered_resizes(graph: gs.Graph) -> int:
     before        ``y = Resize(x, , scales or sizes)``
     after         on each axis of another size ``y = Gather(x, nearest)``; for linear modes ``Gather(x,
                   left) * a + Gather(x, right) * b``, for cubic ones of four neighbours
-    leaves alone  sizes that are not known; ``tf_crop_and_resize``; the first two axes; other types
+    leaves alone  sizes that are not known; matrices of more than 4,096 by 4,096 elements;
+                  ``tf_crop_and_resize``; the first two axes; other types
     ============  ==================================================================================
     """
     count = 0
@@ -68,12 +70,20 @@ def _maps(node: gs.Node) -> dict[int, NDArray[np.float32]] | None:
         if by_axis.pop(0, (1.0, None))[0] != 1:
             return None
     settings = {key: node.attrs[key] for key in _SETTINGS if key in node.attrs}
-    maps = {
-        axis: _map(settings, old[axis], scale, size)
-        for axis, (scale, size) in by_axis.items()
-        if scale != 1 and size != old[axis]
+    wanted = {
+        axis: (old[axis], *numbers)
+        for axis, numbers in by_axis.items()
+        if numbers[0] != 1 and numbers[1] != old[axis]
     }
-    return maps if 1 not in maps else None
+    if 1 in wanted or any(_too_large(*numbers) for numbers in wanted.values()):
+        return None
+    return {axis: _map(settings, *numbers) for axis, numbers in wanted.items()}
+
+
+def _too_large(before: int, scale: float | None, after: int | None) -> bool:
+    """Before memory is taken for a matrix."""
+    size = before * scale if scale is not None else after
+    return size is None or not before * max(before, size) <= _LARGEST
 
 
 def _floats(tensor: gs.Tensor) -> NDArray[np.float32] | None:
