@@ -16,6 +16,10 @@ VALUES = {
     "pairs": np.array([-1, 2]),
     "weight": np.ones(4, np.float32),
     "many": np.array([2**16 + 1]),
+    "end": np.array(2**16 + 1),
+    "start": np.array(0),
+    "triple": np.array([1, 2, 3]),
+    "step": np.array(1),
 }
 
 
@@ -38,6 +42,12 @@ LEFT_ALONE = {
     "weights": "f = Mul (weight, weight) y = Add (x, f)",
     "data": "s = Shape (x) d = Mul (s, two) y = Reshape (x, d)",
     "large": "n = ConstantOfShape <value = int64[1] {0}> (many) y = other.Use (x, n)",
+    "a large Expand": "n = Expand (two, many) y = other.Use (x, n)",
+    "a large Tile": "n = Tile (pads, many) y = other.Use (x, n)",
+    "a large Range": "n = Range (start, end, step) y = other.Use (x, n)",
+    "a Range that ends nowhere": "n = Range (start, end, start) y = other.Use (x, n)",
+    "a Range of lists": "n = Range (pads, end, step) y = other.Use (x, n)",
+    "what does not fit": "n = Add (pads, triple) y = other.Use (x, n)",
     "another domain": "n = other.Add (pads, two) y = Pad (x, n)",
     "what fails": "n = Reshape (pads, many) y = other.Use (x, n)",
     "random": "n = Bernoulli (pads) y = other.Use (x, n)",

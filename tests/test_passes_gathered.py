@@ -17,6 +17,7 @@ VALUES = {
     "last_pads": np.array([2, 1]),
     "last": np.array([-1]),
     "crop": np.array([0, -1, 0, 0, 0, 0]),
+    "wide_pads": np.array([0, 0, 0, 0, 0, 2**40]),
     "no_pads": np.array([0, 0, 0, 0, 0, 0]),
     "starts": np.array([-1, 4]),
     "ends": np.array([-(2**63), 0]),
@@ -61,6 +62,7 @@ def test_the_same_numbers(rewrite, body, axes):
 LEFT_ALONE = {
     "a constant": (gathered_pads, "y = Pad (x, pads)"),
     "cropped": (gathered_pads, "y = Pad <mode = 'edge'> (x, crop)"),
+    "padded without bounds": (gathered_pads, "y = Pad <mode = 'edge'> (x, wide_pads)"),
     "nothing to pad": (gathered_pads, "y = Pad <mode = 'edge'> (x, no_pads)"),
     "computed pads": (gathered_pads, "p = Neg (no_pads) y = Pad <mode = 'edge'> (x, p)"),
     "another Pad": (gathered_pads, "y = other.Pad <mode = 'edge'> (x, pads)"),
@@ -77,6 +79,12 @@ def test_left_alone(rewrite, body):
     before = exact(g)
     assert rewrite(g) == 0
     assert exact(g) == before
+
+
+def test_an_axis_of_a_huge_length_is_left_alone():
+    """Its indices would take gigabytes; so many pixels no tensor of a real model has on one axis."""
+    g = made(FLIPS["two axes"][0], "(float[2,4,2000000] x) => (float[A,B,C] y)")
+    assert gathered_flips(g) == 0
 
 
 def test_axes_one_after_the_other():

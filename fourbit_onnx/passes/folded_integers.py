@@ -1,5 +1,7 @@
 """Integers that are computed of constants only  →  constants."""
 
+import math
+
 import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
@@ -36,8 +38,10 @@ def folded_integers(graph: gs.Graph) -> int:
         if not _foldable(node, found) or id(node.outputs[0]) in kept:
             continue
         values = [_value(tensor, found) for tensor in node.inputs]
+        if _most(node, values) > _LARGEST:
+            continue
         result = _result(node, values)
-        if result is None or result.dtype.kind not in "iub" or result.size > _LARGEST:
+        if result is None or result.dtype.kind not in "iub":
             continue
         found[id(node.outputs[0])] = result
         count += 1
@@ -72,6 +76,27 @@ def _value(tensor: gs.Tensor, found: dict[int, NDArray[np.generic]]) -> NDArray[
     if tensor.is_empty():
         return None
     return found[id(tensor)] if id(tensor) in found else np.asarray(tensor.values)
+
+
+def _most(node: gs.Node, values: list[NDArray[np.generic] | None]) -> float:
+    """The most elements that the result may have: asked before it takes memory, since a file may want any."""
+    given = [value for value in values if value is not None]
+    numbers = [[int(number) for number in value.flat] for value in given]
+    try:
+        if node.op in ("Add", "Div", "Equal", "Mod", "Mul", "Sub", "Where"):
+            return math.prod(np.broadcast_shapes(*(value.shape for value in given)))
+        if node.op == "ConstantOfShape":
+            return math.prod(numbers[0])
+        if node.op in ("Expand", "Tile"):
+            return len(numbers[0]) * math.prod(max(number, 1) for number in numbers[1])
+        if node.op == "Range":
+            (start,), (limit,), (delta,) = numbers
+            return abs(limit - start) / abs(delta)
+        if node.op == "Gather":
+            return len(numbers[0]) * len(numbers[1])
+    except (IndexError, ValueError, ZeroDivisionError):  # operands that do not fit: for ONNX Runtime to say
+        return math.inf
+    return sum(map(len, numbers))  # of what only moves elements
 
 
 def _result(node: gs.Node, values: list[NDArray[np.generic] | None]) -> NDArray[np.generic] | None:

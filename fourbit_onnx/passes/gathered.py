@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
+LARGEST = 2**20  # indices of an axis: a file may ask for any number of them
+
 
 def gathered(graph: gs.Graph, node: gs.Node, indices: Mapping[int, Sequence[int]]) -> None:
     """Replace ``node``; new nodes are named after it.

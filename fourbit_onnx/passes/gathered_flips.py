@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.gathered import gathered
+from fourbit_onnx.passes.gathered import LARGEST, gathered
 from fourbit_onnx.passes.roles import is_standard
 from fourbit_onnx.passes.tidy import tidy
 
@@ -14,7 +14,8 @@ def gathered_flips(graph: gs.Graph) -> int:
     ============  ===========================================================================
     before        ``y = Slice(x, starts, ends, axes, steps)``, a step negative, all constant
     after         ``y = Gather(x, indices)`` on each of the axes
-    leaves alone  steps forward; axes of unknown length; numbers that are computed
+    leaves alone  steps forward; axes of unknown length, or of more than 2^20; numbers that are
+                  computed
     ============  ===========================================================================
     """
     count = 0
@@ -39,7 +40,7 @@ def _indices(node: gs.Node) -> dict[int, list[int]] | None:
     found: dict[int, list[int]] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = shape[axis]
-        if not isinstance(size, int):
+        if not isinstance(size, int) or size > LARGEST:
             return None
         found[axis % len(shape)] = list(range(*slice(start, end, step).indices(size)))
     return found

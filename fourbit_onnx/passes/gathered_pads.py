@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.gathered import gathered
+from fourbit_onnx.passes.gathered import LARGEST, gathered
 from fourbit_onnx.passes.roles import is_standard
 from fourbit_onnx.passes.tidy import tidy
 
@@ -16,7 +16,8 @@ def gathered_pads(graph: gs.Graph) -> int:
     ============  =============================================================================
     before        ``y = Pad <mode = reflect, edge or wrap> (x, pads)``, pads constant
     after         ``y = Gather(x, indices)`` on each axis that is padded
-    leaves alone  a Pad of a constant; axes of unknown length; pads that are computed, or negative
+    leaves alone  a Pad of a constant; axes of unknown length, or of more than 2^20; pads that are
+                  computed, or negative
     ============  =============================================================================
     """
     count = 0
@@ -45,7 +46,7 @@ def _indices(node: gs.Node) -> dict[int, list[int]] | None:
     for axis, begin, end in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         if (begin, end) == (0, 0):
             continue
-        if min(begin, end) < 0 or not isinstance(shape[axis], int):
+        if min(begin, end) < 0 or not isinstance(shape[axis], int) or begin + shape[axis] + end > LARGEST:
             return None
         found[axis] = np.pad(np.arange(shape[axis]), (begin, end), mode=mode).tolist()  # type: ignore[call-overload]
     return found or None
