@@ -267,3 +267,15 @@ def test_what_was_a_transposed_convolution_is_a_site():
     plan = compiled(model("(float[N,4,5,6] x) => (float[N,3,H,W] y)", body, VALUES), loss="mse").plan
     [site] = plan.sites
     assert (site.name, site.op, site.weights, site.macs) == ("up", "Conv", 48, 48 * 30)
+
+
+def test_a_resize_behind_another_of_joined_scales():
+    """ONNX does not know the size that the first one gives; it is known when that is written out."""
+    body = """
+        h = Mul (x, four) o = Constant <value_floats = [1.0, 1.0]> ()
+        p = Constant <value_floats = [1.5, 2.0]> () two = Concat <axis = 0> (o, p)
+        [a] r = Resize (h, "", two) [b] y = Resize (r, "", two)
+    """
+    values = VALUES | {"four": VALUES["four"].reshape(4, 1, 1)}
+    found = compiled(model("(float[N,4,4,6] x) => (float[N,4,H,W] y)", body, values), loss="mse")
+    assert "Resize" not in {node.op_type for node in found.evaluation.graph.node}

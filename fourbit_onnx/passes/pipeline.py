@@ -138,7 +138,7 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     plain_prelu(graph)  # after find_parameters, which knows the slope by it
     lower_gru(graph, roles)
     lower_lstm(graph, roles)  # after find_parameters, which leaves its weights their names
-    if sum([rewrite(graph) for rewrite in WRITTEN_OUT]):
+    while sum([rewrite(graph) for rewrite in WRITTEN_OUT]):  # the shapes of one may tell those of the next
         graph = inferred(graph)
     explicit_pads(graph)
     regular_matmul(graph)
