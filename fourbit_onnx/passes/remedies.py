@@ -24,6 +24,12 @@ REMEDIES = {
     "ReduceLogSum": "use ReduceSum and Log",
     "Resize": "export it with a known size of the image and constant scales",
     "Upsample": "for whole factors, repeat the pixels (Expand, Reshape)",
-    "AveragePool": "export it without ceil_mode and with a known number of channels",
+    "AveragePool": "export it without ceil_mode and with a known number of channels; of three dimensions, "
+    "write it with Reshape and ReduceMean",
+    "CumSum": "use MatMul with a constant triangle of ones",
+    "RandomNormal": "give the random numbers as an input of the model",
+    "RandomNormalLike": "give the random numbers as an input of the model",
+    "RandomUniform": "give the random numbers as an input of the model",
+    "RandomUniformLike": "give the random numbers as an input of the model",
 }
 OTHERWISE = "replace it in the model, or freeze the weights before it with --freeze"
