@@ -20,6 +20,20 @@ def test_read_gives_what_was_written(tmp_path):
     assert manifest.read(tmp_path) == EXAMPLE
 
 
+def test_fields_of_a_later_release_are_ignored(tmp_path):
+    fields = dataclasses.asdict(EXAMPLE) | {"colour": "red"}
+    (tmp_path / manifest.MANIFEST).write_text(json.dumps(fields))
+    assert manifest.read(tmp_path) == EXAMPLE
+
+
+@pytest.mark.parametrize("updates", [{}, {"v": "v.new"}, {"w": "w.new", "v": "v.new"}], ids=str)
+def test_updates_of_other_parameters(tmp_path, updates):
+    fields = dataclasses.asdict(EXAMPLE) | {"updates": updates}
+    (tmp_path / manifest.MANIFEST).write_text(json.dumps(fields))
+    with pytest.raises(ArtifactError, match=r"is damaged \(parameters and updates differ\); make the folder"):
+        manifest.read(tmp_path)
+
+
 DAMAGE = {
     "a number for a name": {"recipe": 3},
     "a name for names": {"inputs": "x"},

@@ -138,6 +138,11 @@ def at(name, place, value, dtype=None):
             "correct the labels, or convert a model with more classes",
         ),
         (
+            at("labels", 1, 11),  # not for where they start
+            "label out of range: labels[1] is 11, the model has 10 classes (0..9): "
+            "correct the labels, or convert a model with more classes",
+        ),
+        (
             at("labels", 3, -1),
             "label out of range: labels[3] is -1, the model has 10 classes (0..9): "
             "correct the labels, or convert a model with more classes",
@@ -230,3 +235,12 @@ def test_integers_that_are_no_labels(tokens, remedy):
     with pytest.raises(DataError, match=f"^ids is {tokens.dtype}, the model wants int64; ") as caught:
         checks.structure({"ids": tokens}, {"ids": Spec("ids", np.dtype(np.int64), ("N", 16))})
     assert str(caught.value).endswith(f"; {remedy}")
+
+
+@pytest.mark.parametrize("label", [np.inf, 1.5])
+def test_a_label_that_is_not_whole_behind_the_first_part(label, monkeypatch):
+    monkeypatch.setattr(checks, "_ROWS", 4)
+    labels = np.zeros(10, np.float32)
+    labels[9] = label
+    with pytest.raises(DataError, match=r"the model wants int64; it has numbers that are not whole: give"):
+        checks.structure({"labels": labels}, {"labels": LABELS})

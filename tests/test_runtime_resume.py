@@ -134,7 +134,9 @@ def test_interrupted_evaluation_is_done_again(tmp_path):
     whole = trainer(write(tmp_path / "whole"))
     whole.fit(arrays.arrays, **RUN, evaluation=Stopping(arrays, -1))
     folder = write(tmp_path / "parts")
-    history = trainer(folder).fit(arrays.arrays, **RUN, evaluation=Stopping(arrays, 9))
+    evaluation = Stopping(arrays, 9)
+    history = trainer(folder).fit(arrays.arrays, **RUN, evaluation=evaluation)
+    assert evaluation.left == -1  # the four batches behind were not waited for
     assert (history.interrupted, history.step, len(history.epochs)) == (True, 14, 1)
     second = trainer(folder)
     second.fit(arrays.arrays, **RUN, evaluation=Stopping(arrays, -1), resume=True)

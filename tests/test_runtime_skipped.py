@@ -13,7 +13,8 @@ from fourbit_onnx.runtime.trainer import Trainer
 
 
 def test_steps_with_gradients_that_are_not_finite_are_skipped(tmp_path):
-    trainer = Trainer(write(tmp_path / "out", skip=True), threads=1, native=False)
+    """Running statistics, which may have seen an infinity, stay as they were, too."""
+    trainer = Trainer(write(tmp_path / "out", skip=True, buffer=True), threads=1, native=False)
     before = trainer.state.tensors
     assert trainer.step(data().arrays, learning_rate=0.1)["skipped"] == 1
     after = trainer.state
@@ -48,6 +49,22 @@ def skipping(folder, **tensors):
     trainer.state = state
     trainer.save()
     return trainer
+
+
+def test_a_skipped_step_is_no_update(tmp_path):
+    """The correction of the first averages, a tenth at the first update, counts updates."""
+    trainer = skipping(tmp_path / "out", loss_scale=2.0**20)
+    trainer.step(data().arrays, learning_rate=0.1)
+    state = trainer.state
+    state.tensors["loss_scale"][...] = 1
+    trainer.state = state
+    trainer.step(data().arrays, learning_rate=0.1)
+    other = skipping(tmp_path / "other", loss_scale=1)
+    other.step(data().arrays, learning_rate=0.1)
+    assert (trainer.state.progress.step, other.state.progress.step) == (2, 1)
+    assert trainer.state.tensors["w"].any()
+    for name, tensor in other.state.tensors.items():
+        np.testing.assert_array_equal(trainer.state.tensors[name], tensor)
 
 
 @pytest.mark.parametrize(("batch", "lost", "every"), [(10, "3 of 4", None), (2, "19 of 20", 2)])
@@ -86,6 +103,7 @@ def test_data_that_no_learning_rate_helps(tmp_path):
         ("..xx", ""),
         ("xxxxx.xx", ""),  # only those at the end, in a row
         ("xx.x", ""),
+        (49 * "x" + ".xx", ""),  # nor are steps that were skipped before counted with those after
         (11 * "." + 9 * "x", ""),
         (11 * "." + 10 * "x", "10 of 21"),
     ],

@@ -58,6 +58,8 @@ def test_fit_learns_and_says_so(trainer):
     assert len(history.losses) == history.step == 30
     assert history.losses[0] == pytest.approx(np.log(3), rel=1e-6)  # zero weights: all classes alike
     assert not history.interrupted
+    factors = [Cosine(warmup=5).factor(last, 30) for last in (9, 19, 29)]  # of the last step of each epoch
+    assert [record["learning_rate"] for record in history.epochs] == [0.05 * factor for factor in factors]
     best = max(history.epochs, key=lambda record: record["eval_accuracy"])
     assert history.best == {"metric": "accuracy", "value": best["eval_accuracy"], "epoch": best["epoch"]}
     last = history.epochs[-1]["eval_loss"]
@@ -100,6 +102,16 @@ def test_calibration_happens_once(tmp_path):
     trainer.state = state
     trainer.step(data().arrays, learning_rate=1e-30)
     assert trainer.state.tensors["alpha"] == 0.25
+
+
+def test_no_calibration_of_a_run_that_has_ended(tmp_path):
+    trainer = Trainer(write(tmp_path / "out", clip=True), threads=1, native=False)
+    trainer.fit(data().arrays, epochs=1, batch_size=10, learning_rate=0.1)
+    state = trainer.state
+    state.tensors["alpha"][...] = 0  # as if it had never been set
+    trainer.state = state
+    trainer.fit(data().arrays, epochs=1, batch_size=10, learning_rate=0.1, resume=True)
+    assert same(trainer.state, state)
 
 
 def test_clip_of_a_layer_that_gives_zeros(tmp_path):
@@ -157,14 +169,15 @@ def test_a_last_evaluation_whose_loss_is_not_finite(trainer):
     assert checkpoint.read(trainer.folder).progress.epoch == 1
 
 
-def test_loss_that_is_not_finite(trainer):
+@pytest.mark.parametrize(("bias", "loss"), [(np.inf, "nan"), (-np.inf, "inf")])
+def test_loss_that_is_not_finite(trainer, bias, loss):
     state = trainer.state
-    state.tensors["b"][1] = np.inf
+    state.tensors["b"][1] = bias
     trainer.state = state
     with pytest.raises(TrainingError) as caught:
         trainer.step(data().arrays, learning_rate=0.1)
     assert str(caught.value) == (
-        "step 1: the loss is nan (learning rate 0.1); lower the learning rate or warm it up, and resume "
+        f"step 1: the loss is {loss} (learning rate 0.1); lower the learning rate or warm it up, and resume "
         "from the last checkpoint"
     )
     assert same(trainer.state, state)
