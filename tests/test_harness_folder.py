@@ -1,10 +1,13 @@
-"""What the folder of a check writes of a recipe, to tell it from another of the same name."""
+"""The folder of a check: what it writes of a recipe, to tell it from another; what a refusal leaves."""
 
+import contextlib
 import dataclasses
 import json
 
 import pytest
+from harness_runs import tiny
 
+from fourbit_onnx.errors import DataError
 from fourbit_onnx.harness import folder
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import Quantizer, Recipe
@@ -25,3 +28,32 @@ def test_a_recipe_is_described_with_all_that_decides_a_number(recipe):
     assert Recipe(**fields, source=table.find(recipe).source) == table.find(recipe)
     assert set(found) == {field.name for field in dataclasses.fields(Recipe)} - {"source"}
     assert set(found["wgrad"]) == {field.name for field in dataclasses.fields(Quantizer)}
+
+
+def refused(place, name):
+    """A check that writes this file and is then refused."""
+    with contextlib.suppress(DataError), folder.Folder(place).opened(tiny(), {}, {}, force=False):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("{}")
+        raise DataError("one label is out of range")
+
+
+def test_a_refusal_leaves_nothing_of_what_it_began(tmp_path):
+    refused(tmp_path / "x", "work/ibm2020/0.log")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_refusal_leaves_what_was_begun_before(tmp_path):
+    """A run that was stopped, and is to go on."""
+    with folder.Folder(tmp_path / "x").opened(tiny(), {}, {}, force=False):
+        (tmp_path / "x" / "work").mkdir()
+        (tmp_path / "x" / "work" / "kept").write_text("")
+    refused(tmp_path / "x", "work/ibm2020/0.log")
+    assert (tmp_path / "x" / folder.MARK).is_file()
+    assert (tmp_path / "x" / "work" / "kept").is_file()
+
+
+def test_a_refusal_leaves_a_finished_run(tmp_path):
+    refused(tmp_path / "x", "runs/ibm2020/0.json")
+    assert (tmp_path / "x" / folder.MARK).is_file()
+    assert (tmp_path / "x" / "runs" / "ibm2020" / "0.json").is_file()

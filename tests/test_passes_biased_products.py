@@ -14,7 +14,16 @@ SIGNATURE = (
     "(int4[N,6] c, float s, int32 z, int4[6,4] w, float[4] b, float[1] one, float[1,4] row, float[N,4] q,"
     " int64[2] flat, int64[3] deep) => ({0} y)"
 )
-INFERRED = {"p": ["N", 4], "r": [2, "M", 4], "t": [4, "M"], "d": [4], "u": ["N", None], "v": [None]}
+INFERRED = {
+    "p": ["N", 4],
+    "r": [2, "M", 4],
+    "t": [4, "M"],
+    "d": [4],
+    "e": [4],
+    "o": ["N", 4],
+    "u": ["N", None],
+    "v": [None],
+}
 PRODUCT = "p = ai.fourbit.QMatMul <trans_b = 0> (c, s, z, w, s, z)"
 BIASED = "ai.fourbit.QMatMulBias <trans_b = 0> (c, s, z, w, s, z, {0})"
 
@@ -36,6 +45,10 @@ REPLACED = {
     "whose shapes are read": (
         f"{PRODUCT} f = Shape (p) r = Reshape (p, deep) g = Shape (r) a = Add (r, b) y = other.Use (a, f, g)",
         f"p = {BIASED.format('b')} f = Shape (p) a = Reshape (p, deep) g = Shape (a) y = other.Use (a, f, g)",
+    ),
+    "two products": (  # only one of them adds the other
+        f"{PRODUCT} o{PRODUCT[1:]} d = Reshape (p, flat) e = Reshape (o, flat) y = Add (d, e)",
+        f"o{PRODUCT[1:]} e = Reshape (o, flat) p = {BIASED.format('e')} y = Reshape (p, flat)",
     ),
     "a bias that is made later": (
         f"{PRODUCT} d = Mul (b, s) y = Add (p, d)",
@@ -66,6 +79,7 @@ def test_the_product_adds_the_bias(before, after):
         f"{PRODUCT} r = Reshape (p, deep) a = Add (r, b) y = other.Use (a, p)",
         f"{PRODUCT} t = Reshape (p, flat) y = Add (t, b)",
         f"{PRODUCT} h = Reshape (p, deep) y = Add (h, b)",
+        f"u{PRODUCT[1:]} r = Reshape (u, deep) y = Add (r, b)",  # as wide as the bias, but not the product
         f"u{PRODUCT[1:]} v = Abs (b) y = Add (u, v)",
         "p = other.QMatMul (c, s, z, w, s, z) y = Add (p, b)",
         "p = Identity (q) y = Add (p, b)",

@@ -4,6 +4,7 @@ import numpy as np
 import onnx.checker
 import pytest
 from graphs import check, exact, graph, run
+from onnxruntime.capi import _pybind_state as builder
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.differentiate import TRAINABLE, check_trainable, differentiate, untrainable
@@ -43,6 +44,10 @@ UNTRAINABLE = {
         "then_branch = t () => (float[2,4] p) { p = Relu (h) },"
         "else_branch = e () => (float[2,4] q) { q = Identity (h) }>" + END,
         ["i"],
+    ),
+    "behind a second output": (
+        "h = MatMul (x, w) [o] t, y = other.Halves (h)" + END,
+        ["o"],
     ),
     "average pools": (
         "h = MatMul (x, w) u = Unsqueeze (h, axis) [a] y = AveragePool <kernel_shape = [2]> (u)" + END,
@@ -84,6 +89,46 @@ def test_refusal_of_one_operator_has_its_own_remedy():
     assert str(refusal.value) == (
         "GlobalMaxPool cannot be trained on the CPU (first node: 'm', 1 in all); use MaxPool with a kernel "
         "of the whole image, or freeze the weights before it with --freeze (freeze=[...])"
+    )
+
+
+def test_an_lstm_that_is_not_the_first_is_one_of_several():
+    lstm = "u = Unsqueeze (g, axis) [l] y = LSTM <hidden_size = 2> (u, k, r)"
+    weights = {"k": np.zeros((1, 8, 4), np.float32), "r": np.zeros((1, 8, 2), np.float32)}
+    g, roles = of(f"h = MatMul (x, w) [f] g = Floor (h) {lstm}{END}", values=AXIS | weights)
+    with pytest.raises(GraphError) as refusal:
+        check_trainable(g, roles)
+    assert str(refusal.value) == (
+        "Floor, LSTM cannot be trained on the CPU (first node: 'f', 2 in all); replace it in the model "
+        "before the export, or freeze the weights before it with --freeze (freeze=[...])"
+    )
+
+
+def test_onnxruntime_is_silent_for_the_time_of_the_builder(monkeypatch):
+    said = []
+    monkeypatch.setattr("onnxruntime.set_default_logger_severity", said.append)
+    differentiate(*of("h = MatMul (x, w) y = Add (h, b)" + END))
+    assert said == [4, 2]
+    monkeypatch.setattr("onnxruntime.capi._pybind_state.GradientGraphBuilder", None)
+    with pytest.raises(GraphError, match=r"^ONNX Runtime cannot differentiate the model: "):
+        differentiate(*of("h = MatMul (x, w) y = Add (h, b)" + END))
+    assert said == [4, 2, 4, 2]
+
+
+def test_gradients_that_are_not_built_are_named(monkeypatch):
+    class Forgetful(builder.GradientGraphBuilder):
+        def get_model(self):
+            built = onnx.load_model_from_string(super().get_model())
+            kept = [output for output in built.graph.output if output.name != "b_grad"]
+            del built.graph.output[:]
+            built.graph.output.extend(kept)
+            return built.SerializeToString()
+
+    monkeypatch.setattr(builder, "GradientGraphBuilder", Forgetful)
+    with pytest.raises(GraphError) as refusal:
+        differentiate(*of("h = MatMul (x, w) y = Add (h, b)" + END))
+    assert str(refusal.value) == (
+        "ONNX Runtime built no gradient for 'b'; freeze them with --freeze (freeze=[...])"
     )
 
 

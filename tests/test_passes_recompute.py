@@ -61,6 +61,23 @@ def test_the_weight_gradient_comes_before_that_of_the_input():
     assert text(g) == text(after)
 
 
+def test_the_weight_gradient_comes_not_before_those_of_several_inputs():
+    """Nothing says which of them it belongs to."""
+    codes = "h, c = ai.fourbit.QuantizeLog4 <phase = 0> (dx, f)"
+    inputs = (
+        "i1 = ai.fourbit.QConvInputGrad (h, f, w, t, z, q) i2 = ai.fourbit.QConvInputGrad (h, f, w, s, z, q)"
+    )
+    rest = (
+        f"{codes} q = Shape (k) dw = ai.fourbit.QConvWeightGrad (a, s, z, h, f, q) {inputs} di = Add (i1, i2)"
+    )
+    signature = SIGNATURE.replace("float[] dx", "float[] di")
+    g = graph(signature, f"{CONV} {BOTH} {rest}")
+    assert recompute(g) == 1
+    second = f"l = ai.fourbit.After (s, dy) r = ai.fourbit.QConv {ATTRIBUTES} (a, l, z, w, t, z)"
+    after = graph(signature, f"{CONV} {NORMAL} {second} {GRADIENT.format('r')} {rest}")
+    assert text(g) == text(after)
+
+
 MADE = {
     "codes of an inner tensor": (
         "c, j, n = ai.fourbit.QuantizePact (i, f)",
@@ -105,6 +122,10 @@ TERMS = {
         f"{CONV.replace('strides = [1]', 'strides = [3]')} {BOTH} {WEIGHTS}",
         6,
     ),
+    "of a convolution with two strides": (
+        f"{CONV.replace('strides = [1]', 'strides = [1, 3]')} {BOTH} {WEIGHTS}",
+        6,
+    ),
     "of a float convolution": (f"x = Conv (i, k) {BOTH} dw = Identity (dy)", 4),
     "of a matrix product": (
         "c, j, n = ai.fourbit.QuantizePact (i, f) x = ai.fourbit.QMatMul (c, s, z, h, t, z)"
@@ -146,6 +167,8 @@ LEFT_ALONE = {
     "codes of a matrix product that are not kept": f"c, j, n = ai.fourbit.QuantizePact (i, f)"
     f" x = ai.fourbit.QMatMul <trans_b = 1> (c, s, z, w, t, z) {BOTH} dw = Identity (dy)",
     "no gradient": f"{CONV} {NORMAL} dx = Identity (dy) dw = Identity (dy)",
+    "normalised by another domain": f"{CONV} {BOTH.replace('ai.fourbit.BatchNorm (', 'other.BatchNorm (')}"
+    f" {WEIGHTS}",
     "another domain": f"{CONV} {NORMAL} dx, dg, db = other.BatchNormGrad (dy, x, g, sm, si)"
     " dw = Identity (dy)",
 }

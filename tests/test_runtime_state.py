@@ -8,6 +8,7 @@ from artifact_folder import data, same, write
 
 from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.errors import ArtifactError, TrainingError
+from fourbit_onnx.runtime import library
 from fourbit_onnx.runtime.trainer import Trainer
 
 
@@ -27,6 +28,31 @@ def test_checkpoint_of_another_model(tmp_path):
         with pytest.raises(ArtifactError) as caught:
             Trainer(folder, native=False)
         assert str(caught.value).endswith(message)
+
+
+def test_evaluation_model_of_another_model(tmp_path):
+    """Only it differs: before a run, not at its first evaluation, is the time to say so."""
+    folder = write(tmp_path / "out")
+    write(tmp_path / "other", buffer=True)
+    (folder / "eval_model.onnx").write_bytes((tmp_path / "other" / "eval_model.onnx").read_bytes())
+    with pytest.raises(ArtifactError, match=r"^the checkpoint has no 'mean'; restore the checkpoint of "):
+        Trainer(folder, native=False)
+
+
+@pytest.mark.parametrize(
+    ("variant", "native", "warned"),
+    [
+        ({"quantizer": True}, True, True),
+        ({"quantizer": True}, False, False),  # as asked for
+        ({}, True, False),  # no operator of ours
+        ({"skip": True}, True, False),
+    ],
+    ids=str,
+)
+def test_slow_runs_are_announced(tmp_path, monkeypatch, caplog, variant, native, warned):
+    monkeypatch.setenv("FOURBIT_LIBRARY", "none")
+    Trainer(write(tmp_path / "out", **variant), threads=1, native=native)
+    assert caplog.messages == [library.describe()] * warned
 
 
 def test_graph_that_is_damaged_or_missing(tmp_path):

@@ -9,6 +9,7 @@ from artifact_folder import data, same, write
 
 from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.errors import DataError, TrainingError
+from fourbit_onnx.runtime.metrics import better
 from fourbit_onnx.runtime.schedules import Cosine
 from fourbit_onnx.runtime.trainer import Trainer
 
@@ -65,6 +66,13 @@ def test_fit_learns_and_says_so(trainer):
     last = history.epochs[-1]["eval_loss"]
     assert trainer.evaluate(held_out.arrays, 32)["loss"] == last
     assert trainer.evaluate(held_out.arrays, 90)["loss"] == pytest.approx(last, rel=1e-6)
+
+
+def test_the_first_of_equal_evaluations_is_the_best():
+    for metric in ("accuracy", "loss"):
+        assert not better(metric, 0.5, 0.5)
+        assert better(metric, 0.75, 0.5) != better(metric, 0.25, 0.5)
+        assert better(metric, 0.75, 0.5) == (metric == "accuracy")
 
 
 def test_loss_of_an_epoch_is_the_mean_over_its_samples(trainer):

@@ -44,6 +44,9 @@ _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 
 _BATCH_NORMALIZATION_HAS_A_MODE = 14  # since this opset; before, further outputs said that it trains
 
+# The newest versions of the other operator sets that ONNX Runtime 1.19.2 knows.
+_NEWEST = {"ai.onnx.ml": 5, "ai.onnx.preview.training": 1, "ai.onnx.training": 1, "com.microsoft": 1}
+
 # Later than our opset; their definitions are graphs of operators that it has.
 LATER = ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish")
 
@@ -57,6 +60,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     buffers = _buffers(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model, True)
+    _check_domains(model)
     model = _to_opset(model)
     for _ in range(_ROUNDS):
         present = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
@@ -103,10 +107,26 @@ def _defaults(model: onnx.ModelProto, ops: set[str]) -> None:
             )
 
 
+def _check_domains(model: onnx.ModelProto) -> None:
+    for entry in model.opset_import:
+        newest = _NEWEST.get(entry.domain, entry.version)
+        if entry.version > newest:
+            raise GraphError(
+                f"the model has version {entry.version} of the operators of {entry.domain}, ONNX Runtime "
+                f"knows those up to {newest}; export it again with that version, or without these operators"
+            )
+
+
 def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if found == OPSET:
         return model
+    newest = onnx.defs.onnx_opset_version()
+    if not 1 <= found <= newest:
+        raise GraphError(
+            f"the model has opset {found}, onnx {onnx.__version__} knows 1 to {newest}; export it again with "
+            f"opset_version={OPSET}"
+        )
     try:
         model = _one_output(model, found)
         if found > OPSET:
