@@ -99,24 +99,28 @@ def convert(
     return write(source, Path(output), options, overwrite=overwrite)
 
 
-def export(folder: str | Path, output: str | Path, *, weights: str = "int4") -> onnx.ModelProto:
+def export(
+    folder: str | Path, output: str | Path, *, weights: str = "int4", overwrite: bool = False
+) -> onnx.ModelProto:
     """Write the trained model of an artifact folder for any onnxruntime, without our library.
 
     Args:
         folder: The artifact folder; its checkpoint is used.
-        output: The model file.
+        output: The model file; it must not exist, unless ``overwrite`` and it is a model that was exported
+            before.
         weights: ``int4`` (initialisers of 4 bits and DequantizeLinear), ``int8`` (the same codes in bytes,
             for runtimes without INT4), or ``float`` (the quantised values in float32).
+        overwrite: Replace an exported model.
 
     Returns:
         The model that was written.
 
     Raises:
-        ArtifactError: The folder or the file cannot be used.
+        ArtifactError: The folder cannot be used, or the file exists or cannot be written.
     """
     from fourbit_onnx.runtime.export import export as write
 
-    return write(Path(folder), Path(output), weights=weights)
+    return write(Path(folder), Path(output), weights=weights, overwrite=overwrite)
 
 
 def check(

@@ -1,4 +1,4 @@
-"""``fourbit train``, ``eval``, ``export``: what they say, save, refuse, and go on with."""
+"""``fourbit train`` and ``eval``: what they say, save, refuse, and go on with; one run to its export."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import signal
 import threading
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 from cli import fourbit, full_disk, listing, mlp, refusal, trained, write
@@ -309,33 +308,3 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path):
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert "File too large" in result.stderr
     assert state(folder) == before
-
-
-def test_full_disk_leaves_no_export(tmp_path):
-    file = tmp_path / "model.onnx"
-    file.write_bytes(b"the old one")
-    with full_disk():
-        said = refusal("export", trained(), "-o", file)
-    assert said == f"cannot write {file}: File too large; nothing was left behind: remove the cause"
-    assert listing(tmp_path) == {file.relative_to(tmp_path): b"the old one"}
-
-
-@pytest.mark.parametrize("weights", ["int4", "int8", "float"])
-def test_export_checks_itself(tmp_path, weights):
-    file = tmp_path / "model.onnx"
-    result = fourbit("export", trained(), "-o", file, "--weights", weights, "--check", "digits")
-    assert result.exit_code == 0
-    assert "360 of 360 predictions the same" in result.stdout
-    kinds = {tensor.data_type for tensor in onnx.load(file).graph.initializer}
-    assert (onnx.TensorProto.INT4 in kinds) == (weights == "int4")
-
-
-def test_export_check_finds_a_difference(tmp_path, monkeypatch):
-    """The check is no decoration: another model in the file's place is noticed."""
-    from fourbit_onnx import api
-
-    other = onnx.load(mlp())
-    monkeypatch.setattr(api, "export", lambda folder, file, weights: onnx.save(other, file))
-    result = fourbit("export", trained(), "-o", tmp_path / "m.onnx", "--check", "digits")
-    assert result.exit_code == 1
-    assert "does not compute what" in result.stderr

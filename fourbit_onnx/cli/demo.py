@@ -200,7 +200,7 @@ def _export(folder: Path, recipe: str, test: Mapping[str, Any]) -> bool:
 
     file = folder / f"{recipe}.onnx"
     api.export(folder / recipe, file, weights="int4")
-    found = agreement.compare(Trainer(folder / recipe), file, test)
+    found = agreement.compare(Trainer(folder / recipe), file.read_bytes(), test, file)
     click.echo(
         f"exported {file} ({output.size(file.stat().st_size)})\n"
         f"         on plain onnxruntime: {found.same} of {found.samples} predictions the same"

@@ -56,15 +56,21 @@ class Agreement:
         )
 
 
-def compare(trainer: Trainer, model: Path, data: Mapping[str, npt.NDArray[Any]]) -> Agreement:
+def compare(trainer: Trainer, model: bytes, data: Mapping[str, npt.NDArray[Any]], file: Path) -> Agreement:
     """Run both on ``data``; the exported model as a stranger would, without our library and settings.
 
+    Args:
+        trainer: Of the folder that the model was exported from.
+        model: What its file holds.
+        data: Arrays by name.
+        file: What messages call it; it need not exist.
+
     Raises:
-        ArtifactError: The file cannot be loaded.
+        ArtifactError: The model cannot be loaded.
         DataError: The data does not fit.
         TrainingError: The folder's outputs are not finite.
     """
-    plain, exact = _session(model), _session(model, optimize=False)
+    plain, exact = _session(model, file), _session(model, file, optimize=False)
     evaluation = Session(trainer.folder / files.EVAL_MODEL)
     inputs = [tensor.name for tensor in plain.get_inputs()]
     names = [tensor.name for tensor in plain.get_outputs()]
@@ -80,7 +86,7 @@ def compare(trainer: Trainer, model: Path, data: Mapping[str, npt.NDArray[Any]])
         for name, left in zip(names, wanted, strict=True):
             if not np.isfinite(left).all():
                 raise TrainingError(
-                    f"{trainer.folder} gives {name!r} with NaN or infinity on this data, so {model} cannot "
+                    f"{trainer.folder} gives {name!r} with NaN or infinity on this data, so {file} cannot "
                     f"be compared with it: {DIVERGED}"
                 )
         agree = np.ones(len(next(iter(batch.values()))), np.bool_)
@@ -95,12 +101,12 @@ def compare(trainer: Trainer, model: Path, data: Mapping[str, npt.NDArray[Any]])
     return Agreement(samples, same, difference, largest)
 
 
-def _session(model: Path, *, optimize: bool = True) -> Any:
+def _session(model: bytes, file: Path, *, optimize: bool = True) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever ONNX Runtime raises here means the same
-        raise ArtifactError(f"{model} cannot be loaded by onnxruntime ({first_line(error)})") from error
+        raise ArtifactError(f"{file} cannot be loaded by onnxruntime ({first_line(error)})") from error

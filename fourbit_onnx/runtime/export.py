@@ -1,5 +1,7 @@
 """A trained model for any onnxruntime: 4-bit weights in the file, standard operators only."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +23,37 @@ from fourbit_onnx.runtime.refusals import first_line
 from fourbit_onnx.runtime.session import FAILURES, Session
 
 WEIGHTS = ("int4", "int8", "float")
+_PRODUCER, _GRAPH = "fourbit_onnx", "inference"  # by which an exported model is known
 
 
-def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelProto:
+def export(
+    folder: Path,
+    output: Path,
+    *,
+    weights: str = "int4",
+    overwrite: bool = False,
+    accept: Callable[[bytes], None] | None = None,
+) -> onnx.ModelProto:
     """Write the trained model of ``folder`` to ``output``.
 
     Products are sums of codes, as in ``eval_model.onnx``: standard Conv and MatMul on integer-valued floats
     are exact, and so the exported model gives the same bits, product by product (with ``minmax``, whose
     zero points make larger integers, up to float32 rounding).
 
+    Args:
+        folder: The artifact folder.
+        output: The file; it must not exist, unless ``overwrite`` and it is a model that was exported before.
+        weights: One of ``WEIGHTS``.
+        overwrite: Replace an exported model.
+        accept: Gets the bytes of the file before anything is written; what it raises leaves all as it was.
+
     Raises:
-        ArtifactError: The folder is damaged, a clip was never calibrated, or the file cannot be written.
+        ArtifactError: The folder is damaged, a clip was never calibrated, or the file exists or cannot be
+            written.
     """
     if weights not in WEIGHTS:
         raise ArtifactError(f"no weight type {weights!r}; there are: {', '.join(WEIGHTS)}")
-    whole_file.check(output)  # before the work
+    _check_place(output, overwrite)  # before the work
     manifest = files.read(folder)
     saved = checkpoint.read(folder)
     path, state = folder / files.EVAL_MODEL, saved.tensors
@@ -52,8 +70,41 @@ def export(folder: Path, output: Path, *, weights: str = "int4") -> onnx.ModelPr
             f"{path} and its checkpoint make no model for inference ({first_line(error)}); make the folder "
             "again with fourbit convert"
         ) from error
-    whole_file.write(output, result.SerializeToString())
+    content = result.SerializeToString()
+    if accept is not None:
+        accept(content)
+    whole_file.write(output, content)
     return result
+
+
+def _check_place(output: Path, overwrite: bool) -> None:
+    """Refuse what is there already, but for a model that was exported before, or an empty file.
+
+    Raises:
+        ArtifactError: Something is there.
+    """
+    whole_file.check(output)
+    if not os.path.exists(output):  # or not to be looked at: the write says why
+        return
+    if not overwrite:
+        raise ArtifactError(
+            f"{output} exists; choose another file, or overwrite it with --force (overwrite=True)"
+        )
+    if not _is_ours(output):
+        raise ArtifactError(
+            f"{output} is not a model that fourbit exported, so it is not overwritten; choose another file"
+        )
+
+
+def _is_ours(output: Path) -> bool:
+    if not output.is_file():
+        return False
+    try:
+        found = onnx.load(output, load_external_data=False)
+    except Exception:  # protobuf's DecodeError lives in a module of varying name
+        return False
+    empty = not output.stat().st_size
+    return empty or (found.producer_name, found.graph.name) == (_PRODUCER, _GRAPH)
 
 
 def _inference_model(
@@ -70,7 +121,7 @@ def _inference_model(
     codes = folding.fold_weights(graph, model, state)
     plain_products.plain_products(graph)
     graph.cleanup().toposort()
-    graph.name = "inference"
+    graph.name = _GRAPH
     return _finish(graph, model, codes, weights)
 
 
@@ -109,7 +160,7 @@ def _finish(graph: gs.Graph, source: onnx.ModelProto, codes: list[str], weights:
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", 21))
     model.ir_version = 10
-    model.producer_name = "fourbit_onnx"
+    model.producer_name = _PRODUCER
     onnx.checker.check_model(model, full_check=True)
     return model
 
