@@ -115,7 +115,8 @@ def test_other_figures(folder, tmp_path):
 
 def test_a_model_without_high_precision_has_no_bound(tmp_path):
     recipe = tmp_path / "all.toml"
-    recipe.write_text("keep_ends = false")
+    printed = fourbit("inspect", "--toml").stdout
+    recipe.write_text(printed.replace("keep_ends = true", "keep_ends = false"))
     options = ("--recipe", recipe, "--project")
     assert "Projected bound" not in fourbit("inspect", mlp(), *options).stdout
     found = json.loads(fourbit("inspect", mlp(), *options, "--json").stdout)["projected"]

@@ -12,7 +12,7 @@ from fourbit_onnx.harness import budget, folder, results, run, statistics
 from fourbit_onnx.harness.check import Check
 from fourbit_onnx.harness.lineup import lineup
 from fourbit_onnx.models import registry
-from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes import table, toml
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -237,7 +237,8 @@ def test_sensitivity_is_measured_once_and_in_the_report(tmp_path, monkeypatch):
 
 def test_recipe_of_a_file_and_without_a_technique(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.toml").write_text('name = "mine"\nkeep_ends = true\n')
+    mine = toml.write(dataclasses.replace(table.find("ibm2020"), name="mine"))
+    (tmp_path / "mine.toml").write_text(mine)
     names = lineup(["mine.toml", "ibm2020"], ["two-phase-rounding"])
     assert names == {
         "fp16": "fp16",
@@ -248,7 +249,7 @@ def test_recipe_of_a_file_and_without_a_technique(tmp_path, monkeypatch):
     }
     with pytest.raises(RecipeError):
         lineup(["minmax"], ["hadamard"])
-    (tmp_path / "other.toml").write_text('name = "mine"\nkeep_ends = false\n')
+    (tmp_path / "other.toml").write_text(mine.replace("keep_ends = true", "keep_ends = false"))
     with pytest.raises(RecipeError, match="are both called 'mine'; rename one of them"):
         lineup(["mine.toml", "other.toml"])
 

@@ -14,6 +14,7 @@ from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes import table, toml
 from fourbit_onnx.recipes.recipe import QUANTIZERS, Quantizer, Recipe
 
+QUANTIZED = toml.write(table.find("ibm2020")).partition("\n\n")[2]  # the tables, no settings
 EXAMPLES = settings(max_examples=100, deadline=None, derandomize=True)
 
 
@@ -28,11 +29,22 @@ def test_every_recipe_is_read_back(tmp_path, name):
 
 def test_what_a_file_leaves_out_is_the_default(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text('arithmetic = "4-bit"')
-    assert toml.read(file) == Recipe("mine")
+    file.write_text(QUANTIZED)
+    assert toml.read(file) == dataclasses.replace(table.find("ibm2020"), name="mine", source="user")
+    file.write_text('arithmetic = "fp16"')  # which has no quantisers
+    assert toml.read(file) == Recipe("mine", arithmetic="fp16")
     file.write_text("""
         keep = ["head*", "embed*"]
         keep_last = 0   # a whole number is a number
+        [activation]
+        format = "uint4"
+        scale = "clip"
+        [weight]
+        format = "int4"
+        scale = "absmax"
+        [dgrad]
+        format = "log2"
+        scale = "underflow"
         [wgrad]
         format = "log4"
         scale = "learned"
@@ -46,14 +58,38 @@ def test_what_a_file_leaves_out_is_the_default(tmp_path):
     assert toml.read(file) == Recipe(
         "mine",
         keep=("head*", "embed*"),
+        activation=Quantizer("uint4", "clip"),
+        weight=Quantizer("int4", "absmax"),
+        dgrad=Quantizer("log2", "underflow"),
         wgrad=Quantizer("log4", "learned", phase=1, threshold=2.0),
         wgrad_activation=Quantizer("int4", "absmax", rounding="stochastic"),
     )
 
 
+@pytest.mark.parametrize("name", ["activation", "weight", "dgrad", "wgrad"])
+def test_a_quantiser_that_is_missing_is_no_default(tmp_path, name):
+    """luq without its [wgrad] would train with the gradients of ibm2020."""
+    file = tmp_path / "mine.toml"
+    tables = toml.write(dataclasses.replace(table.find("luq"), name="mine")).split("\n\n")
+    assert len(tables) == 5
+    file.write_text("\n\n".join(part for part in tables if not part.startswith(f"[{name}]")))
+    sentence = (
+        f"{file} has no [{name}], and a recipe of 4 bits needs activation, weight, dgrad, wgrad; take "
+        "what is missing from a recipe that is printed by: fourbit inspect --toml --recipe NAME"
+    )
+    with pytest.raises(RecipeError) as refused:
+        toml.read(file)
+    assert str(refused.value) == sentence
+    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--recipe", file, code=2)
+    assert said == f"Invalid value for '--recipe': {sentence}"
+    file.write_text("keep_ends = false")
+    with pytest.raises(RecipeError, match=r"has no \[activation\], \[weight\], \[dgrad\], \[wgrad\], and"):
+        toml.read(file)
+
+
 def test_techniques_of_a_file(tmp_path):
     file = tmp_path / "mine.toml"
-    file.write_text("keep_ends = true")
+    file.write_text(QUANTIZED)
     found = table.find(f"{file}~sawb")
     assert (found.name, found.weight.scale) == ("mine~sawb", "absmax")
 
@@ -103,16 +139,19 @@ REFUSED = {
         ": weight: no format 'int5'; there are: int4, int4_full, uint4, log4, log2, e2m1",
     ),
     "recipe": (
-        "weight = {format = 'uint4', scale = 'pact'}",
+        QUANTIZED.replace('int4"\nscale = "sawb', 'uint4"\nscale = "pact'),
         ": recipe 'mine': weight cannot have the scale rule 'pact'; there are: sawb, absmax",
     ),
     "name": (
-        "keep_ends = true\nname = '../mine'",
+        f"name = '../mine'\n{QUANTIZED}",
         ": a recipe cannot be called '../mine'; up to 100 letters, digits and ._~+-",
     ),
     "no TOML": ("weight = ", " is no TOML: Invalid value (at end of document)"),
     "nested": ("keep = " + "[" * 9999 + "]" * 9999, " is no TOML: "),
-    "not a number": ("keep_last = nan", ": recipe 'mine': keep_last is from 0 to less than 1, not nan"),
+    "not a number": (
+        f"keep_last = nan\n{QUANTIZED}",
+        ": recipe 'mine': keep_last is from 0 to less than 1, not nan",
+    ),
     "empty": ("", f" is no recipe: it sets none of {SETTING}; print one to begin with: fourbit inspect --to"),
     "a comment": ("# ibm2020", " is no recipe: "),
     "a name": ('name = "ibm2020"\nsource = "me"', " is no recipe: "),

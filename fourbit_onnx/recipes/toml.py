@@ -18,7 +18,8 @@ else:
 
 LARGEST = 2**16  # bytes; a recipe has hundreds
 
-_BEGIN = "fourbit inspect --toml --recipe ibm2020"  # prints a file to begin with
+_BEGIN = "fourbit inspect --toml --recipe"  # prints a file to begin with
+_NEEDED = ("activation", "weight", "dgrad", "wgrad")  # a default of ours would be a recipe that nobody wrote
 _LABELS = ("name", "source")  # say nothing about how to train
 
 _KINDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
@@ -44,24 +45,35 @@ _OF_QUANTIZER: Mapping[str, type] = {
 
 
 def read(path: Path) -> Recipe:
-    """The recipe in a file. What it leaves out is as in `Recipe`; the name, that of the file.
+    """The recipe in a file, with all four quantisers that a recipe of 4 bits needs.
+
+    Other settings that it leaves out are as in `Recipe`, keys of a table as in `Quantizer`; the name is that
+    of the file.
 
     Raises:
-        RecipeError: It cannot be read, something in it is no recipe (the message says which key), or it sets
-            nothing: an empty file is no ``ibm2020``.
+        RecipeError: It cannot be read, something in it is no recipe (the message says which key), a
+            quantiser is missing, or it sets nothing: an empty file is no ``ibm2020``.
     """
     given = load(path, "recipe")
     keys = [*_SETTINGS, *QUANTIZERS]
     known(str(path), given, keys)
     if set(given) <= set(_LABELS):
         wanted = ", ".join(key for key in keys if key not in _LABELS)
-        raise RecipeError(f"{path} is no recipe: it sets none of {wanted}; print one to begin with: {_BEGIN}")
+        raise RecipeError(
+            f"{path} is no recipe: it sets none of {wanted}; print one to begin with: {_BEGIN} ibm2020"
+        )
     fields: dict[str, Any] = {"name": path.stem}
     for key, value in given.items():
         where = f"{path}: {key}"
         fields[key] = _quantizer(where, value) if key in QUANTIZERS else checked(where, value, _SETTINGS[key])
     if "keep" in fields:
         fields["keep"] = tuple(checked(f"{path}: keep", one, str) for one in fields["keep"])
+    missing = [f"[{name}]" for name in _NEEDED if name not in fields]
+    if missing and fields.get("arithmetic", "4-bit") == "4-bit":
+        raise RecipeError(
+            f"{path} has no {', '.join(missing)}, and a recipe of 4 bits needs {', '.join(_NEEDED)}; take "
+            f"what is missing from a recipe that is printed by: {_BEGIN} NAME"
+        )
     try:
         return Recipe(**fields)
     except RecipeError as error:
