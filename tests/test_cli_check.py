@@ -1,6 +1,7 @@
 """``fourbit check``: what it prints, refuses, and leaves; runs in this process."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def test_json_and_quiet(tmp_path):
 def test_one_seed_decides_nothing(tmp_path):
     result = fourbit("check", "digits", *TINY, "--seeds", 1, "-o", tmp_path / "x")
     assert "not decided" in result.stdout
-    assert "1 seed; one decides nothing, --seeds 2 or more gives an interval;" in result.stdout
+    assert "1 seed; one decides nothing, --seeds 3 or more gives a verdict;" in result.stdout
+    assert re.search(r" \[not known\] +not decided ", result.stdout)
 
 
 def test_your_model(tmp_path):
@@ -215,7 +217,12 @@ def test_numbers_and_durations():
     ]
 
 
-def test_an_interval_without_width_is_pointed_out():
+def test_what_rounds_to_nothing_has_no_sign():
+    found = {"mean": -0.00001, "low": -0.0001, "high": 0.00004}
+    assert cli_check._difference(found, relative=False) == "0.00 [-0.01, 0.00]"
+
+
+def test_an_interval_that_is_not_known():
     folder = Path("x")
     row = {
         "name": "fp16",
@@ -235,10 +242,15 @@ def test_an_interval_without_width_is_pointed_out():
         "runs": [],
         "auto": "",
     }
-    assert "alike" not in cli_check._text(report, folder)
-    report["recipes"][1]["difference"] = wide | {"low": 0.0028, "high": 0.0028}
-    said = "ibm2020: all differences are alike, which says too much; use more seeds."
-    assert said in cli_check._text(report, folder).splitlines()
+    few = "Too few seeds for a verdict; --seeds 3 or more gives one."
+    lines = cli_check._text(report, folder).splitlines()
+    assert few in lines
+    assert not any("equal" in line for line in lines)
+    report["recipes"][1]["difference"] = wide | {"low": None, "high": None}
+    lines = cli_check._text(report, folder).splitlines()
+    assert lines[2].split("  ")[2] == "+0.28 [not known]"
+    assert "ibm2020: all differences are equal, so the interval is not known; use more seeds." in lines
+    assert few not in lines
 
 
 def test_options_of_the_model_and_seeds(tmp_path):

@@ -171,21 +171,47 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path):
     assert jobs() == []  # it would fail in the same way again
 
 
+def test_equal_metrics_decide_nothing_unless_the_runs_are_identical(tmp_path):
+    """The same recipe under another name has the losses of fp16, bit for bit."""
+    values = {"fp16": {0: 0.9, 1: 0.8, 2: 0.9}, "mine": {0: 0.9, 1: 0.8, 2: 0.9}}
+    runs = [
+        {"recipe": name, "seed": seed, "error": None, "seconds": 1.0, "epochs": [{"loss": 1.0 + seed}]}
+        for name in values
+        for seed in range(3)
+    ]
+    row = results._row(tiny(), "mine", "", runs, values)
+    assert (row["verdict"], row["difference"]["low"], row["difference"]["high"]) == ("within margin", 0, 0)
+    runs[-1]["epochs"][0]["loss"] += 1e-7
+    row = results._row(tiny(), "mine", "", runs, values)
+    assert (row["verdict"], row["difference"]["low"]) == ("not decided", None)
+    assert row["difference"]["not_known"] == "all differences are equal"
+    (pair,) = results._pairs(runs, values, relative=False)
+    assert (pair["low"], pair["p"], pair["p_holm"]) == (None, None, None)
+    for run_ in runs:
+        run_["epochs"] = []
+    assert results._row(tiny(), "mine", "", runs, values)["verdict"] == "not decided"
+
+
 def test_survivors_are_never_within_the_margin(tmp_path):
-    """Of five seeds that are equal to fp16, three failed: no verdict, and not the best."""
+    """Of five seeds that are as good as fp16, two failed: no verdict, and not the best."""
     experiment = tiny()
     runs = [
         {"recipe": name, "seed": seed, "metric": 0.9, "error": None, "seconds": 1.0, "four_bit_share": share}
         for name, share in (("fp16", 0.0), ("ibm2020", 0.9))
         for seed in range(5)
     ]
-    values = {name: {seed: 0.9 + seed / 1e6 for seed in range(5)} for name in ("fp16", "ibm2020")}
+    for run_ in runs:
+        run_["epochs"] = [{"loss": run_["four_bit_share"] + run_["seed"]}]
+    values = {
+        "fp16": dict.fromkeys(range(5), 0.9),
+        "ibm2020": {seed: 0.9 + seed / 1e6 for seed in range(5)},
+    }
     assert results._row(experiment, "ibm2020", "", runs, values)["verdict"] == "within margin"
-    for run_ in runs[7:]:
+    for run_ in runs[8:]:
         run_["metric"], run_["error"] = None, "step 2: the loss is nan"
-    values["ibm2020"] = {seed: values["ibm2020"][seed] for seed in (0, 1)}
+    values["ibm2020"] = {seed: values["ibm2020"][seed] for seed in (0, 1, 2)}
     row = results._row(experiment, "ibm2020", "", runs, values)
-    assert (row["verdict"], row["failed"], row["runs"]) == ("not decided", 3, 2)
+    assert (row["verdict"], row["failed"], row["runs"]) == ("not decided", 2, 3)
     results._mark_best([row], higher_is_better=True)
     assert not row["best"]
 

@@ -83,7 +83,7 @@ def test_missing_parts():
     bare["partial"] = True
     text = stands_alone(page(bare)).text
     assert "not decided" in text
-    assert "so there is no interval" in text
+    assert "with 1 seed, so the 95 % interval is not known" in text
     assert "No quantiser was looked at" in text
     assert "Not measured" in text
     assert "Not all runs" in text
@@ -129,10 +129,30 @@ def test_failed_runs_and_numbers_that_are_none():
     assert "1 run failed" in text
 
 
-def test_differences_that_are_all_alike():
+def test_differences_that_are_all_equal():
     report = made()
-    report["recipes"][1]["difference"] |= {"low": -0.0012, "high": -0.0012}
-    assert "All differences of ibm2020 are alike" in Reader(page(report)).text
+    unknown = {"low": None, "high": None, "not_known": "all differences are equal"}
+    report["recipes"][1] |= {"verdict": "not decided"}
+    report["recipes"][1]["difference"] |= unknown
+    report["pairs"][0] |= unknown | {"p": None, "p_holm": None}
+    text = stands_alone(page(report)).text
+    assert "All differences of ibm2020 are equal, as few test samples make them" in text
+    assert (
+        "? ibm2020: not decided; −0.12 points, the same with 3 seeds, so the 95 % interval is not known."
+        in text
+    )
+    assert "−0.12 not known 98.7 %" in text  # the table
+    assert "−0.12 [not known]" in text  # the chart
+
+
+def test_two_seeds_are_no_verdict():
+    report = made(seeds=2)
+    report["recipes"][1] |= {"verdict": "not decided"}
+    ((_, _, sentence),) = summary(report, Units("accuracy", relative=False, margin=0.005))
+    assert sentence == (
+        "ibm2020: not decided; −0.12 points, 95 % interval −0.30 to +0.06 of 2 seeds; a verdict takes 3 or "
+        "more."
+    )
 
 
 def test_a_big_model_stays_small_and_folded(tmp_path):

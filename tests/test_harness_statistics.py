@@ -1,11 +1,22 @@
 """Differences, intervals, verdicts, against numbers worked out by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from fourbit_onnx.harness.statistics import OPEN, WITHIN, WORSE, holm, interval, paired, spread, verdict
+from fourbit_onnx.harness.statistics import (
+    OPEN,
+    WITHIN,
+    WORSE,
+    Difference,
+    holm,
+    interval,
+    paired,
+    spread,
+    verdict,
+)
 
 # Two-sided 95 % quantiles of Student's t, from the printed tables: 1, 2, 4 degrees of freedom.
 T1, T2, T4 = 12.706, 4.303, 2.776
@@ -28,11 +39,43 @@ def test_p_by_hand():
 def test_one_pair_has_no_interval():
     found = interval([0.25])
     assert (found.mean, found.low, found.high, found.n, found.p) == (0.25, None, None, 1, None)
+    assert found.not_known == "one seed"
 
 
-def test_equal_differences_have_an_interval_without_width():
-    found = interval([0.1, 0.1, 0.1])  # whose mean is not 0.1 in floats, if summed plainly
-    assert (found.low, found.high, found.p) == (found.mean, found.mean, None)
+@pytest.mark.parametrize("differences", [[0.1, 0.1, 0.1], [0.0] * 5, [1 / 360] * 2])
+def test_equal_differences_have_no_interval(differences):
+    """Student's t has no distribution without a spread: normal numbers are never all equal."""
+    found = interval(differences)  # whose mean is not 0.1 in floats, if summed plainly
+    assert (found.low, found.high, found.p) == (None, None, None)
+    assert found.mean == pytest.approx(differences[0])
+    assert found.not_known == "all differences are equal"
+    assert verdict(found, 0.5, higher_is_better=True) == OPEN
+    assert verdict(found, 0.0001, higher_is_better=False) == OPEN
+
+
+def test_differences_are_equal_if_only_rounding_parts_them():
+    """Accuracies are means of float32 numbers: one sample of 360, three times, is no spread."""
+    base = {seed: float(np.float32(right / 360)) for seed, right in enumerate((349, 353, 358))}
+    runs = {seed: float(np.float32(right / 360)) for seed, right in enumerate((350, 354, 359))}
+    assert len({runs[seed] - base[seed] for seed in runs}) > 1
+    found = paired(runs, base, relative=False)
+    assert (found.low, found.n) == (None, 3)
+    assert found.mean == pytest.approx(1 / 360, abs=2**-23)
+    runs[2] = 360 / 360  # one sample more
+    assert paired(runs, base, relative=False).low < 0
+    thousand = paired(
+        {s: 1000 * x for s, x in base.items()}, {s: 500 * x for s, x in base.items()}, relative=True
+    )
+    assert (thousand.mean, thousand.low) == (1.0, None)
+
+
+def test_runs_that_are_identical_differ_by_nothing():
+    values = {0: 0.5, 1: 0.7, 2: 0.6}
+    found = paired(values, values, relative=True, identical=True)
+    assert (found.mean, found.low, found.high, found.n, found.p, found.not_known) == (0, 0, 0, 3, 1, None)
+    assert verdict(found, 0.0, higher_is_better=True) == WITHIN
+    assert paired(values, values, relative=True).low is None  # equal metrics alone are no proof
+    assert paired({}, values, relative=True, identical=True) is None
 
 
 def test_paired_takes_the_seeds_of_both():
@@ -66,10 +109,10 @@ def test_no_pairs_no_difference():
     ],
 )
 def test_verdict(low, high, higher_is_better, expected):
-    found = interval([low, high])
-    object.__setattr__(found, "low", low)
-    object.__setattr__(found, "high", high)
+    found = Difference((low + high) / 2, low, high, n=3)
     assert verdict(found, 0.005, higher_is_better=higher_is_better) == expected
+    two = dataclasses.replace(found, n=2)
+    assert verdict(two, 0.005, higher_is_better=higher_is_better) == OPEN
 
 
 def test_no_interval_decides_nothing():

@@ -13,6 +13,8 @@ from fourbit_onnx.cli.convert import LOSSES
 from fourbit_onnx.cli.main import INTERRUPTED
 from fourbit_onnx.errors import FourbitError
 
+_EQUAL = "all differences are equal, so the interval is not known; use more seeds."
+
 
 def _budget(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     from fourbit_onnx.harness import budget
@@ -228,9 +230,10 @@ def _incomparable(report: Mapping[str, Any]) -> str:
 def _text(report: Mapping[str, Any], folder: Path) -> str:
     from fourbit_onnx.harness import wording
     from fourbit_onnx.harness.display import duration, number
+    from fourbit_onnx.harness.statistics import SEEDS
 
     task = report["task"]
-    flat = wording.flat(report["recipes"])
+    equal, few = wording.equal(report["recipes"]), wording.few(report["recipes"])
     rows = [
         [
             row["name"],
@@ -251,7 +254,7 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
         complete += f" (partial: {seeds['asked']} were asked for)"
     how = "difference to fp16 with its 95 % interval, paired by seed;"
     if seeds["complete"] < 2:
-        how = "one decides nothing, --seeds 2 or more gives an interval;"
+        how = f"one decides nothing, --seeds {SEEDS} or more gives a verdict;"
     failed = [
         f"failed: {run['recipe']}, seed {run['seed']}: {run['error']}"
         for run in report["runs"]
@@ -263,11 +266,8 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
             "",
             f"{complete}; {how}",
             f"margin {100 * task['margin']:g} {unit}. MACs: multiply-accumulates.",
-            *(
-                [f"{', '.join(flat)}: all differences are alike, which says too much; use more seeds."]
-                if flat
-                else []
-            ),
+            *([f"Too few seeds for a verdict; --seeds {SEEDS} or more gives one."] if few else []),
+            *([f"{', '.join(equal)}: {_EQUAL}"] if equal else []),
             *([report["auto"]] if report["auto"] else []),
             *failed,
             f"Written: {folder / 'report.json'}"
@@ -279,7 +279,11 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
 def _difference(difference: Mapping[str, Any] | None, *, relative: bool) -> str:
     if difference is None:
         return ""
-    mean = f"{100 * difference['mean']:+.2f}"
-    if difference["low"] is None:
-        return mean
-    return f"{mean} [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"
+    mean, low, high = (_signed(difference[name]) for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]" if low else f"{mean} [not known]"
+
+
+def _signed(number: float | None) -> str:
+    from fourbit_onnx.harness.wording import MINUS, signed
+
+    return "" if number is None else signed(100 * number).replace(MINUS, "-")

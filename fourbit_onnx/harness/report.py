@@ -12,6 +12,7 @@ from fourbit_onnx.harness import charts, wording
 from fourbit_onnx.harness.charts import Picture
 from fourbit_onnx.harness.curves import curves
 from fourbit_onnx.harness.inside import GRADIENTS, inside
+from fourbit_onnx.harness.statistics import SEEDS
 from fourbit_onnx.harness.wording import Units
 
 TEMPLATE = "report.html.j2"
@@ -65,7 +66,7 @@ def page(report: Mapping[str, Any]) -> str:
         seeds=sorted({int(run["seed"]) for run in runs}),
         by_run={(run["recipe"], int(run["seed"])): run for run in runs},
         failed=[run for run in runs if run.get("error")],
-        flat=wording.flat(report["recipes"]),
+        equal=wording.equal(report["recipes"]),
         forest=_forest(report, units),
         curves=curves(runs, recipes, task["metric"]),
         colors={name: f"c{number % 7} d{number % 4}" for number, name in enumerate(recipes)},
@@ -93,9 +94,12 @@ def summary(report: Mapping[str, Any], units: Units) -> list[tuple[str, str, str
             text = "no run to compare"
         elif difference["low"] is None:
             seeds = wording.count(difference["n"], "seed")
-            text = f"{units.difference(difference['mean'])} with {seeds}, so there is no interval"
+            same = f"the same with {seeds}" if difference["n"] > 1 else f"with {seeds}"
+            text = f"{units.difference(difference['mean'])}, {same}, so the 95 % interval is not known"
         else:
             text = f"{units.difference(difference['mean'])}, 95 % interval {units.interval(difference)}"
+            if difference["n"] < SEEDS:
+                text += f" of {wording.count(difference['n'], 'seed')}; a verdict takes {SEEDS} or more"
         sentences.append((kind, sign, f"{row['name']}: {row['verdict']}; {text}."))
     return sentences
 
@@ -112,9 +116,7 @@ def _forest(report: Mapping[str, Any], units: Units) -> Picture:
         if difference is None:
             continue
         low, high = difference.get("low"), difference.get("high")
-        figures = units.difference(difference["mean"], unit=False)
-        if low is not None:
-            figures += f"  [{units.interval(difference)}]"
+        figures = f"{units.difference(difference['mean'], unit=False)}  [{units.interval(difference)}]"
         kind = wording.VERDICTS.get(row["verdict"], ("", "open"))[1]
         rows.append((row["name"], figures, difference["mean"], low, high, kind))
     if not rows:

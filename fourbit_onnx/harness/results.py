@@ -65,7 +65,7 @@ def report(
         "seeds": {"first": seeds[0], "asked": len(seeds), "complete": len(complete)},
         "recipes": rows,
         "auto": auto or None,
-        "pairs": _pairs(values, relative=task.relative),
+        "pairs": _pairs(runs, values, relative=task.relative),
         "pairs_note": PAIRS_NOTE,
         "notes": [*([f"{auto}."] if auto else []), *_notes(experiment)],
         "runs": list(runs),
@@ -90,7 +90,7 @@ def _row(
     difference = None
     verdict = statistics.BASELINE
     if name != BASELINE:
-        difference = statistics.paired(values[name], values[BASELINE], relative=task.relative)
+        difference = _difference(name, BASELINE, runs, values, relative=task.relative)
         verdict = statistics.verdict(difference, task.margin, higher_is_better=task.higher_is_better)
         if verdict == statistics.WITHIN and any(run["error"] is not None for run in own):
             verdict = statistics.OPEN  # the runs that are left are no fair sample
@@ -118,16 +118,35 @@ def _mark_best(rows: Sequence[dict[str, Any]], *, higher_is_better: bool) -> Non
         max(known, key=lambda row: sign * row["mean"])["best"] = True
 
 
-def _pairs(values: Mapping[str, Mapping[int, float]], *, relative: bool) -> list[dict[str, Any]]:
-    """Every two recipes: ``a`` - ``b``, as a share of ``b`` if ``relative``."""
+def _difference(
+    a: str,
+    b: str,
+    runs: Sequence[Mapping[str, Any]],
+    values: Mapping[str, Mapping[int, float]],
+    *,
+    relative: bool,
+) -> Difference | None:
+    """``a`` - ``b``, as a share of ``b`` if ``relative``; known to be 0 if all their losses are equal."""
+    first, second = (
+        {run["seed"]: run["epochs"] for run in runs if run["recipe"] == name and run["seed"] in values[name]}
+        for name in (a, b)
+    )
+    identical = all(first[seed] == second[seed] != [] for seed in first.keys() & second.keys())
+    return statistics.paired(values[a], values[b], relative=relative, identical=identical)
+
+
+def _pairs(
+    runs: Sequence[Mapping[str, Any]], values: Mapping[str, Mapping[int, float]], *, relative: bool
+) -> list[dict[str, Any]]:
+    """Every two recipes."""
     pairs = list(itertools.combinations(values, 2))
-    found = [statistics.paired(values[a], values[b], relative=relative) for a, b in pairs]
+    found = [_difference(a, b, runs, values, relative=relative) for a, b in pairs]
     adjusted = statistics.holm([None if one is None else one.p for one in found])
     return [
         {
             "a": a,
             "b": b,
-            **(_fields(one) or {"mean": None, "low": None, "high": None, "n": 0}),
+            **(_fields(one) or {"mean": None, "low": None, "high": None, "not_known": "no run", "n": 0}),
             "p": None if one is None else one.p,
             "p_holm": p,
         }
@@ -138,7 +157,7 @@ def _pairs(values: Mapping[str, Mapping[int, float]], *, relative: bool) -> list
 def _fields(difference: Difference | None) -> dict[str, Any] | None:
     if difference is None:
         return None
-    names = ("mean", "low", "high", "n", "confidence")
+    names = ("mean", "low", "high", "not_known", "n", "confidence")
     return {name: getattr(difference, name) for name in names}
 
 

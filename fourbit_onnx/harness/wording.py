@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fourbit_onnx.harness.statistics import SEEDS
+
 NONE = "–"
 MINUS = "−"
 VERDICTS = {  # verdict: its sign (never colour alone) and the class that colours it
@@ -135,9 +137,11 @@ class Units:
         return signed(100 * number) + (f" {self.unit}" if unit else "")
 
     def interval(self, difference: Mapping[str, Any] | None) -> str:
-        """``−0.20 to +0.10``."""
-        if difference is None or difference.get("low") is None or difference.get("high") is None:
+        """``−0.20 to +0.10``; or that it is not known."""
+        if difference is None or difference["mean"] is None:
             return NONE
+        if difference["low"] is None:
+            return "not known"
         low, high = (self.difference(difference[end], unit=False) for end in ("low", "high"))
         return f"{low} to {high}"
 
@@ -146,11 +150,18 @@ class Units:
         return f"{100 * self.margin:.2f} {self.unit}"
 
 
-def flat(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Recipes whose differences are all alike: an interval of no width, which says too much."""
+def equal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Recipes whose differences are all equal, so that the interval is not known."""
     return [
         row["name"]
         for row in rows
-        if row["difference"] and row["difference"]["low"] is not None
-        and row["difference"]["high"] - row["difference"]["low"] < 1e-9
-    ]  # fmt: skip
+        if row["difference"] and row["difference"]["low"] is None and row["difference"]["n"] > 1
+    ]
+
+
+def few(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a recipe has an interval, but too few seeds for a verdict."""
+    return any(
+        row["difference"] and row["difference"]["low"] is not None and row["difference"]["n"] < SEEDS
+        for row in rows
+    )
