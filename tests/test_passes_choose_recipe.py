@@ -71,6 +71,23 @@ def test_convert_and_inspect(tmp_path):
     assert found.stderr.splitlines()[0] == DEFAULT
 
 
+BLOCKS = (
+    "Warning: a scale for each block of elements: activations stay in float32 for the backward pass, which "
+    "saves no memory, and the exported model is larger and slower than with ibm2020"
+)
+
+
+def test_what_the_choice_for_language_costs(tmp_path):
+    """It is taken for its accuracy; who asked for auto may want 4 bits for another reason."""
+    file = tmp_path / "m.onnx"
+    onnx.save(registry.build("transformer_lm"), file)
+    for command in (("convert", file, "-o", tmp_path / "a"), ("inspect", file)):
+        assert fourbit(*command, "--recipe", "auto").stderr.splitlines()[1:] == [BLOCKS]
+    assert fourbit("convert", file, "-o", tmp_path / "b", "--recipe", "luq").stderr == ""
+    one = ("--recipe", "luq", "--set", "layers.0.fc1*=nvfp4")
+    assert fourbit("convert", file, "-o", tmp_path / "c", *one).stderr == BLOCKS + "\n"
+
+
 def test_check(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "Workers", InProcess)
     arguments = ("check", "digits", "--model", "mlp", "--epochs", 1, "--seeds", 1, "-o", tmp_path / "x")

@@ -12,6 +12,7 @@ from fourbit_onnx.passes.pipeline import Options, prepare
 from fourbit_onnx.passes.remedies import OTHERWISE, REMEDIES
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.recipes.plan import Plan
+from fourbit_onnx.recipes.recipe import Quantizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,11 @@ def warnings(plan: Plan, operators: Collection[str]) -> list[str]:
         found.append("the model has no multiply-accumulate operator (Conv, Gemm, MatMul) of float32")
     elif plan.recipe not in ("fp32", "fp16") and all(site.precision != "4-bit" for site in plan.sites):
         found.append("no site runs in 4 bits")
+    if any(Quantizer.parse(text).blocked for site in plan.sites for text in site.points.values()):
+        found.append(
+            "a scale for each block of elements: activations stay in float32 for the backward pass, which "
+            "saves no memory, and the exported model is larger and slower than with ibm2020"
+        )
     convolutions = [site for site in plan.sites if site.op == "Conv"]
     if len(convolutions) > 1 and not any("Norm" in operator for operator in operators):
         found.append(

@@ -21,6 +21,7 @@ from fourbit_onnx.runtime import folding, plain_products
 from fourbit_onnx.runtime.engine import check_state
 from fourbit_onnx.runtime.refusals import first_line
 from fourbit_onnx.runtime.session import FAILURES, Session
+from fourbit_onnx.runtime.unread import remove_unread
 
 WEIGHTS = ("int4", "int8", "float")
 _PRODUCER, _GRAPH = "fourbit_onnx", "inference"  # by which an exported model is known
@@ -154,9 +155,7 @@ def _finish(graph: gs.Graph, source: onnx.ModelProto, codes: list[str], weights:
                 node.op_type = "Identity"
                 del node.input[1:]
                 del node.attribute[:]
-        unused = [tensor for tensor in model.graph.initializer if tensor.name == folding.UNIT]
-        for tensor in unused:
-            model.graph.initializer.remove(tensor)
+    remove_unread(model.graph)
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", 21))
     model.ir_version = 10
