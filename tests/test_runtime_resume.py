@@ -267,6 +267,42 @@ def test_resuming_a_run_that_kept_no_digest(tmp_path):
         one.fit(data(seed=1).arrays, **RUN, resume=True)
 
 
+NONE, SOME, OTHER = None, data(20, seed=2).arrays, data(20, seed=3).arrays
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        (NONE, NONE, []),
+        (SOME, SOME, []),
+        (SOME, NONE, ["resumed without evaluation data (--eval, evaluation=...), with which the run began"]),
+        (NONE, SOME, ["resumed with evaluation data; the run began without"]),
+        (
+            SOME,
+            OTHER,
+            ["resumed with other evaluation data than the run began with: its epochs cannot be compared"],
+        ),
+        (SOME, Stopping(data(), -1), []),  # batches that are not known before they come
+    ],
+)
+def test_resuming_with_other_evaluation_data(tmp_path, caplog, first, then, said):
+    one = trainer(write(tmp_path / "out"))
+    one.fit(data().arrays, **{**RUN, "epochs": 1}, evaluation=first)
+    caplog.clear()
+    trainer(tmp_path / "out").fit(data().arrays, **RUN, evaluation=then, resume=True)
+    assert [message for message in caplog.messages if "epochs 3" not in message] == said
+
+
+def test_resuming_a_run_that_kept_no_digest_of_the_evaluation(tmp_path, caplog):
+    one = trainer(write(tmp_path / "out"))
+    one.fit(data().arrays, **{**RUN, "epochs": 1}, evaluation=SOME)
+    state = one.state
+    del state.progress.settings["evaluation"]
+    one.state = state
+    one.fit(data().arrays, **{**RUN, "epochs": 2}, resume=True)
+    assert caplog.messages == ["resumed with epochs 2; it was 1"]
+
+
 def test_resuming_with_data_that_ended(tmp_path):
     folder = write(tmp_path / "out")
     trainer(folder).fit(Stopping(data(), 4), epochs=1, learning_rate=0.1)

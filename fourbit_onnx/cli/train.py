@@ -1,18 +1,24 @@
 """``fourbit train``."""
 
+import contextlib
+import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fourbit_onnx.artifacts import whole_file
 from fourbit_onnx.cli import options, output
 from fourbit_onnx.cli.main import INTERRUPTED
+from fourbit_onnx.errors import ArtifactError
 
 if TYPE_CHECKING:
     from fourbit_onnx.runtime.history import History
     from fourbit_onnx.runtime.trainer import Trainer
 
 EPOCHS, BATCH_SIZE, SEED = 10, 64, 0
+_SECONDS = "seconds.json"  # in the folder, beside the checkpoint
 RATES = {"sgd": 0.1, "adamw": 0.001}
 
 
@@ -65,7 +71,7 @@ def command(
     Examples:
       fourbit train out --data digits --eval digits --epochs 10
       fourbit train out --data train.npz --eval test.npz --lr 0.05 --warmup 100
-      fourbit train out --data train.npz --resume
+      fourbit train out --data train.npz --eval test.npz --resume
     """  # noqa: D301 -- click's own mark
     from fourbit_onnx.data import named
     from fourbit_onnx.runtime.trainer import Trainer
@@ -84,16 +90,37 @@ def command(
         progress=not quiet,
         **_settings(trainer, resume, settings),
     )
+    seconds = _of_the_run(folder, history)
     if as_json:
-        output.print_json(_summary(folder, history))
-    else:
-        _print(folder, history)
+        output.print_json(_summary(folder, history, seconds))
+    elif not history.interrupted:
+        _print(folder, history, seconds, resume)
     if history.interrupted:
         click.echo(
             f"Stopped after step {history.step}, and saved. Go on with the same command and --resume.",
             err=True,
         )
         raise SystemExit(INTERRUPTED)
+
+
+def _of_the_run(folder: Path, history: "History") -> float | None:
+    """Seconds of the whole run; None if a part of it left none, because it was killed or run from Python.
+
+    They are no part of the checkpoint, which is the same for every run of the same seed.
+    """
+    path, before = folder / _SECONDS, 0.0
+    if began := history.step - len(history.losses):
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            before = float(kept["seconds"]) if kept["step"] == began else math.nan
+        except (OSError, ValueError, TypeError, KeyError):
+            before = math.nan
+    seconds = before + history.seconds
+    if not math.isfinite(seconds):
+        return None
+    with contextlib.suppress(ArtifactError):  # a full disk; the checkpoint is written
+        whole_file.write(path, json.dumps({"step": history.step, "seconds": seconds}) + "\n")
+    return seconds
 
 
 def _settings(trainer: "Trainer", resume: bool, given: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +143,14 @@ def _settings(trainer: "Trainer", resume: bool, given: dict[str, Any]) -> dict[s
     return {"learning_rate": chosen.pop("lr"), "schedule": schedule, **chosen}
 
 
-def _summary(folder: Path, history: "History") -> dict[str, Any]:
+def _summary(folder: Path, history: "History", seconds: float | None) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "epochs": len(history.epochs),
         "steps": history.step,
         "seconds": history.seconds,
+        "steps_of_this_part": len(history.losses),
+        "seconds_of_the_run": seconds,
         "interrupted": history.interrupted,
         "last": history.epochs[-1] if history.epochs else {},
         "best": history.best,
@@ -129,7 +158,7 @@ def _summary(folder: Path, history: "History") -> dict[str, Any]:
     }
 
 
-def _print(folder: Path, history: "History") -> None:
+def _print(folder: Path, history: "History", seconds: float | None, resumed: bool) -> None:
     last = history.epochs[-1] if history.epochs else {}
     shown = {
         name if name.startswith("eval_") else f"training {name}": value
@@ -137,9 +166,11 @@ def _print(folder: Path, history: "History") -> None:
         if name.removeprefix("eval_") in ("loss", "accuracy")
     }
     reached = f": {output.numbers(shown)}" if shown else ""
-    if not history.losses and not history.interrupted:
+    if not history.losses:
         click.echo("Nothing to do: all epochs are done; more with --epochs.", err=True)
+    elif resumed:
+        click.echo(f"this part: {output.counted(len(history.losses), 'step')}, {history.seconds:.1f} s")
     epochs, steps = output.counted(len(history.epochs), "epoch"), output.counted(history.step, "step")
-    click.echo(f"{epochs}, {steps}, {history.seconds:.1f} s{reached}")
-    if not history.interrupted:
-        click.echo(f"Next: fourbit export {folder} -o model.onnx")
+    time = "" if seconds is None else f", {seconds:.1f} s"
+    click.echo(f"{epochs}, {steps}{time}{' in all' * resumed}{reached}")
+    click.echo(f"Next: fourbit export {folder} -o model.onnx")

@@ -26,6 +26,7 @@ from fourbit_onnx.runtime.progress import Display
 from fourbit_onnx.runtime.schedules import Schedule
 from fourbit_onnx.runtime.session import value
 
+_UNKNOWN = "batches"  # in place of a digest: evaluation data that comes as it is asked for
 RANDOM_STATE = "random_state"  # of dropout and quantisers; see passes/random_state.py
 
 _log = logging.getLogger(__name__)
@@ -135,7 +136,8 @@ class Trainer:
             learning_rate: The peak of the schedule.
             batch_size: Samples in a batch; only for arrays.
             schedule: One of ``fourbit_onnx.runtime.schedules``, or its name.
-            evaluation: Data as ``train``, evaluated after every epoch.
+            evaluation: Data as ``train``, evaluated after every epoch; if it is other data than before a
+                resume, a warning says so.
             seed: Seed of the order of the samples.
             resume: Go on from the checkpoint, with the data that the run began with (of arrays it keeps the
                 SHA-256); otherwise the folder must hold an untrained model.
@@ -167,6 +169,7 @@ class Trainer:
                 "samples": source.samples(),
                 "batches": count,
                 "data": source.digest(),
+                "evaluation": None if held_out is None else held_out.digest() or _UNKNOWN,
                 "epochs": epochs,
                 "learning_rate": learning_rate,
                 "schedule": repr(schedule),
@@ -219,6 +222,8 @@ class Trainer:
             for name in ("epochs", "learning_rate", "schedule"):
                 if old.get(name) != new[name]:
                     _log.warning("resumed with %s %s; it was %s", name, new[name], old.get(name))
+            if other := _other_evaluation(old, new):
+                _log.warning("resumed %s", other)
         values = dict(self._engine.now.values)
         if RANDOM_STATE in values and not now.step:  # the step is counted in the low half
             values[RANDOM_STATE] = value(np.array((seed % 2**31) << 32, np.int64))
@@ -240,6 +245,19 @@ class Trainer:
                 source.left_out, source.left_out + source.samples(), fixed,
             )  # fmt: skip
         return source
+
+
+def _other_evaluation(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """How the evaluation data differs from that of the run so far; "" if it does not, or none can say."""
+    if "evaluation" not in old or old["evaluation"] == new["evaluation"]:
+        return ""
+    if new["evaluation"] is None:
+        return "without evaluation data (--eval, evaluation=...), with which the run began"
+    if old["evaluation"] is None:
+        return "with evaluation data; the run began without"
+    if _UNKNOWN in (old["evaluation"], new["evaluation"]):
+        return ""
+    return "with other evaluation data than the run began with: its epochs cannot be compared"
 
 
 def _check_numbers(
