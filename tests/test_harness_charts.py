@@ -66,3 +66,27 @@ def test_labels_do_not_touch():
     assert len(places) == 6
     assert min(np.diff(places)) >= 11.9
     assert html.unescape(text).count("recipe0") == 1
+
+
+def test_no_line_of_the_differences_goes_through_letters():
+    """Upright lines stop where a row has its name and its figures, which may lie anywhere."""
+    rows = [
+        (f"recipe{n}", "−0.12  [−0.30 to +0.06]", -0.001 * n, -0.006, 0.002 * n, "open") for n in range(4)
+    ]
+    text = str(
+        charts.forest(
+            rows, bound=-0.005, bound_text="margin", unit="points", title="t", text=str, lower_is_worse=True
+        )
+    )
+    letters = [float(y) for y in re.findall(r'<text x="[\d.]+" y="([\d.]+)"', text)]
+    upright = re.findall(r'<line class="(\w+)[^"]*" x1="([\d.]+)" x2="\2" y1="([\d.]+)" y2="([\d.]+)"', text)
+    kinds = [kind for kind, *_ in upright]
+    assert (kinds.count("mark"), kinds.count("zero"), kinds.count("whisker")) == (4, 4, 8)
+    for _, _, begin, end in upright:
+        for y in letters:  # 11 units high; digits and letters reach 8.5 above their line and 2.5 below it
+            assert float(end) <= y - 8.5 or float(begin) >= y + 2.5
+    shaded = re.findall(
+        r'<rect class="beyond" x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', text
+    )
+    assert len(shaded) == 4
+    assert all(float(y) + float(h) <= z - 8.5 or float(y) >= z + 2.5 for y, h in shaded for z in letters)

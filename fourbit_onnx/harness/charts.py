@@ -188,17 +188,20 @@ def forest(
         return left + (right - left) * (x - low) / (high - low)
 
     edge = (left, px(bound)) if lower_is_worse else (px(bound), right)
-    parts = [
-        f'<rect class="beyond" x="{edge[0]:.1f}" y="{top}" width="{edge[1] - edge[0]:.1f}" '
-        f'height="{bottom - top}"/>',
-        f'<line class="mark" x1="{px(bound):.1f}" x2="{px(bound):.1f}" y1="{top}" y2="{bottom}"/>',
-        f'<line class="zero" x1="{px(0):.1f}" x2="{px(0):.1f}" y1="{top}" y2="{bottom}"/>',
-        *_pair_of_labels((px(bound), bound_text), (px(0), "no difference"), top - 8),
-    ]
+    parts = _pair_of_labels((px(bound), bound_text), (px(0), "no difference"), top - 8)
     for number, (name, figures, mean, a, b, kind) in enumerate(rows):
-        y = top + step * number + 28
-        parts.append(_text(left, y - 12, _short(name, 28), kind="label", title=name))
-        parts.append(_text(right, y - 12, figures, anchor="end"))
+        y = top + step * number + 30
+        parts.append(_text(left, y - 14, _short(name, 28), kind="label", title=name))
+        parts.append(_text(right, y - 14, figures, anchor="end"))
+        above, below = y - 9, y + 10  # upright lines stop at the letters
+        parts.append(
+            f'<rect class="beyond" x="{edge[0]:.1f}" y="{above}" width="{edge[1] - edge[0]:.1f}" '
+            f'height="{below - above}"/>'
+        )
+        parts += [
+            f'<line class="{line}" x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{above}" y2="{below}"/>'
+            for line, x in (("mark", bound), ("zero", 0.0))
+        ]
         if a is not None and b is not None:
             parts.append(
                 f'<line class="whisker {kind}" x1="{px(a):.1f}" x2="{px(b):.1f}" y1="{y}" y2="{y}"/>'

@@ -78,8 +78,8 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def breakable(name: str) -> Picture:
-    """A layer's name that may be broken into lines behind dots and slashes."""
-    return Picture(re.sub(r"(?<=[./])(?=[^./])", "<wbr>", html.escape(name)))
+    """A name of a layer or recipe that may be broken into lines behind dots, slashes and tildes."""
+    return Picture(re.sub(r"(?<=[./~])(?=[^./~])", "<wbr>", html.escape(name)))
 
 
 def summary(report: Mapping[str, Any], units: Units) -> list[tuple[str, str, str]]:

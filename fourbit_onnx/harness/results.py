@@ -14,8 +14,10 @@ from fourbit_onnx.harness.statistics import Difference
 
 VERSION = 1
 PAIRS_NOTE = (
-    "Intervals are of one comparison each. p: two-sided paired t test; p_holm: the same, adjusted for the "
-    "number of pairs (Holm), so that below 0.05 all that are can be called different at once."
+    "Each interval is that of one comparison. p is how probable so large a difference would be if the two "
+    "recipes were equally good (two-sided paired t test). Of many pairs, some have a small p by chance; "
+    "p_holm is p made larger for the number of pairs (Holm's method). Pairs whose p_holm is below 0.05 can "
+    "be called different, all of them together with a risk of 5 % at most that one is not."
 )
 
 
