@@ -71,6 +71,28 @@ def test_model_that_can_be_trained():
     assert lines[-1] == f"Next: fourbit convert {mlp()} -o out"
 
 
+def test_rows_are_short_whatever_the_exporter_calls_things(tmp_path):
+    """Sizes that the file leaves open are ?, long names lose their middle; --json has all."""
+    name = "/transformer/encoder/layers.11/attention/self/query/projection/MatMul"
+    text = f"""<ir_version: 10, opset_import: ["" : 21]>
+        g (float[batch_size, the_length_of_the_sequence, 2] x) => (float[batch_size, a, b] y)
+        <float[2,2] w = {{1, 2, 3, 4}}, float[2,2] v = {{1, 2, 3, 4}}> {{
+            ["{name}"] q = MatMul (x, w)  k = MatMul (x, v)  t = Transpose <perm = [0, 2, 1]> (k)
+            [scores] y = MatMul (q, t) }}"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    lines = fourbit("inspect", tmp_path / "m.onnx").stdout.splitlines()
+    rows = {line.split()[0]: line.split()[1:4] for line in lines[3:6]}
+    short = f"{name[:12]}…{name[-23:]}"
+    assert rows[short] == ["Gemm", "2", "2x2"]
+    assert rows["scores"] == ["MatMul", "?x2", "?x2x?"]
+    assert lines[6] == "whole names: --json"
+    assert max(map(len, lines[2:])) <= 120
+    sites = json.loads(fourbit("inspect", tmp_path / "m.onnx", "--json").stdout)["plan"]["sites"]
+    assert sites[0]["name"] == name
+    assert all(isinstance(size, str) for size in sites[2]["shapes"]["x"][:2])
+    assert "whole names" not in fourbit("inspect", model()).stdout
+
+
 UNTRAINABLE = """<ir_version: 10, opset_import: ["" : 21]>
     g (float[N,1,8,8] x) => (float[N,4] y)
     <float[4,1,3,3] w = {WEIGHTS}>

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fourbit_onnx.recipes.projection import Projection
     from fourbit_onnx.recipes.recipe import Recipe
 
+_LONGEST = 36  # letters of a name; with the sizes of a Transformer a row is about 120 long
 _NAMES = "abcdefghijklmnopqrstuvwxyz"
 # Points that mostly share a quantiser: the backward products re-use the codes of the forward one.
 _PAIRS = (("fwd.x", "wgrad.x"), ("fwd.w", "dgrad.w"), ("dgrad.dy",), ("wgrad.dy",))
@@ -213,6 +214,8 @@ def _state(result: dict[str, Any]) -> str:
 
 
 def _sites(plan: "Plan") -> None:
+    from fourbit_onnx.harness.wording import shortened
+
     total = sum(site.macs for site in plan.sites)
     formats = _formats(plan.sites)
     rows = []
@@ -220,7 +223,9 @@ def _sites(plan: "Plan") -> None:
         site = alike[0]
         rows.append(
             [
-                f"{site.group} ({len(alike)} products)" if len(alike) > 1 else site.name,
+                shortened(site.group, _LONGEST) + f" ({len(alike)} products)"
+                if len(alike) > 1
+                else shortened(site.name, _LONGEST),
                 site.op,
                 _shape(site, "x"),
                 _shape(site, "w"),
@@ -232,6 +237,8 @@ def _sites(plan: "Plan") -> None:
         )
     click.echo()
     click.echo(output.table(["site", "op", "x", "w", "MACs", "runs in"], rows, right=(4,)))
+    if any("…" in row[0] for row in rows):
+        click.echo("whole names: --json")
     click.echo()
     for points, name in formats.items():
         of = dict(zip(next(site.points for site in plan.sites if site.points), points, strict=True))
@@ -274,7 +281,7 @@ def _shape(site: "Site", name: str) -> str:
         return "?"
     if name == "x":  # the batch axis says nothing
         shape = shape[1:]
-    return "x".join(str(size) for size in shape)
+    return "x".join(str(size) if isinstance(size, int) else "?" for size in shape)
 
 
 def _untrainable(found: Sequence["Untrainable"]) -> None:

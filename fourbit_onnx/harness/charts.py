@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
+from fourbit_onnx.harness.wording import shortened
+
 WIDTH = 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 112, 22, 34
 _LINE = 12.0  # units between two labels
@@ -151,7 +153,13 @@ def lines(
     parts.append(clipped)
     for y, line in _apart(labels, bottom + 4):
         parts.append(
-            _text(right + 6, y + 3.5, _short(line.label), kind=f"label {line.kind}", title=line.label)
+            _text(
+                right + 6,
+                y + 3.5,
+                shortened(line.label, _LONGEST),
+                kind=f"label {line.kind}",
+                title=line.label,
+            )
         )
     return _picture(parts, height, title)
 
@@ -191,7 +199,7 @@ def forest(
     parts = _pair_of_labels((px(bound), bound_text), (px(0), "no difference"), top - 8)
     for number, (name, figures, mean, a, b, kind) in enumerate(rows):
         y = top + step * number + 30
-        parts.append(_text(left, y - 14, _short(name, 28), kind="label", title=name))
+        parts.append(_text(left, y - 14, shortened(name, 28), kind="label", title=name))
         parts.append(_text(right, y - 14, figures, anchor="end"))
         above, below = y - 9, y + 10  # upright lines stop at the letters
         parts.append(
@@ -309,11 +317,6 @@ def _pair_of_labels(one: tuple[float, str], two: tuple[float, str], y: float) ->
         _text(x, y - up, text, anchor="end" if x > WIDTH / 2 else "start")
         for (x, text), up in ((left, raised), (right, 0))
     ]
-
-
-def _short(text: str, length: int = _LONGEST) -> str:
-    """At most ``length`` letters; the end of a layer's name says more than its start."""
-    return text if len(text) <= length else f"{text[: length // 3]}…{text[-(length - length // 3 - 1) :]}"
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "", title: str = "") -> str:

@@ -78,6 +78,11 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def shortened(text: str, length: int) -> str:
+    """At most ``length`` letters; the end of a layer's name says more than its start."""
+    return text if len(text) <= length else f"{text[: length // 3]}…{text[-(length - length // 3 - 1) :]}"
+
+
 def kernels(instruction_sets: Sequence[str]) -> str:
     """What computed the 4-bit operators of the runs: values of `library.isa`."""
     bodies = "function bodies on ONNX Runtime, without the native library (the same bits, slower)"
