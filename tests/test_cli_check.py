@@ -147,7 +147,7 @@ def test_nothing_to_compare(tmp_path):
     result = fourbit(*arguments)
     assert result.exit_code == 1
     assert "not decided, 2 failed" in result.stdout
-    assert "\nfailed: ibm2020, seed 0: step 2: " in result.stdout
+    assert "\nfailed: ibm2020, seed 0: training diverged at step 2 (learning rate " in result.stdout
     sentence = (
         "Error: no recipe can be compared: every run of fp16, the baseline, failed; the failures above say "
         "why, and report.json"

@@ -181,7 +181,7 @@ def test_a_run_that_cannot_go_on_is_kept_with_its_sentence(tmp_path):
     folder = opened(tmp_path / "x", tiny(learning_rate=1e30))
     found = done(folder, "ibm2020", 0)
     assert found["metric"] is None
-    assert found["error"].startswith("step 2: ")
+    assert found["error"].startswith("training diverged at step 2 (learning rate ")
     assert "\n" not in found["error"]
 
 

@@ -83,7 +83,9 @@ def test_nan_is_named(tmp_path, native):
     with pytest.raises(TrainingError) as caught:
         trainer.step(data(), learning_rate=0.1)
     message = str(caught.value)
-    assert message.startswith("step 2: ai.fourbit.SawbScale 'layer2.0.conv1.w/scale': ")
+    assert message.startswith(
+        "training diverged at step 2 (learning rate 0.1): ai.fourbit.SawbScale 'layer2.0.conv1.w/scale': "
+    )
     assert "'layer2.0.conv1.weight'" in message
     assert message.endswith("; lower the learning rate or warm it up, and resume from the last checkpoint")
     assert native is False or "w[1, 0, 0, 0] is nan" in message

@@ -26,9 +26,13 @@ def test_quantiser_without_the_library(tmp_path):
     with pytest.raises(TrainingError) as caught:
         trainer.step(data().arrays, learning_rate=0.1)
     assert str(caught.value) == (
-        f"step 2: ai.fourbit.QuantizeInt4 'features_quantizer': 'shifted' has a NaN or an infinity "
-        f"(or 'fine' is not finite and positive){REMEDY}"
+        "training diverged at step 2 (learning rate 0.1): ai.fourbit.QuantizeInt4 'features_quantizer': "
+        f"'shifted' has a NaN or an infinity (or 'fine' is not finite and positive){REMEDY}"
     )
+    state.progress.updates = 0  # before the first update it is the weights, or the data
+    trainer.state = state
+    with pytest.raises(TrainingError, match=r"^step 2: ai\.fourbit\.QuantizeInt4 'features_quantizer': "):
+        trainer.step(data().arrays, learning_rate=0.1)
 
 
 @pytest.fixture
@@ -122,6 +126,10 @@ def test_values_pass_without_a_copy(session):
 )
 def test_other_errors(text, message):
     assert refusals.explain(RuntimeError(text), Path("g.onnx"), "step 3") == message
+    diverged = refusals.diverged("step 3", 1e9)
+    assert diverged == "training diverged at step 3 (learning rate 1e+09)"
+    ours = message.replace("step 3", diverged) if "ai.fourbit" in message else message
+    assert refusals.explain(RuntimeError(text), Path("g.onnx"), "step 3", diverged) == ours
 
 
 def test_body_refusal_of_a_model_that_is_gone(tmp_path):

@@ -35,9 +35,15 @@ def test_no_step_that_is_not_skipped(tmp_path):
     with pytest.raises(TrainingError) as caught:
         trainer.fit(data(300).arrays, epochs=2, batch_size=5, learning_rate=0.5)
     assert str(caught.value) == (
-        "step 50: the gradients were not finite 50 times in a row, whatever the loss scale "
-        "(learning rate 0.5); lower it, and resume from the last checkpoint"
+        "step 50: the gradients were not finite 50 times in a row, whatever the loss scale; lower the "
+        "learning rate, and resume from the last checkpoint"
     )
+    state.progress.updates = 1
+    trainer.state = state
+    with pytest.raises(
+        TrainingError, match=r"^training diverged at step 50 \(learning rate 0.5\): the gradients"
+    ):
+        trainer.fit(data(300).arrays, epochs=2, batch_size=5, learning_rate=0.5)
 
 
 def skipping(folder, **tensors):
@@ -76,8 +82,9 @@ def test_a_loss_that_is_lost_is_not_skipped_to_the_end(tmp_path, batch, lost, ev
     with pytest.raises(TrainingError) as caught:
         trainer.fit(arrays, epochs=2, batch_size=batch, learning_rate=3e34, checkpoint_every=every)
     assert str(caught.value) == (
-        f"step {40 // batch}: epoch 1 ends with steps whose loss is not finite, {lost}, which were skipped "
-        "(learning rate 3e+34); lower the learning rate or warm it up, and resume from the last checkpoint"
+        f"training diverged at step {40 // batch} (learning rate 3e+34): epoch 1 ends with steps whose loss "
+        f"is not finite, {lost}, which were skipped; lower the learning rate or warm it up, and resume from "
+        "the last checkpoint"
     )
     assert same(checkpoint.read(trainer.folder), before)
 
@@ -89,8 +96,8 @@ def test_data_that_no_learning_rate_helps(tmp_path):
     with pytest.raises(TrainingError) as caught:
         trainer.fit(arrays, epochs=1, batch_size=40, learning_rate=0.1, schedule=Cosine())
     assert str(caught.value) == (
-        "step 1: epoch 1 ends with steps whose loss is not finite, 1 of 1, which were skipped (learning rate "
-        "0.1); the data or the first weights are too large for float16: rescale them"
+        "step 1: epoch 1 ends with steps whose loss is not finite, 1 of 1, which were skipped; the data or "
+        "the first weights are too large for float16: rescale them"
     )
 
 

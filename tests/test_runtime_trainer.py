@@ -189,6 +189,13 @@ def test_loss_that_is_not_finite(trainer, bias, loss):
         "from the last checkpoint"
     )
     assert same(trainer.state, state)
+    state.progress.updates = 1
+    trainer.state = state
+    said = (
+        rf"^training diverged at step 1 \(learning rate 0.1\): the loss is {loss}; lower the learning rate or"
+    )
+    with pytest.raises(TrainingError, match=said):
+        trainer.step(data().arrays, learning_rate=0.1)
 
 
 def test_fixed_batch(tmp_path, caplog):

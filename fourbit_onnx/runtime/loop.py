@@ -24,6 +24,7 @@ from fourbit_onnx.runtime.metrics import (
     skipped,
 )
 from fourbit_onnx.runtime.progress import Display
+from fourbit_onnx.runtime.refusals import diverged
 from fourbit_onnx.runtime.schedules import Schedule
 
 MOST_SKIPS = 50  # in a row; the loss scale goes from 2**16 to its least, 2**-14, in 30
@@ -128,9 +129,10 @@ class Loop:
         self.history.losses.append(result.numbers["loss"])
         self.skips = self.skips + 1 if result.skipped else 0
         if self.skips == MOST_SKIPS:
+            first = diverged(f"step {progress.step}", rate) if progress.updates else f"step {progress.step}"
             raise TrainingError(
-                f"step {progress.step}: the gradients were not finite {MOST_SKIPS} times in a row, whatever "
-                f"the loss scale (learning rate {rate:g}); lower it, and resume from the last checkpoint"
+                f"{first}: the gradients were not finite {MOST_SKIPS} times in a row, whatever the loss "
+                "scale; lower the learning rate, and resume from the last checkpoint"
             )
 
     def _check_skipped(self) -> None:
@@ -142,13 +144,14 @@ class Loop:
         progress = self.engine.now.progress
         lost = int(progress.totals.get(LOST, 0))
         if lost > min(progress.position // 2, MOST_LOST - 1):
+            where = f"step {progress.step}"
+            first = diverged(where, self._rate(progress.step - 1))
             remedy = "lower the learning rate or warm it up, and resume from the last checkpoint"
             if not progress.updates:  # no learning rate was used yet
-                remedy = "the data or the first weights are too large for float16: rescale them"
-            rate = self._rate(progress.step - 1)
+                first, remedy = where, "the data or the first weights are too large for float16: rescale them"
             raise TrainingError(
-                f"step {progress.step}: epoch {progress.epoch + 1} ends with steps whose loss is not finite, "
-                f"{lost} of {progress.position}, which were skipped (learning rate {rate:g}); {remedy}"
+                f"{first}: epoch {progress.epoch + 1} ends with steps whose loss is not finite, {lost} of "
+                f"{progress.position}, which were skipped; {remedy}"
             )
         if SAMPLES not in progress.totals:
             _log.warning(

@@ -22,8 +22,20 @@ _REMEDY = "lower the learning rate or warm it up, and resume from the last check
 _log = logging.getLogger(__name__)
 
 
-def explain(error: Exception, path: Path, where: str = "") -> str:
-    """One sentence for an error of a run of the model at ``path``; ``where`` is said first."""
+def diverged(where: str, rate: float) -> str:
+    """What is said first of a number that is not finite after an update: ``where`` is ``step 12``."""
+    return f"training diverged at {where} (learning rate {rate:g})"
+
+
+def explain(error: Exception, path: Path, where: str = "", refused: str = "") -> str:
+    """One sentence for an error of a run of the model at ``path``.
+
+    Args:
+        error: What ONNX Runtime raised.
+        path: The model.
+        where: Said first.
+        refused: Said instead where an operator of ours refuses a number; "" for ``where``.
+    """
     text, prefix = str(error), f"{where}: " if where else ""
     if "Failed to allocate memory" in text or "bad_alloc" in text:
         return f"{prefix}there is not enough memory; use a smaller batch size"
@@ -31,10 +43,11 @@ def explain(error: Exception, path: Path, where: str = "") -> str:
     if status is None:
         return f"{prefix}{path.name} could not be run: {first_line(error)}"
     operator, node, message = status.group(1), status.group(2), " ".join(status.group(3).split())
+    ours = f"{refused}: " if refused else prefix
     if operator == "Gather" and node.endswith(_BODY_REFUSES):
-        return f"{prefix}{_body_refusal(path, node)}; {_REMEDY}"
+        return f"{ours}{_body_refusal(path, node)}; {_REMEDY}"
     if "ai.fourbit" in message:
-        return f"{prefix}{message}{_what_it_reads(path, node)}; {_REMEDY}"
+        return f"{ours}{message}{_what_it_reads(path, node)}; {_REMEDY}"
     if operator.startswith("Gather") and "out of data bounds" in message:
         return f"{prefix}{operator} {node!r}: {message}; the data has an index that the model's table lacks"
     return f"{prefix}{operator} {node!r} failed: {message}"

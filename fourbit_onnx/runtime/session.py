@@ -87,6 +87,8 @@ class Session:
         wanted: Sequence[str],
         where: str = "",
         places: Mapping[str, Value] | None = None,
+        *,
+        refused: str = "",
     ) -> dict[str, Value]:
         """The outputs ``wanted``, by name.
 
@@ -96,6 +98,7 @@ class Session:
             where: What is being done, such as ``step 12``, for the message of an error.
             places: Output to the value, of its type and shape, that it overwrites. It may be an input, if all
                 that reads this input comes before the output by the graph's edges.
+            refused: What the message begins with where an operator of ours refuses a number; "": ``where``.
 
         Raises:
             TrainingError: An operator refuses its input; the message names it.
@@ -107,7 +110,7 @@ class Session:
             else:
                 results = self._session.run_with_ort_values(list(wanted), feeds)
         except FAILURES as error:
-            raise TrainingError(refusals.explain(error, self._path, where)) from error
+            raise TrainingError(refusals.explain(error, self._path, where, refused)) from error
         return dict(zip(wanted, results, strict=True))
 
     def _run_into(self, feeds: Values, wanted: Sequence[str], places: Mapping[str, Value]) -> list[Value]:

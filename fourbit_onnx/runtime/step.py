@@ -9,6 +9,7 @@ import numpy as np
 from fourbit_onnx.artifacts.manifest import OPTIMIZER_MODEL, TRAINING_MODEL, Manifest
 from fourbit_onnx.data.batches import Batch
 from fourbit_onnx.errors import TrainingError
+from fourbit_onnx.runtime.refusals import diverged
 from fourbit_onnx.runtime.session import Session, Value, Values, array, value
 
 
@@ -61,7 +62,8 @@ class TrainingStep:
             TrainingError: A quantiser refuses a number, or the loss is not finite; the state is as before.
         """
         feeds = {**values, **{name: value(part) for name, part in batch.items()}}
-        results = self.training.run(feeds, self._wanted, where)
+        refused = diverged(where, rate) if update > 1 else where  # before, it is the weights or the data
+        results = self.training.run(feeds, self._wanted, where, refused=refused)
         del feeds
         numbers = {name: float(array(results[output])) for name, output in self._numbers.items()}
         skip = self._manifest.skip
@@ -70,9 +72,10 @@ class TrainingStep:
             carried = self._manifest.quantizer_state
             return Result({name: results[output] for name, output in carried.items()}, numbers, True)
         if not math.isfinite(numbers["loss"]):
+            rated = f" (learning rate {rate:g})" if refused == where else ""
             raise TrainingError(
-                f"{where}: the loss is {numbers['loss']} (learning rate {rate:g}); lower the learning rate "
-                "or warm it up, and resume from the last checkpoint"
+                f"{refused}: the loss is {numbers['loss']}{rated}; lower the learning rate or warm it up, "
+                "and resume from the last checkpoint"
             )
         scalars = {
             "learning_rate": value(np.array(rate, np.float32)),
@@ -84,6 +87,7 @@ class TrainingStep:
             list(self._updated.values()),
             f"{where}, parameter update",
             {new: results[self._manifest.gradients[name]] for name, new in self._manifest.updates.items()},
+            refused=refused,
         )
         changed = {name: updated[output] for name, output in self._updated.items()}
         changed |= {name: results[output] for name, output in self._carried.items()}
