@@ -143,6 +143,28 @@ def test_opset_9_with_attributes_that_became_inputs():
     assert g.opset == 21
 
 
+BODIES = {
+    "as it should be": "y = Relu (x)",
+    "composed": "y = Elu (x)",
+    "a sequence": "s = SplitToSequence <axis = 1> (x, four) y = SequenceAt (s, place)",
+    "batch normalisation": "y, m, v = BatchNormalization <training_mode = 1> (x, tens, tens, tens, tens)",
+}
+
+
+@pytest.mark.parametrize("opset", [21, 13])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_the_model_that_is_given_stays_as_it_is(body, opset):
+    """It is the caller's, and may be in memory only."""
+    proto = model(X, body, TWO | {"four": np.int64(4), "place": np.int64(0)})
+    proto.opset_import[0].version = opset
+    proto.ir_version = 9
+    if opset == 13 and "Batch" in body:
+        del proto.graph.node[0].attribute[:]
+    before = proto.SerializeToString()
+    assert standardize(proto).ir_version == 10
+    assert proto.SerializeToString() == before
+
+
 @pytest.mark.parametrize("outputs", [["y"], ["y", "m", "v"], ["y", "m", "v", "sm", "sv"]])
 def test_batch_normalization_of_opset_13_in_training(outputs):
     """PyTorch's older exporter gives it five outputs there, which ONNX's converter refuses."""

@@ -19,8 +19,8 @@ def sliced_sequences(model: onnx.ModelProto) -> onnx.ModelProto:
                   from the end (i < 0)
     ============  =========================================================================================
     """
-    constants = _constants(model)
     sources = {node.output[0]: node for node in model.graph.node if _is(node, "SplitToSequence")}
+    constants = _constants(model) if sources else {}
     sliced = {}
     for node in model.graph.node:
         if _is(node, "SequenceAt") and (source := sources.get(node.input[0])) is not None:

@@ -54,6 +54,8 @@ LATER = ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish")
 def standardize(model: onnx.ModelProto) -> gs.Graph:
     """One flat graph, opset 21, IR version 10, with shapes inferred and unique node names.
 
+    ``model`` stays as it is.
+
     Raises:
         GraphError: The opset cannot be converted, or the model has parts that cannot be trained.
     """
@@ -65,10 +67,12 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     for _ in range(_ROUNDS):
         present = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
         if wanted := [("", op) for op in COMPOSED if op in present]:
+            model = _with_types(model)
             _defaults(model, {op for _, op in wanted})
-            model = onnx.inliner.inline_selected_functions(_with_types(model), wanted, False, True)
+            model = onnx.inliner.inline_selected_functions(model, wanted, False, True)
+    model = _with_shapes(sliced_sequences(model))
     model.ir_version = IR_VERSION
-    graph = gs.import_onnx(_with_shapes(sliced_sequences(_with_shapes(model))))
+    graph = gs.import_onnx(model)
     _mark(graph, buffers)
     _constants(graph)
     _casts(graph)
@@ -133,7 +137,9 @@ def _to_opset(model: onnx.ModelProto) -> onnx.ModelProto:
             model = onnx.inliner.inline_selected_functions(
                 _with_types(model), [("", op) for op in LATER], False, True
             )
-        return onnx.version_converter.convert_version(model, OPSET)
+        model = onnx.version_converter.convert_version(model, OPSET)
+        model.ir_version = IR_VERSION  # before shapes are inferred: in old ones initialisers must be inputs
+        return model
     except Exception as error:
         raise GraphError(
             f"the model has opset {found} and cannot be converted to {OPSET} ({_first_line(error)}); "
@@ -158,11 +164,14 @@ def _one_output(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
     ONNX's converter refuses the saved statistics behind the running ones, and leaves the new mode out.
     """
-    if opset < _BATCH_NORMALIZATION_HAS_A_MODE:
-        for node in model.graph.node:
-            if node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx"):
-                del node.output[1:]
-    return model
+    if opset >= _BATCH_NORMALIZATION_HAS_A_MODE:
+        return model
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for node in result.graph.node:
+        if node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx"):
+            del node.output[1:]
+    return result
 
 
 def _buffers(model: onnx.ModelProto) -> set[str]:
