@@ -29,7 +29,7 @@ def select_sites(
     keep: Sequence[str] = (),
     settings: Sequence[tuple[str, str]] = (),
 ) -> Plan:
-    """The plan for ``graph``: a site for every Conv, Gemm and MatMul of float32.
+    """The plan for ``graph``: a site for every Conv, Gemm and MatMul of float32, but filters and tables.
 
     An LSTM whose steps could not be written out is listed behind them, with the reason.
 
@@ -43,8 +43,11 @@ def select_sites(
     Raises:
         RecipeError: A pattern fits nothing, or a recipe does not exist.
     """
+    trained, data = dependent(graph, roles.parameters), _made_of_data(graph, roles)
     nodes = [
-        node for node in graph.nodes if is_standard(node, "Conv", "Gemm", "MatMul") and _is_product(node)
+        node
+        for node in graph.nodes
+        if is_standard(node, "Conv", "Gemm", "MatMul") and _is_product(node) and not _is_table(node, trained)
     ]
     places: dict[str, list[gs.Tensor]] = {}  # the left operands; a group is one place
     for node in nodes:
@@ -56,7 +59,6 @@ def select_sites(
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
-    trained, data = dependent(graph, roles.parameters), _made_of_data(graph, roles)
     for node in nodes:
         weights = _weights_behind(node.inputs[1], roles, data)
         site = _describe(node, is_weight=bool(weights))
@@ -127,6 +129,20 @@ def _is_product(node: gs.Node) -> bool:
     return all(
         tensor.dtype in (None, np.float32) and not isinstance(tensor, gs.Constant)
         for tensor in node.inputs[:2]
+    )
+
+
+def _is_table(node: gs.Node, trained: Collection[int]) -> bool:
+    """Whether this multiplies each by each and sums nothing, and no operand is trained.
+
+    So rotary positions get their angles, number by frequency, which are no angles any more in 4 bits.
+    """
+    if is_standard(node, "Conv") or _gradients(node.inputs, trained):
+        return False
+    turned = (node.attrs.get("transA", 0), not node.attrs.get("transB", 0))
+    return any(
+        tensor.shape is not None and len(tensor.shape) > 1 and tensor.shape[-2 if of_rows else -1] == 1
+        for tensor, of_rows in zip(node.inputs[:2], turned, strict=True)
     )
 
 
