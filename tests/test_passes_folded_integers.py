@@ -19,7 +19,16 @@ VALUES = {
     "end": np.array(2**16 + 1),
     "start": np.array(0),
     "triple": np.array([1, 2, 3]),
+    "triple_end": np.array([3]),
+    "one": np.array([1]),
     "step": np.array(1),
+    "row": np.zeros((1, 30_000), np.int64),
+    "firsts": np.zeros(3, np.int64),
+    "hundreds": np.arange(300),
+    "column": np.arange(300).reshape(300, 1),
+    "most": np.array([2**16]),
+    "empty_last": np.array([2**20, 0]),
+    "one_row": np.array([[1, 2]]),
 }
 
 
@@ -37,6 +46,20 @@ def test_pads_as_the_older_exporter_computes_them():
     np.testing.assert_array_equal(run(g, {"x": np.ones((1, 4), np.float32)})["y"], [[0, 1, 1, 1, 1, 0, 0]])
 
 
+FOLDED = {
+    "as many as there may be": ("n = ConstantOfShape <value = int64[1] {3}> (most)", np.full(2**16, 3)),
+    "without axes": ('n = Slice (triple, two, triple_end, "", one)', np.array([3])),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), FOLDED.values(), ids=FOLDED)
+def test_folded(body, expected):
+    g = graph(SIGNATURE, f"{body} y = other.Use (x, n)", VALUES)
+    assert folded_integers(g) == 1
+    [node] = g.nodes
+    np.testing.assert_array_equal(node.inputs[1].values, expected)
+
+
 LEFT_ALONE = {
     "floats": "f = Cast <to = 1> (pads) y = other.Use (x, f)",
     "weights": "f = Mul (weight, weight) y = Add (x, f)",
@@ -44,6 +67,10 @@ LEFT_ALONE = {
     "large": "n = ConstantOfShape <value = int64[1] {0}> (many) y = other.Use (x, n)",
     "a large Expand": "n = Expand (two, many) y = other.Use (x, n)",
     "a large Tile": "n = Tile (pads, many) y = other.Use (x, n)",
+    "a Tile that is large before it is empty": "n = Tile (one_row, empty_last) y = other.Use (x, n)",
+    "a large Gather": "n = Gather <axis = 0> (row, firsts) y = other.Use (x, n)",
+    "a large sum": "n = Add (column, hundreds) y = other.Use (x, n)",
+    "large ones joined": "n = Concat <axis = 1> (row, row, row) y = other.Use (x, n)",
     "a large Range": "n = Range (start, end, step) y = other.Use (x, n)",
     "a Range that ends nowhere": "n = Range (start, end, start) y = other.Use (x, n)",
     "a Range of lists": "n = Range (pads, end, step) y = other.Use (x, n)",

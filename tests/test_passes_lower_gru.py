@@ -68,7 +68,8 @@ def test_it_is_that_of_onnxruntime(op, direction, inputs):
     expected = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": data()})
     outputs = run(found.evaluation, {**found.state, **batch_of(found, data(), LABELS)})
     # As for an LSTM: sums of at most 10 products of size 1, sigmoid and tanh right to 3e-7, h below 1, and a
-    # step passes less than its own error on; then 12 products of size 1.
+    # step passes less than its own error on, so 5 steps stay below 5e-6; then, of their mean, 12 products of
+    # size 1 and either sign: sqrt(12), and sqrt(3) for what is larger than the typical.
     np.testing.assert_allclose(outputs["logits"], expected[0], atol=3e-5, rtol=0)
     np.testing.assert_allclose(outputs["last"], expected[1], atol=5e-6, rtol=0)
 
@@ -98,6 +99,23 @@ def test_recurrent_products_share_clip_and_quantiser(op):
     assert operators.count("SawbScale") == operators.count("QuantizeInt4") == 1
 
 
+def test_activations_that_are_written_out():
+    """Those of each direction, as ONNX has them by default."""
+    names = ", ".join(['"Sigmoid"', '"Tanh"'] * 2)
+    proto = recurrent("GRU", "bidirectional", attributes=f"linear_before_reset = 1, activations = [{names}]")
+    assert "GRU" not in {node.op_type for node in compiled(proto).evaluation.graph.node}
+
+
+def test_steps_are_numbered_in_their_order():
+    """Also of a node whose second output alone is wanted."""
+    values = {"w": np.ones((1, 1, 2), np.float32), "r": np.ones((1, 1, 1), np.float32)}
+    g = graph("(float[11,1,2] x) => (y)", '[l] "", y = RNN <hidden_size = 1> (x, w, r)', values)
+    assert lower_gru(g, Roles(["x"], ["y"])) == 1
+    assert [tensor.name for tensor in g.outputs] == ["y"]
+    products = [node.name for node in g.nodes if node.op == "Gemm"]
+    assert products == ["l.input", *(f"l.recurrent.{t:02}" for t in range(1, 11))]
+
+
 def test_one_step():
     proto = recurrent("GRU", length=1)
     found = compiled(proto)
@@ -122,11 +140,26 @@ def test_left_alone_and_refused(op, form):
         compiled(recurrent(op, **form))
 
 
-def test_another_domain_is_left_alone():
-    g = graph("(float[2,2] x) => (float[2,2] y)", "y = other.GRU (x)")
+FITS = "y = GRU <hidden_size = 1, linear_before_reset = 1> (x, w, r)"
+UNFIT = {
+    "another domain": "y = other.GRU (x, w, r)",
+    "no hidden size": FITS.replace("hidden_size = 1, ", ""),
+    "features that are not known": f"v = other.Op (w) {FITS.replace('w', 'v')}",
+    "batches first": FITS.replace("linear", "layout = 1, linear"),
+    "computed lengths": f"n = Abs (some) {FITS.replace('r)', 'r, , n)')}",
+    "an RNN of a hidden size that is not said": "y = RNN (x, w, r)",
+}
+
+
+@pytest.mark.parametrize("body", UNFIT.values(), ids=UNFIT)
+def test_left_alone(body):
+    values = {"w": np.ones((1, 3, 2), np.float32), "r": np.ones((1, 3, 1), np.float32)}
+    values["some"] = np.full(4, 5, np.int32)
+    g = graph("(float[5,4,K] x) => (y)", body, values)
     before = exact(g)
     assert lower_gru(g, Roles(["x"], ["y"])) == 0
     assert exact(g) == before
+    assert lower_gru(graph("(float[5,4,K] x) => (y)", FITS, values), Roles(["x"], ["y"])) == 1
 
 
 ZEROS = {
@@ -134,13 +167,16 @@ ZEROS = {
     "twos": ("y = ConstantOfShape <value = float[1] {2}> (s)", False),
     "expanded": ("z = ConstantOfShape (s) y = Expand (z, s)", True),
     "joined": ("z = ConstantOfShape (s) y = Concat <axis = 0> (z, z)", True),
+    "joined with data": ("z = ConstantOfShape (s) y = Concat <axis = 0> (z, x)", False),
+    "constants": ("y = Identity (nothing)", True),
+    "other constants": ("y = Identity (s)", False),
     "data": ("y = Relu (x)", False),
 }
 
 
 @pytest.mark.parametrize(("body", "zero"), ZEROS.values(), ids=ZEROS)
 def test_states_that_are_certainly_zero(body, zero):
-    g = graph("(float[2] x) => (y)", body, {"s": np.array([2])})
+    g = graph("(float[2] x) => (y)", body, {"s": np.array([2]), "nothing": np.zeros(2)})
     assert is_zero(g.outputs[0]) == zero
     assert is_zero(None)
     assert not is_zero(g.inputs[0])
