@@ -45,7 +45,7 @@ def test_a_tiny_run(tmp_path):
     fp32, _, four_bit = found["rows"]
     assert fp32["speedup"]["fp32"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     ratios = np.divide(fp32["all_seconds"], four_bit["all_seconds"])
-    assert four_bit["speedup"]["fp32"]["median"] == pytest.approx(np.median(ratios), rel=1e-12)
+    assert four_bit["speedup"]["fp32"]["median"] == np.median(ratios)
 
 
 @pytest.mark.slow

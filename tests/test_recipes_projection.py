@@ -56,9 +56,9 @@ def test_by_hand():
         Phase(KEPT, 350, 350 / TOTAL, (200 * 2 + 150) / TOTAL, (200 * 4 + 150) / TOTAL),
     )
     assert found.kept == found.phases[-1]
-    # Sums of four quotients, each rounded once.
-    assert found.time == pytest.approx((100 + 250 + 350 + 550) / TOTAL, rel=1e-15)
-    assert found.energy == pytest.approx((50 + 87.5 + 100 + 950) / TOTAL, rel=1e-15)
+    # Four quotients and three sums, of numbers below 1/2: eight roundings of 2**-54.
+    assert found.time == pytest.approx((100 + 250 + 350 + 550) / TOTAL, abs=2.0**-51)
+    assert found.energy == pytest.approx((50 + 87.5 + 100 + 950) / TOTAL, abs=2.0**-51)
     assert found.unknown == 1
     assert [*found.figures] == ["fp16", "fp32", "int4", "log4", "log2"]
 
@@ -87,8 +87,8 @@ def test_what_fp16_costs_is_the_unit():
 def test_nothing_in_high_precision():
     found = project(Plan("ibm2020", [site("a", 300, "ibm2020")]))
     assert found.kept == Phase(KEPT, 0, 0, 0, 0)
-    assert found.time == pytest.approx((131 / 1049 + 2 / 7) / 3, rel=1e-14)
-    assert found.energy == pytest.approx((179 / 1690 + 2 / 7) / 3, rel=1e-14)
+    assert found.time == pytest.approx((131 / 1049 + 2 / 7) / 3, abs=2.0**-51)  # as above
+    assert found.energy == pytest.approx((179 / 1690 + 2 / 7) / 3, abs=2.0**-51)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,9 @@ def test_the_products_have_all_points():
 
 def test_figures():
     """26.2 and 104.9 TOPS, 3.58 and 16.9 TOPS/W, FP16 half of hybrid FP8: 13.1 / 104.9, 1.79 / 16.9."""
-    assert FIGURES["int4"].time == pytest.approx(131 / 1049, rel=1e-15)
-    assert FIGURES["int4"].energy == pytest.approx(179 / 1690, rel=1e-15)
+    # both numbers and their quotient are rounded: three times 2**-53 of an eighth
+    assert FIGURES["int4"].time == pytest.approx(131 / 1049, abs=2.0**-54)
+    assert FIGURES["int4"].energy == pytest.approx(179 / 1690, abs=2.0**-54)
     assert {FIGURES[row].time for row in ("log4", "log2")} == {1 / 7}
     assert (FIGURES["e2m1"].time, FIGURES["fp16"].time, FIGURES["fp16"].energy) == (0.25, 1, 1)
     assert all(figure.source and figure.derivation for figure in FIGURES.values())
