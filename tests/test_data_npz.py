@@ -189,7 +189,7 @@ def test_shared_bytes_are_refused(tmp_path):
             for field in ("compress_type", "CRC", "compress_size", "file_size", "header_offset"):
                 setattr(other, field, getattr(info, field))
             archive.filelist.append(other)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"its directory lists more bytes than the file has$"):
         npz.read(path)
 
 

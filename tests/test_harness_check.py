@@ -273,7 +273,7 @@ def test_recipe_of_a_file_and_without_a_technique(tmp_path, monkeypatch):
         "mine~two-phase-rounding": f"{tmp_path / 'mine.toml'}~two-phase-rounding",
         "ibm2020~two-phase-rounding": "ibm2020~two-phase-rounding",
     }
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match="has no hadamard to leave out"):
         lineup(["minmax"], ["hadamard"])
     (tmp_path / "other.toml").write_text(mine.replace("keep_ends = true", "keep_ends = false"))
     with pytest.raises(RecipeError, match="are both called 'mine'; rename one of them"):

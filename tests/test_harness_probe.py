@@ -248,9 +248,9 @@ def test_clips(tmp_path):
 
 def test_refusals(tmp_path):
     folder, _, _, batch = made(tmp_path, mlp(), vectors())
-    with pytest.raises(TrainingError):
+    with pytest.raises(TrainingError, match="alpha must be finite and positive; it is 0"):
         Probe(folder, batch).measure(checkpoint.read(folder).tensors)  # clips were never set
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"^the data has no 'image'; it has 'nothing'"):
         Probe(folder, {"nothing": np.zeros(3)})
     (folder / "training_model.onnx").write_bytes(b"no model")
     with pytest.raises(ArtifactError, match="fourbit convert"):

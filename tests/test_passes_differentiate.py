@@ -67,41 +67,37 @@ def test_untrainable(body, names):
         check_trainable(g, roles)
 
 
-def test_refusal_names_operators_nodes_and_remedy():
-    g, roles = of("[f] g = Floor (w) [e] h = other.Op (g) [r] k = Floor (h) y = MatMul (x, k)" + END)
-    with pytest.raises(GraphError) as refusal:
-        check_trainable(g, roles)
-    assert str(refusal.value) == (
-        "Floor, other::Op cannot be trained on the CPU (first node: 'f', 3 in all); replace it in the model "
-        "before the export, or freeze the weights before it with --freeze (freeze=[...])"
-    )
-
-
-def test_refusal_of_one_operator_has_its_own_remedy():
-    g, roles = of("[c] g = CumSum (w, i) h = MatMul (x, g) y = GlobalMaxPool (h)" + END)
-    with pytest.raises(
-        GraphError, match=r"^CumSum, GlobalMaxPool cannot .* in all\); replace it in the model"
-    ):
-        check_trainable(g, roles)
-    g, roles = of("h = MatMul (x, w) [m] y = GlobalMaxPool (h)" + END)
-    with pytest.raises(GraphError) as refusal:
-        check_trainable(g, roles)
-    assert str(refusal.value) == (
+FREEZE = "or freeze the weights before it with --freeze (freeze=[...])"
+ANY = f"replace it in the model before the export, {FREEZE}"
+LSTM = {"k": np.zeros((1, 8, 4), np.float32), "r": np.zeros((1, 8, 2), np.float32)}
+# body, and what is said of it
+REFUSED = {
+    "operators, the first node and the number of all": (
+        "[f] g = Floor (w) [e] h = other.Op (g) [r] k = Floor (h) y = MatMul (x, k)",
+        f"Floor, other::Op cannot be trained on the CPU (first node: 'f', 3 in all); {ANY}",
+    ),
+    "one operator has its own remedy": (
+        "h = MatMul (x, w) [m] y = GlobalMaxPool (h)",
         "GlobalMaxPool cannot be trained on the CPU (first node: 'm', 1 in all); use MaxPool with a kernel "
-        "of the whole image, or freeze the weights before it with --freeze (freeze=[...])"
-    )
+        f"of the whole image, {FREEZE}",
+    ),
+    "of several with their own it is none's": (
+        "[c] g = CumSum (w, i) h = MatMul (x, g) y = GlobalMaxPool (h)",
+        f"CumSum, GlobalMaxPool cannot be trained on the CPU (first node: 'c', 2 in all); {ANY}",
+    ),
+    "an LSTM that is not the first": (
+        "h = MatMul (x, w) [f] g = Floor (h) u = Unsqueeze (g, axis) y = LSTM <hidden_size = 2> (u, k, r)",
+        f"Floor, LSTM cannot be trained on the CPU (first node: 'f', 2 in all); {ANY}",
+    ),
+}
 
 
-def test_an_lstm_that_is_not_the_first_is_one_of_several():
-    lstm = "u = Unsqueeze (g, axis) [l] y = LSTM <hidden_size = 2> (u, k, r)"
-    weights = {"k": np.zeros((1, 8, 4), np.float32), "r": np.zeros((1, 8, 2), np.float32)}
-    g, roles = of(f"h = MatMul (x, w) [f] g = Floor (h) {lstm}{END}", values=AXIS | weights)
+@pytest.mark.parametrize(("body", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(body, message):
+    g, roles = of(body + END, values=AXIS | LSTM)
     with pytest.raises(GraphError) as refusal:
         check_trainable(g, roles)
-    assert str(refusal.value) == (
-        "Floor, LSTM cannot be trained on the CPU (first node: 'f', 2 in all); replace it in the model "
-        "before the export, or freeze the weights before it with --freeze (freeze=[...])"
-    )
+    assert str(refusal.value) == message
 
 
 def test_onnxruntime_is_silent_for_the_time_of_the_builder(monkeypatch):

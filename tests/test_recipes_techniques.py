@@ -54,7 +54,7 @@ def test_what_changes(name, technique):
         recipe, name=f"{name}~{technique}", source=source, **CHANGES[name, technique]
     )
     assert table.find(f"{name}~{technique}") == found
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match=rf"has no {technique} to leave out; it has: "):
         found.without(technique)
 
 
