@@ -71,6 +71,19 @@ def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert seen == [(3, False)]
 
 
+def test_two_at_once_do_not_meet(tmp_path, monkeypatch):
+    path, real = tmp_path / "x.json", os.fsync
+
+    def meanwhile(handle):
+        monkeypatch.setattr(os, "fsync", real)
+        whole_file.write(path, "inner")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    whole_file.write(path, "outer")
+    assert listing(tmp_path) == {path.relative_to(tmp_path): b"outer"}
+
+
 def test_text_is_utf_8_folders_are_made_and_rights_are_the_users(tmp_path):
     path = tmp_path / "a" / "b" / "x.html"
     before = os.umask(0o027)

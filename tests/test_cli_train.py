@@ -47,7 +47,7 @@ def test_train_evaluate_export(folder, tmp_path):
     assert fourbit("export", folder, "-o", file).stdout.endswith("KiB, weights in int4\n")
     (scores,) = ort.InferenceSession(file).run(None, {"image": digits.load().test["image"]})
     right = (scores.argmax(1) == digits.load().test["labels"]).mean()
-    assert right == pytest.approx(numbers["accuracy"])
+    assert right == pytest.approx(numbers["accuracy"], abs=2.0**-24)  # means in float32, each off by 2**-25
 
 
 def test_quiet_and_json(folder):

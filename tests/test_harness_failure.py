@@ -5,7 +5,7 @@ import json
 
 import pytest
 from cli import fourbit, full_disk, refusal
-from harness_runs import jobs, opened, tiny
+from harness_runs import InProcess, jobs, opened, tiny
 
 from fourbit_onnx.errors import (
     ArtifactError,
@@ -90,6 +90,44 @@ def test_a_refusal_leaves_no_folder_where_the_command_began_it(tmp_path, fails, 
     with pytest.raises(kind, match=r"^fp16: it will not do$"):
         Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x", jobs=1).run()
     assert (tmp_path / "x" / "work" / "fp16" / "0" / "kept" / "checkpoint" / "state").exists()
+
+
+def test_a_refusal_leaves_the_empty_folder_that_was_given(tmp_path):
+    (tmp_path / "x").mkdir()
+    with (
+        pytest.raises(DataError, match="no"),
+        folder.Folder(tmp_path / "x").opened(tiny(), tiny().digests(), {}, force=False),
+    ):
+        raise DataError("no")
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_first_of_two_refusals_is_told_and_stops_the_others(tmp_path, fails, monkeypatch):
+    under_way = []
+    monkeypatch.setattr(InProcess, "stop", lambda workers: under_way.append(len(workers)))
+    fails["fp16", 0], fails["ibm2020", 0] = GraphError("first"), DataError("second")
+    with pytest.raises(GraphError, match=r"^fp16: first$"):
+        Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x", jobs=2).run()
+    assert under_way[0] == 1
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_disk_that_is_full_for_the_command_itself(tmp_path, monkeypatch):
+    def full(place):
+        raise FULL
+
+    monkeypatch.setattr(folder.Folder, "tidy", full)
+    with pytest.raises(ArtifactError) as caught:
+        Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x", jobs=1).run()
+    assert str(caught.value) == f"/disk/x/notes.json: No space left on device; make room: {KEPT}"
+    assert (tmp_path / "x" / "runs" / "ibm2020" / "0.json").exists()
+
+
+def test_an_error_of_no_file_names_the_folder(tmp_path):
+    assert str(failure.of_the_machine(OSError("odd"), tmp_path)) == (
+        f"{tmp_path}: odd; remove the cause: {KEPT}"
+    )
 
 
 def test_what_another_check_began_in_the_last_moment_is_not_ours_to_clear(tmp_path, monkeypatch):

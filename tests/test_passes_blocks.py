@@ -110,7 +110,11 @@ def test_products_of_recipes_are_near_those_of_float32(name):
 
 
 def test_a_transformed_product_is_that_of_float32():
-    """The transform of normal numbers is normal: other codes, an error of the same size."""
+    """The transform of normal numbers is normal: other codes, an error of the same size.
+
+    The norm of 64 * 64 errors has a standard deviation of 1 / sqrt(2 * 4096) = 1.1 %, the ratio of two 1.6 %,
+    and somewhat more, since each error of x and w is in 64 of them.
+    """
     rng = np.random.default_rng(5)
     x, w, dy = (rng.standard_normal(shape).astype(F) for shape in ((64, 256), (256, 64), (64, 64)))
     plain = dict.fromkeys(POINTS, "int4 block16")
@@ -119,7 +123,7 @@ def test_a_transformed_product_is_that_of_float32():
         np.linalg.norm(expanded(x, w, dy, "Gemm", points)[0]["y"] - x @ w) for points in (plain, turned)
     ]
     assert errors[0] != errors[1]
-    assert errors[1] == pytest.approx(errors[0], rel=0.25)
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)
 
 
 def test_equal_quantisers_are_shared():

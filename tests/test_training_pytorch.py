@@ -142,4 +142,4 @@ def test_cross_entropy_of_many_labels(kind, tmp_path):
     assert outputs["loss"] == pytest.approx(single.loss, rel=RELATIVE)
     check_gradients(gradients(graph, outputs), single, exact)
     best = module(example).argmax(2 if kind == "positions" else 1).numpy()
-    assert outputs["accuracy"] == pytest.approx((best == labels).mean(), rel=1e-6)
+    assert outputs["accuracy"] == np.float32((best == labels).mean())  # a count and a quotient
