@@ -12,9 +12,18 @@ FourbitError
 A message is one sentence: where, what was found, what was expected, what to do.
 """
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 
 class FourbitError(Exception):
-    """Base of all; the command line prints it as one sentence and exits with 1."""
+    """Base of all; the command line prints it as one sentence and exits with 1.
+
+    Attributes:
+        wrong_use: Whether what was asked for cannot be, whatever the files hold; then it exits with 2.
+    """
+
+    wrong_use = False
 
 
 class FormatError(FourbitError):
@@ -43,6 +52,24 @@ class TrainingError(FourbitError):
 
 class LibraryError(FourbitError):
     """The native library is absent, broken, or of another version."""
+
+
+@contextlib.contextmanager
+def as_wrong_use() -> Iterator[None]:
+    """Mark what is raised inside: due to what was asked for alone, not to what a file or machine has."""
+    try:
+        yield
+    except FourbitError as error:
+        error.wrong_use = True
+        raise
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """`` (is 'train' meant?)`` for a word that is nearly one of ``words``; "" for any other."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(words), n=1)
+    return f" (is {near[0]!r} meant?)" if near else ""
 
 
 _EXTRAS = {"check": "jinja2 scipy", "images": "pillow", "plot": "matplotlib"}  # pyproject.toml has them, too

@@ -1,6 +1,7 @@
 """``fourbit convert``: the summary, and that a refusal leaves nothing behind."""
 
 import json
+import shlex
 
 import onnx
 import pytest
@@ -114,7 +115,7 @@ def test_warns_of_convolutions_without_normalisation(tmp_path):
 )
 def test_options_of_sgd_are_refused_with_adamw(tmp_path, given):
     names = " and ".join(name.removeprefix("--") for name in given if isinstance(name, str))
-    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--optimizer", "adamw", *given)
+    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--optimizer", "adamw", *given, code=2)
     assert said == f"{names}: only for SGD; leave it out, or take the optimizer sgd"
     assert not (tmp_path / "out").exists()
     assert fourbit("convert", mlp(), "-o", tmp_path / "out", *given).exit_code == 0
@@ -165,15 +166,18 @@ FILES = {
     "truncated": lambda: model().read_bytes()[:5000],
     "text": lambda: b"This is no model.\n",
     "empty": lambda: b"",
+    "ZIP": lambda: b"PK\x03\x04" + bytes(range(256)),
     "a graph without nodes": lambda: onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 21]> g (float[N] x) => (float[N] x) {}'
     ).SerializeToString(),
     "an operator without gradient": lambda: onnx.parser.parse_model(UNTRAINABLE).SerializeToString(),
 }
 SENTENCES = {
-    "truncated": "{path} is not an ONNX model, or is damaged or truncated; export it again",
-    "text": "{path} is not an ONNX model, or is damaged or truncated; export it again",
-    "empty": "{path} has no graph with nodes (damaged, truncated, or not an ONNX model); export it again",
+    "truncated": "{path} is a damaged or truncated ONNX model; copy or export it again",
+    "text": "{path} is not an ONNX model; name an ONNX file, such as torch.onnx.export writes",
+    "ZIP": "{path} is not an ONNX model (but a ZIP archive, perhaps a checkpoint of PyTorch); name an ONNX "
+    "file, such as torch.onnx.export writes",
+    "empty": "{path} is empty; copy or export it again",
     "a graph without nodes": "{path} has no graph with nodes (damaged, truncated, or not an ONNX model); "
     "export it again",
     "an operator without gradient": "Round cannot be trained on the CPU (first node: 'steps', 1 in "
@@ -221,9 +225,9 @@ WRONG = {
     ),
     "no such output": (1, ["--loss-output", "y"], "the model has no output 'y'; there are: logits"),
     "output is no loss": (1, ["--loss", "output"], "loss 'output' needs a scalar output, 'logits' has shape"),
-    "negative clip": (1, ["--initial-clip", "-1"], "initial_clip is a number of at least 0, not -1.0"),
-    "no number": (1, ["--weight-decay", "nan"], "weight_decay is a number of at least 0, not nan"),
-    "momentum": (1, ["--momentum", "1"], "momentum is at least 0 and below 1, not 1.0"),
+    "negative clip": (2, ["--initial-clip", "-1"], "initial_clip is a number of at least 0, not -1.0"),
+    "no number": (2, ["--weight-decay", "nan"], "weight_decay is a number of at least 0, not nan"),
+    "momentum": (2, ["--momentum", "1"], "momentum is at least 0 and below 1, not 1.0"),
 }
 
 
@@ -232,6 +236,19 @@ def test_wrong_option(tmp_path, kind):
     code, options, said = WRONG[kind]
     assert refusal("convert", model(), "-o", tmp_path / "out", *options, code=code).startswith(said)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reference_model_is_no_file(tmp_path, monkeypatch):
+    """Its name is what the README has; the sentence says how a file is made of it, and it is."""
+    monkeypatch.chdir(tmp_path)
+    for command in (("convert", "mlp", "-o", "out"), ("inspect", "mlp")):
+        said = refusal(*command, code=2)
+        what, _, how = said.partition("; make one with: ")
+        assert what.endswith("'mlp' is a reference model, and no file yet")
+    _, flag, code = shlex.split(how)
+    assert flag == "-c"
+    exec(code, {})
+    assert fourbit("convert", "mlp.onnx", "-o", "out").exit_code == 0
 
 
 def test_missing_model_is_wrong_use(tmp_path):

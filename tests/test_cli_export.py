@@ -116,8 +116,8 @@ def test_a_difference_leaves_all_as_it_was(tmp_path, monkeypatch, force):
 def test_data_that_does_not_fit_leaves_no_file(tmp_path):
     bad = write(tmp_path / "bad.npz", image=np.zeros((4, 3, 8, 8), np.float32), labels=np.zeros(4, np.int64))
     kept = listing(tmp_path)
-    for data in (bad, tmp_path / "no.npz", "digts"):
-        refusal("export", trained(), "-o", tmp_path / "m.onnx", "--check", data)
+    for data, code in ((bad, 1), (tmp_path / "no.npz", 2), ("digts", 2)):
+        refusal("export", trained(), "-o", tmp_path / "m.onnx", "--check", data, code=code)
     said = refusal("export", trained(), "-o", tmp_path / "m.onnx", "--key", "image=x", code=2)
     assert said == "--key is for the data of --check"
     assert listing(tmp_path) == kept

@@ -35,7 +35,10 @@ def test_version():
 def test_unknown_command_is_wrong_use():
     result = fourbit("trian")
     assert result.exit_code == 2
-    assert "No such command 'trian'" in result.stderr
+    assert "No such command 'trian' (is 'train' meant?)." in result.stderr
+    result = fourbit("frobnicate")
+    assert result.exit_code == 2
+    assert "No such command 'frobnicate'." in result.stderr
 
 
 def test_help_loads_nothing_heavy():

@@ -157,4 +157,6 @@ def test_truncated_graph(tmp_path):
 def test_no_model(tmp_path):
     (tmp_path / "text").write_text("nothing")
     said = refusal("inspect", tmp_path / "text")
-    assert said == f"{tmp_path / 'text'} is not an ONNX model, or is damaged or truncated; export it again"
+    assert said == (
+        f"{tmp_path / 'text'} is not an ONNX model; name an ONNX file, such as torch.onnx.export writes"
+    )

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import threading
@@ -14,7 +13,9 @@ from cli import fourbit, full_disk, listing, mlp, refusal, trained, write
 
 from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.data import digits
+from fourbit_onnx.errors import DataError
 from fourbit_onnx.runtime.schedules import Constant, Cosine, Step, restored
+from fourbit_onnx.runtime.trainer import Trainer
 
 
 @pytest.fixture
@@ -56,95 +57,6 @@ def test_quiet_and_json(folder):
     found = json.loads(result.stdout)
     assert (found["epochs"], found["steps"], found["interrupted"]) == (1, 23, False)
     assert found["last"] == found["history"][0]
-
-
-def test_resume_uses_the_settings_of_the_run(folder, tmp_path):
-    settings = (
-        "--data",
-        "digits",
-        "--epochs",
-        3,
-        "--batch-size",
-        200,
-        "--lr",
-        0.07,
-        "--seed",
-        5,
-        "--warmup",
-        4,
-    )
-    whole = tmp_path / "whole"
-    shutil.copytree(folder, whole)
-    fourbit("train", whole, *settings, "--quiet")
-
-    raise_after(folder, settings, steps=10)
-    result = fourbit("train", folder, "--data", "digits", "--resume", "--quiet")
-    assert (result.exit_code, result.stderr) == (0, "")  # no warning of a setting that differs
-    assert state(folder) == state(whole)
-
-    result = fourbit("train", folder, "--data", "digits", "--resume", "--quiet")
-    assert result.stderr == "Nothing to do: all epochs are done; more with --epochs.\n"
-
-
-def raise_after(folder, settings, steps):
-    """Train, and send Ctrl-C after some steps."""
-    from fourbit_onnx.runtime.engine import Engine
-
-    advance, count = Engine.advance, 0
-
-    def counted(self, batch, rate):
-        nonlocal count
-        count += 1
-        if count == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-        return advance(self, batch, rate)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "advance", counted)
-        result = fourbit("train", folder, *settings, "--quiet")
-    assert (result.exit_code, result.stdout) == (130, "")  # nothing that looks like an end
-    assert result.stderr == (
-        f"Stopped after step {steps}, and saved. Go on with the same command and --resume.\n"
-    )
-    assert checkpoint.read(folder).progress.step == steps
-
-
-def test_what_a_resumed_run_took(folder):
-    """This part and the whole; the time of the whole only if every part of it left its own."""
-    options = ("--data", "digits", "--eval", "digits", "--batch-size", 200)
-    raise_after(folder, (*options, "--epochs", 2), steps=10)
-    first = json.loads((folder / "seconds.json").read_text())
-    assert first["step"] == 10
-    saved = listing(folder)
-    part, whole, following = fourbit("train", folder, *options, "--resume", "--quiet").stdout.splitlines()
-    assert re.fullmatch(r"this part: 6 steps, \d+\.\d s", part)
-    taken = json.loads((folder / "seconds.json").read_text())["seconds"]
-    assert taken > first["seconds"]
-    assert whole.startswith(f"2 epochs, 16 steps, {taken:.1f} s in all: training loss ")
-    assert following.startswith("Next: ")
-
-    lines = fourbit("train", folder, *options, "--resume", "--quiet").stdout.splitlines()  # nothing to do
-    assert [line.split(":")[0] for line in lines] == [f"2 epochs, 16 steps, {taken:.1f} s in all", "Next"]
-
-    (folder / "seconds.json").write_text(json.dumps({"step": 11, "seconds": 1}))
-    for path, content in saved.items():
-        if path.name != "seconds.json":
-            (folder / path).write_bytes(content)
-    found = json.loads(fourbit("train", folder, *options, "--resume", "--quiet", "--json").stdout)
-    assert (found["steps"], found["steps_of_this_part"], found["seconds_of_the_run"]) == (16, 6, None)
-    for damaged in ("", "[]", '{"step": 16}', '{"step": 16, "seconds": []}'):
-        (folder / "seconds.json").write_text(damaged)
-        whole, _ = fourbit("train", folder, *options, "--resume", "--quiet").stdout.splitlines()
-        assert whole.startswith("2 epochs, 16 steps in all: training loss ")
-
-
-def test_resuming_without_the_evaluation_data_is_said(folder):
-    options = ("--data", "digits", "--batch-size", 200, "--quiet")
-    fourbit("train", folder, *options, "--epochs", 1, "--eval", "digits")
-    result = fourbit("train", folder, *options, "--resume")
-    assert result.stderr.splitlines()[0] == (
-        "Warning: resumed without evaluation data (--eval, evaluation=...), with which the run began"
-    )
 
 
 @pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals")
@@ -259,12 +171,41 @@ def test_names_of_the_file(folder, tmp_path):
 
 
 def test_no_data(folder, tmp_path):
-    said = refusal("train", folder, "--data", tmp_path / "no.npz")
+    said = refusal("train", folder, "--data", tmp_path / "no.npz", code=2)
     assert said.startswith(f"no data at {tmp_path / 'no.npz'}; give .npz, .npy, .csv, .txt, or a")
+    assert said.endswith("; or built-in data: digits, glyphs, text, speech")
+    for command in (("train", folder, "--data"), ("eval", trained(), "--data")):
+        assert refusal(*command, "digts", code=2).startswith(
+            "no data at digts (is 'digits' meant?); give .npz"
+        )
+
+
+def test_labels_that_are_text(folder, tmp_path):
+    names = np.array(["zero", "one"])[LABELS % 2]
+    path = write(tmp_path / "t.npz", labels=names)
+    assert refusal("train", folder, "--data", path) == (
+        f"'labels.npy' in {path} holds text; save numbers, of classes their index: "
+        "numpy.unique(names, return_inverse=True)[1]"
+    )
+    with pytest.raises(DataError) as refused:
+        Trainer(folder).evaluate((IMAGES, names), batch_size=64)
+    assert str(refused.value) == (
+        "labels is text, the model wants int64; give numbers, of classes their index: "
+        "numpy.unique(labels, return_inverse=True)[1]"
+    )
+
+
+def test_a_part_of_data_that_has_one(tmp_path):
+    """It was ignored, and the test data taken for the training data or the other way round."""
+    path = write(tmp_path / "whole.npz")
+    said = refusal("eval", trained(), "--data", path, "--split", "train", code=2)
+    assert said == f"--split is for data with a part to train on and one to test on, not {path}"
+    result = fourbit("eval", trained(), "--data", "digits", "--split", "train")
+    assert result.stdout.endswith(" 1437 samples\n")
 
 
 WRONG = {
-    "rate": (1, ["--lr", "-1"], "learning rate -1.0; it is a positive number, such as 0.1"),
+    "rate": (2, ["--lr", "-1"], "learning rate -1.0; it is a positive number, such as 0.1"),
     "schedule": (2, ["--schedule", "linear"], "Invalid value for '--schedule': 'linear' is not one of"),
     "epochs": (2, ["--epochs", "0"], "Invalid value for '--epochs': 0 is not in the range x>=1."),
     "threads": (2, ["--threads", "0"], "Invalid value for '--threads': 0 is not in the range x>=1."),

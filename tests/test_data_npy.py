@@ -101,7 +101,7 @@ HOSTILE = {
     "rank 60": (_raw(_head("(" + "1," * 60 + ")")), "no readable"),
     "objects": (_raw(_head("(1,)", "'|O'")), "holds Python objects, which are not read for safety"),
     "objects inside": (_raw(_head("(1,)", "[('a', '|O')]")), "holds Python objects"),
-    "text": (_raw(_head("(1,)", "'<U3'")), "holds <U3; save numbers"),
+    "text": (_raw(_head("(1,)", "'<U3'")), "holds text; save numbers"),
     "complex": (_raw(_head("(1,)", "'<c8'")), "holds complex64; save numbers"),
     "fields": (_raw(_head("(1,)", "[('a', '<f4')]")), "save numbers"),
     "no bytes": (_raw(_head("(5,)", "'|V0'")), "save numbers"),

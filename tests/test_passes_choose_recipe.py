@@ -111,7 +111,7 @@ def test_check_of_a_file(tmp_path, monkeypatch):
 
 
 def test_a_technique_that_the_chosen_one_lacks(tmp_path):
-    said = refusal("check", "digits", "--recipes", "auto~hadamard", "-o", tmp_path / "x")
+    said = refusal("check", "digits", "--recipes", "auto~hadamard", "-o", tmp_path / "x", code=2)
     assert said.startswith("recipe 'minmax' ")
     assert not (tmp_path / "x").exists()
 

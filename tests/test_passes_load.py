@@ -222,7 +222,13 @@ def test_a_file_that_is_too_large(tmp_path, monkeypatch):
 def test_truncated_and_random_bytes(tmp_path, size):
     whole = plain().SerializeToString()
     path = tmp_path / "model.onnx"
-    for content in (whole[:size], np.random.default_rng(size).bytes(size)):
+    remedies = (
+        r"copy or export it again$",
+        r"(export it again|name an ONNX file, such as torch\.onnx\.export writes)$",
+    )
+    for content, remedy in zip(
+        (whole[:size], np.random.default_rng(size).bytes(size)), remedies, strict=True
+    ):
         path.write_bytes(content)
-        with pytest.raises(GraphError, match=r"export it again$"):
+        with pytest.raises(GraphError, match=remedy):
             load(path)

@@ -80,8 +80,8 @@ def test_a_quantiser_that_is_missing_is_no_default(tmp_path, name):
     with pytest.raises(RecipeError) as refused:
         toml.read(file)
     assert str(refused.value) == sentence
-    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--recipe", file, code=2)
-    assert said == f"Invalid value for '--recipe': {sentence}"
+    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--recipe", file)
+    assert said == sentence
     file.write_text("keep_ends = false")
     with pytest.raises(RecipeError, match=r"has no \[activation\], \[weight\], \[dgrad\], \[wgrad\], and"):
         toml.read(file)
@@ -224,9 +224,9 @@ def test_a_number_beyond_a_float_is_infinite():
 
 def test_refusals_of_the_commands(tmp_path):
     (tmp_path / "bad.toml").write_text("weight = 1")
-    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--recipe", tmp_path / "bad.toml", code=2)
+    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--recipe", tmp_path / "bad.toml")
     assert "bad.toml: weight is a table" in said
-    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--without", "hadamard")
+    said = refusal("convert", mlp(), "-o", tmp_path / "out", "--without", "hadamard", code=2)
     assert said.startswith("recipe 'ibm2020' has no hadamard to leave out")
     assert not (tmp_path / "out").exists()
     assert fourbit("inspect").exit_code == 2

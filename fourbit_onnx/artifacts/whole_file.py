@@ -67,4 +67,6 @@ def remedy(error: OSError, folder: Path) -> str:
         return "make room"
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
         return "choose another name"
+    if error.errno == errno.ENOENT:  # folders above are made: where none can be, as in /proc
+        return "choose another place"
     return "remove the cause"

@@ -11,7 +11,7 @@ import click
 from fourbit_onnx.cli import options, output
 from fourbit_onnx.cli.convert import LOSSES
 from fourbit_onnx.cli.main import INTERRUPTED
-from fourbit_onnx.errors import FourbitError
+from fourbit_onnx.errors import FourbitError, meant
 
 _EQUAL = "all differences are equal, so the interval is not known; use more seeds."
 
@@ -178,7 +178,8 @@ def command(
     yours = subject not in TASKS
     if yours and not Path(subject).is_file():
         raise click.BadParameter(
-            f"{subject!r} is neither a task ({', '.join(TASKS)}) nor a model file", param_hint="'TASK|MODEL'"
+            f"{subject!r} is neither a task ({', '.join(TASKS)}) nor a model file{meant(subject, TASKS)}",
+            param_hint="'TASK|MODEL'",
         )
     if yours and data is None:
         raise click.UsageError("a model file needs --data")

@@ -15,7 +15,7 @@ LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
 
 
 @click.command()
-@click.argument("model", type=options.FILE)
+@click.argument("model", type=options.MODEL)
 @click.option(
     "-o",
     "--output",

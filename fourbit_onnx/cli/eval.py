@@ -42,6 +42,9 @@ def command(
     from fourbit_onnx.runtime.data_specs import fixed_batch
     from fourbit_onnx.runtime.trainer import Trainer
 
+    named.require(data)
+    if "--split" in options.given() and not named.has_parts(data):
+        raise click.UsageError(f"--split is for data with a part to train on and one to test on, not {data}")
     trainer = Trainer(folder, threads=threads)
     arrays = named.find(data, list(trainer.specs), keys=dict(keys), split=split, specs=trainer.specs)
     size = batch_size or (None if fixed_batch(trainer.specs) else 256)

@@ -31,7 +31,7 @@ _OF_SITES = ("--keep", "--set", "--freeze")
 
 
 @click.command()
-@click.argument("path", metavar="FILE_OR_DIR", required=False, type=click.Path(exists=True, path_type=Path))
+@click.argument("path", metavar="[FILE_OR_DIR]", required=False, type=options.MODEL_OR_FOLDER)
 @options.recipe_options
 @click.option(
     "--freeze", multiple=True, metavar="PATTERN", help="FILE: weights that are not trained; may be repeated."

@@ -1,6 +1,7 @@
 """``fourbit``: the group of commands. A command is loaded when it is asked for, so that ``--help`` is quick.
 
-Exit codes: 0 done; 1 refused or failed, with one sentence on stderr; 2 wrong use; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 refused or failed, with one sentence on stderr: what a file holds or the machine does;
+2 wrong use: what is asked for cannot be, whatever the files hold, or a file is not there; 130 stopped.
 """
 
 import errno
@@ -10,7 +11,7 @@ import logging
 import click
 
 from fourbit_onnx import __version__
-from fourbit_onnx.errors import FourbitError
+from fourbit_onnx.errors import FourbitError, meant
 
 # In the order of the help; each is the name of a file here, which holds ``command``.
 COMMANDS = ("demo", "convert", "train", "eval", "export", "check", "bench", "inspect", "ops", "doctor")
@@ -27,11 +28,19 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"fourbit_onnx.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and (near := meant(args[0], COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}{near}.")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except FourbitError as error:  # ours: a sentence; anything unforeseen: a traceback
-            raise click.ClickException(str(error)) from error
+            kind = click.UsageError if error.wrong_use else click.ClickException
+            raise kind(str(error)) from error
         except MemoryError as error:
             raise click.ClickException(
                 "there is not enough memory; use a smaller batch size or model"

@@ -15,6 +15,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+
+class _Model(click.Path):
+    """A file that exists; the name of a reference model is none, but easily taken for one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not Path(value).exists() and (how := reference_model(str(value))):
+            self.fail(how, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+MODEL = _Model(exists=True, dir_okay=False, path_type=Path)
+MODEL_OR_FOLDER = _Model(exists=True, path_type=Path)
+
+
+def reference_model(name: str) -> str:
+    """How the reference model ``name`` is made a file; "" if there is none."""
+    from fourbit_onnx.models.registry import MODELS
+
+    if name not in MODELS:
+        return ""
+    return (
+        f'{name!r} is a reference model, and no file yet; make one with: python -c "import onnx; from '
+        f"fourbit_onnx.models import registry; onnx.save(registry.build('{name}'), '{name}.onnx')\""
+    )
+
+
 DATA_HELP = (
     "A .npz, .npy, .csv or .txt file, a folder of .npy, IDX, CIFAR, .txt or image files, or built-in: "
     "digits, glyphs, text, speech."
@@ -26,6 +52,8 @@ def recipe_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     try:
         table.find(value)
     except RecipeError as error:
+        if not error.wrong_use:  # what a file holds
+            raise
         raise click.BadParameter(str(error)) from error
     return value
 

@@ -105,7 +105,10 @@ def _check_type(array: Array, spec: Spec) -> None:
         return
     if found.kind in "iu" and wanted.kind in "iu" and np.can_cast(found, wanted, "safe"):
         return
-    if found.kind == "O":
+    called = "text" if found.kind in "US" else str(found)
+    if called == "text":
+        remedy = f"give numbers, of classes their index: numpy.unique({spec.name}, return_inverse=True)[1]"
+    elif found.kind == "O":
         remedy = "make all samples the same shape and numeric"
     elif wanted.kind == "f":
         remedy = f"convert it with {spec.name}.astype(np.{wanted})"
@@ -119,7 +122,7 @@ def _check_type(array: Array, spec: Spec) -> None:
             remedy += "integers"
     else:
         remedy = f"convert it with {spec.name}.astype(np.{wanted})"
-    raise DataError(f"{spec.name} is {found}, the model wants {wanted}; {remedy}")
+    raise DataError(f"{spec.name} is {called}, the model wants {wanted}; {remedy}")
 
 
 def _whole(array: Array) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fourbit_onnx.data import digits, files, glyphs, speech, text
 from fourbit_onnx.data.checks import Specs
 from fourbit_onnx.data.dataset import Dataset
-from fourbit_onnx.errors import DataError
+from fourbit_onnx.errors import DataError, as_wrong_use, meant
 
 Array = NDArray[Any]
 
@@ -43,6 +43,7 @@ def find(
     """
     if source in BUILT_IN:
         return _renamed(BUILT_IN[source](), names, split)
+    require(source)
     wanted = {name: name for name in names} | dict(keys) if keys else None
     if unknown := sorted(set(keys or ()) - set(names)):
         raise DataError(f"the model has no input {unknown[0]!r}; it wants {_list(names)}")
@@ -59,6 +60,20 @@ def find(
             f"which is which, such as --key {missing[0]}={other} (keys={{{missing[0]!r}: {other!r}}})"
         )
     return arrays
+
+
+def require(source: str) -> None:
+    """Refuse what is neither built-in nor there.
+
+    Raises:
+        DataError: It is neither.
+    """
+    if source not in BUILT_IN and not Path(source).exists():
+        with as_wrong_use():
+            raise DataError(
+                f"no data at {source}{meant(source, BUILT_IN)}; give {files.KNOWN}; or built-in data: "
+                f"{', '.join(BUILT_IN)}"
+            )
 
 
 def check_together(source: str, evaluation: str) -> None:

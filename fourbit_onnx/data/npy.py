@@ -104,6 +104,11 @@ def read_header(file: BinaryIO, where: str) -> Header:
         ) from error
     if dtype.hasobject:
         raise DataError(f"{where} holds Python objects, which are not read for safety; save plain numbers")
+    if dtype.kind in "US":
+        raise DataError(
+            f"{where} holds text; save numbers, of classes their index: numpy.unique(names, "
+            "return_inverse=True)[1]"
+        )
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise DataError(f"{where} holds {dtype}; save numbers: integers, or floats of at most 64 bits")
     if len(shape) > MAX_RANK or any(type(size) is not int or not 0 <= size < MAX_SIZE for size in shape):

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourbit_onnx.errors import DataError, FourbitError, TrainingError
+from fourbit_onnx.data import named
+from fourbit_onnx.errors import DataError, FourbitError, TrainingError, as_wrong_use
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.tasks import MARGINS, TASKS, Task
+from fourbit_onnx.passes.optimizer import Optimizer
+from fourbit_onnx.runtime.schedules import check_rate
 
 RATES = {"sgd": 0.1, "adamw": 0.001}
 CHANGEABLE = (
@@ -16,6 +19,7 @@ CHANGEABLE = (
 )  # fmt: skip
 
 
+@as_wrong_use()
 def experiment(
     subject: str,
     *,
@@ -75,6 +79,9 @@ def _yours(
         raise DataError(f"{subject!r} is neither a task ({', '.join(TASKS)}) nor a model file")
     if data is None:
         raise DataError(f"{subject} is a model file, and needs data to train on")
+    for source in (data, evaluation):
+        if source is not None:
+            named.require(source)
     metric = changes.get("metric", "accuracy" if loss == "cross_entropy" else "loss")
     task = Task(
         path.stem,
@@ -107,8 +114,6 @@ def _changed(task: Task, changes: dict[str, Any]) -> Task:
 
 def _absolute(path: str) -> str:
     """Workers run anywhere; a built-in data set is a name."""
-    from fourbit_onnx.data import named
-
     return path if path in named.BUILT_IN else str(Path(path).absolute())
 
 
@@ -120,3 +125,10 @@ def _check(task: Task) -> None:
         raise FourbitError(f"margin {task.margin}; it is 0 or more and below 1, such as 0.005")
     if task.epochs < 1:
         raise TrainingError(f"{task.epochs} epochs; at least 1 is needed")
+    check_rate(task.learning_rate)
+    Optimizer(
+        task.optimizer,
+        weight_decay=task.weight_decay,
+        clip_decay=task.clip_decay,
+        max_norm=task.max_norm,
+    )

@@ -11,6 +11,8 @@ import onnx.numpy_helper
 from fourbit_onnx.errors import GraphError
 
 _LARGEST_PROTOBUF = 2**31 - 1
+_IR_VERSION = b"\x08"  # the key of a model's first field, with which exporters begin
+_ZIP = b"PK\x03\x04"
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -31,9 +33,9 @@ def load(path: Path) -> onnx.ModelProto:
     except GraphError:
         raise
     except Exception as error:  # protobuf's DecodeError lives in a module of varying name
-        raise GraphError(
-            f"{path} is not an ONNX model, or is damaged or truncated; export it again"
-        ) from error
+        raise GraphError(f"{path} {_no_model(path)}") from error
+    if not size:
+        raise GraphError(f"{path} is empty; copy or export it again")
     if not model.HasField("graph") or not model.graph.node:
         raise GraphError(
             f"{path} has no graph with nodes (damaged, truncated, or not an ONNX model); export it again"
@@ -56,6 +58,16 @@ def load(path: Path) -> onnx.ModelProto:
                 "export the model again"
             ) from error
     return model
+
+
+def _no_model(path: Path) -> str:
+    """What a file is that cannot be parsed: one that exporters began, or none of theirs."""
+    with path.open("rb") as file:
+        first = file.read(len(_ZIP))
+    if first.startswith(_IR_VERSION):
+        return "is a damaged or truncated ONNX model; copy or export it again"
+    what = " (but a ZIP archive, perhaps a checkpoint of PyTorch)" if first == _ZIP else ""
+    return f"is not an ONNX model{what}; name an ONNX file, such as torch.onnx.export writes"
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.errors import RecipeError, as_wrong_use
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
 from fourbit_onnx.passes.roles import Roles
@@ -42,6 +42,7 @@ class Optimizer:
     epsilon: float = 1e-8
     max_norm: float = 0.0
 
+    @as_wrong_use()
     def __post_init__(self) -> None:
         if self.kind not in ("sgd", "adamw"):
             raise RecipeError(f"no optimizer {self.kind!r}; there are: sgd, adamw")

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.artifacts.manifest import Manifest
-from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.errors import RecipeError, as_wrong_use
 from fourbit_onnx.passes.added_sums import added_sums
 from fourbit_onnx.passes.attach_loss import attach_loss
 from fourbit_onnx.passes.average_pool import average_pool
@@ -106,6 +106,7 @@ class Options:
     initial_clip: float = 0.0
     recompute: str = "none"
 
+    @as_wrong_use()
     def __post_init__(self) -> None:
         if not 0 <= self.initial_clip < math.inf:
             raise RecipeError(f"initial_clip is a number of at least 0, not {self.initial_clip}")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.errors import RecipeError, as_wrong_use
 from fourbit_onnx.recipes import toml
 from fourbit_onnx.recipes.recipe import EVEN, ODD, Quantizer, Recipe
 from fourbit_onnx.recipes.techniques import WITHOUT
@@ -102,7 +102,8 @@ def find(name: str) -> Recipe:
     elif first in RECIPES:
         recipe = RECIPES[first]
     else:
-        raise RecipeError(f"no recipe {first!r}; there are: {', '.join(RECIPES)}; or a file.toml")
+        with as_wrong_use():
+            raise RecipeError(f"no recipe {first!r}; there are: {', '.join(RECIPES)}; or a file.toml")
     for technique in rest.split(WITHOUT)[1:]:
         recipe = recipe.without(technique)
     return recipe

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.errors import RecipeError, as_wrong_use
 from fourbit_onnx.recipes.recipe import QUANTIZERS, Quantizer, Recipe
 
 WITHOUT = "~"  # between recipe and technique in the name of what is left
@@ -49,6 +49,7 @@ TECHNIQUES: Mapping[str, Callable[[Recipe], Recipe]] = {
 }
 
 
+@as_wrong_use()
 def without(recipe: Recipe, technique: str) -> Recipe:
     """``recipe`` with one technique switched off, called ``RECIPE~TECHNIQUE``.
 

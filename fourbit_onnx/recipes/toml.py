@@ -94,7 +94,9 @@ def load(path: Path, what: str) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(LARGEST + 1)
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read ({error.strerror or error})") from error
+        refused = RecipeError(f"{path} cannot be read ({error.strerror or error})")
+        refused.wrong_use = isinstance(error, FileNotFoundError)
+        raise refused from error
     if len(text) > LARGEST:
         raise RecipeError(f"{path} is larger than {LARGEST:,} bytes; that is no {what}")
     try:

@@ -13,6 +13,16 @@ from typing import Protocol
 from fourbit_onnx.errors import TrainingError
 
 
+def check_rate(learning_rate: float) -> None:
+    """Refuse a peak rate that is no positive number.
+
+    Raises:
+        TrainingError: It is not.
+    """
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise TrainingError(f"learning rate {learning_rate}; it is a positive number, such as 0.1")
+
+
 class Schedule(Protocol):
     """A learning rate over a run.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.data import batches
 from fourbit_onnx.data.batches import Batches
 from fourbit_onnx.data.checks import Spec
-from fourbit_onnx.errors import DataError, TrainingError
+from fourbit_onnx.errors import DataError, TrainingError, as_wrong_use
 from fourbit_onnx.runtime import calibration, schedules
 from fourbit_onnx.runtime.data_specs import fixed_batch
 from fourbit_onnx.runtime.engine import Engine, Now
@@ -260,13 +259,13 @@ def _other_evaluation(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return "with other evaluation data than the run began with: its epochs cannot be compared"
 
 
+@as_wrong_use()
 def _check_numbers(
     epochs: int, learning_rate: float, seed: int, checkpoint_every: int | None, calibration_batches: int
 ) -> None:
     if epochs < 1:
         raise TrainingError(f"{epochs} epochs; at least 1 is needed")
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise TrainingError(f"learning rate {learning_rate}; it is a positive number, such as 0.1")
+    schedules.check_rate(learning_rate)
     if seed < 0:
         raise TrainingError(f"seed {seed}; it is 0 or more")
     if checkpoint_every is not None and checkpoint_every < 0:
