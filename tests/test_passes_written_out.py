@@ -185,6 +185,11 @@ LEFT_ALONE = {
         IMAGE,
         'y = Resize <coordinate_transformation_mode = "tf_crop_and_resize"> (x, "", doubled)',
     ),
+    "a kept aspect ratio": (
+        gathered_resizes,
+        IMAGE,
+        'y = Resize <axes = [2, 3], keep_aspect_ratio_policy = "not_larger"> (x, "", "", tens)',
+    ),
     "a row too long": (gathered_resizes, "(float[N,1,5,4097] x) => (y)", RESIZED["nearest"]),
     "a row that becomes too long": (
         gathered_resizes, "(float[N,1,5,2] x) => (y)", 'y = Resize <mode = "nearest"> (x, "", huge)'

@@ -30,7 +30,7 @@ def gathered_resizes(graph: gs.Graph) -> int:
     after         on each axis of another size ``y = Gather(x, nearest)``; for linear modes ``Gather(x,
                   left) * a + Gather(x, right) * b``, for cubic ones of four neighbours
     leaves alone  sizes that are not known; matrices of more than 4,096 by 4,096 elements;
-                  ``tf_crop_and_resize``; the first two axes; other types
+                  ``tf_crop_and_resize``; a kept aspect ratio; the first two axes; other types
     ============  ==================================================================================
     """
     count = 0
@@ -39,7 +39,8 @@ def gathered_resizes(graph: gs.Graph) -> int:
         if x.dtype != np.float32 or not _known(x) or len(x.shape) < 3:
             continue
         crops = node.attrs.get("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
-        if not crops and (maps := _maps(node)) is not None:
+        joint = node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch"  # no map of one axis
+        if not crops and not joint and (maps := _maps(node)) is not None:
             _write(graph, node, maps)
             count += 1
     if count:

@@ -1,4 +1,4 @@
-"""``Einsum`` of two operands  →  a ``MatMul`` between rearrangements, which have gradients."""
+"""``Einsum`` of two operands  →  a ``MatMul`` or ``Mul`` between rearrangements, which have gradients."""
 
 import math
 
@@ -11,12 +11,12 @@ from fourbit_onnx.passes.writer import Writer
 
 
 def plain_einsum(graph: gs.Graph) -> int:
-    """Write Einsum as one product of matrices, which becomes a site.
+    """Write Einsum as one product of matrices, which becomes a site, or of elements, if it sums nothing.
 
     ============  ===================================================================================
     before        ``y = Einsum <equation = "bqd,bkd->bqk"> (x, w)``
     after         each operand as (letters of both and of y, its own, summed), by Transpose and
-                  Reshape; MatMul; Reshape and Transpose to the letters of y
+                  Reshape; MatMul, or Mul; Reshape and Transpose to the letters of y
     leaves alone  one operand or three; ``...``; a letter twice in an operand; a letter of one operand
                   that is not in y; more than one size that is not known; other types
     ============  ===================================================================================
@@ -89,8 +89,9 @@ def _write(graph: gs.Graph, node: gs.Node) -> None:
         return write.reshape(tensor, [*(sizes[c] for c in batch), *map(whole, groups)])
 
     x, w = write.inputs
+    product = "MatMul" if summed else "Mul"  # of a column and a row
     y = write.new(
-        "MatMul", [matrix(x, left, rows, summed), matrix(w, right, summed, columns)], name=write.name
+        product, [matrix(x, left, rows, summed), matrix(w, right, summed, columns)], name=write.name
     )
     order = [*batch, *rows, *columns]
     y = write.reshape(y, [sizes[c] for c in order])
