@@ -4,7 +4,6 @@ Their gradients are in test_passes_written_out_gradients.py.
 """
 
 import numpy as np
-import onnx_graphsurgeon as gs
 import pytest
 from graphs import check, exact, graph, model, run
 from training_graph import compiled
@@ -15,7 +14,6 @@ from fourbit_onnx.passes.plain_extremes import plain_extremes
 from fourbit_onnx.passes.plain_instance_norm import plain_instance_norm
 from fourbit_onnx.passes.shuffled_pixels import shuffled_pixels
 from fourbit_onnx.passes.subpixel_convolutions import subpixel_convolutions
-from fourbit_onnx.passes.writer import Writer
 
 RNG = np.random.default_rng(0)
 IMAGE = "(float[N,4,5,6] x) => (float[N,C,H,W] y)"
@@ -139,6 +137,15 @@ def test_convolutions_of_other_ranks(signature, body):
     np.testing.assert_array_equal(run(g, {"x": x})["y"], expected)
 
 
+def test_another_type_stays_that_type():
+    body = "[c] i = Cast <to = 11> (x) [d] p = DepthToSpace <blocksize = 2> (i) [e] y = Cast <to = 1> (p)"
+    g, x = made(body), numbers(2, 4, 5, 6)
+    assert shuffled_pixels(g) == 1
+    assert {str(node.outputs[0].dtype) for node in g.nodes} == {"float64", "float32"}
+    check(inferred(g))
+    np.testing.assert_array_equal(run(g, {"x": x})["y"], run(made(body), {"x": x})["y"])
+
+
 def test_one_size_that_is_not_known():
     signature = "(float[N,4,H,6] x) => (float[N,C,A,B] y)"
     for body in (SHUFFLED["depth first"], "y = SpaceToDepth <blocksize = 2> (x)"):
@@ -163,6 +170,16 @@ LEFT_ALONE = {
     ),
     "auto_pad": (subpixel_convolutions, IMAGE, 'y = ConvTranspose <auto_pad = "SAME_UPPER"> (x, w)'),
     "another convolution": (subpixel_convolutions, IMAGE, "y = other.ConvTranspose (x, w)"),
+    "a padding without bounds": (
+        subpixel_convolutions, IMAGE, "y = ConvTranspose <output_padding = [1073741824, 0]> (x, w)"
+    ),
+    "no image": (plain_instance_norm, "(float[N,4] x) => (y)", "y = InstanceNormalization (x, scale, bias)"),
+    "channels that a block does not divide": (
+        shuffled_pixels, "(float[N,4,6,6] x) => (y)", "y = DepthToSpace <blocksize = 3> (x)"
+    ),
+    "rows that a block does not divide": (
+        shuffled_pixels, "(float[N,4,5,6] x) => (y)", "y = SpaceToDepth <blocksize = 2> (x)"
+    ),
     "an unknown rank": (plain_instance_norm, UNKNOWN, "h = other.Op (x) y = InstanceNormalization (h, b, b)"),
     "another norm": (plain_instance_norm, IMAGE, "y = other.InstanceNormalization (x, scale, bias)"),
     "two unknown sizes": (shuffled_pixels, UNKNOWN, SHUFFLED["depth first"]),
@@ -238,18 +255,6 @@ def test_the_default_epsilon():
     expected = run(made(NORMS["of instances by default"]), {"x": x})["y"]
     assert plain_instance_norm(g) == 1
     np.testing.assert_allclose(run(g, {"x": x})["y"], expected, rtol=0, atol=10 * 2.0**-24 * 32)
-
-
-def test_a_writer_empties_the_node_and_gives_its_output():
-    g = made("y = other.Op (x)")
-    node = g.nodes[0]
-    write = Writer(g, node)
-    assert (len(node.inputs), len(node.outputs)) == (0, 0)
-    write.end(write.new("Relu", [write.reshape(write.inputs[0], [0, -1])], name="relu"))
-    assert [n.op for n in g.nodes[1:]] == ["Reshape", "Relu"]
-    assert g.nodes[2].name == "relu"
-    assert isinstance(g.nodes[1].inputs[1], gs.Constant)
-    assert g.outputs[0].inputs[0] is g.nodes[2]
 
 
 @pytest.mark.parametrize(

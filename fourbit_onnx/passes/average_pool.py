@@ -5,8 +5,8 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.write_each import write_each
+from fourbit_onnx.passes.writer import Writer
 
 
 def average_pool(graph: gs.Graph) -> int:
@@ -20,25 +20,14 @@ def average_pool(graph: gs.Graph) -> int:
                   (see ``flat_convolutions``)
     ============  ==================================================================================
     """
-    count = 0
-    for node in list(graph.nodes):
-        shape = node.inputs[0].shape if is_standard(node, "AveragePool") else None
-        if (
-            shape is not None
-            and len(shape) <= 4
-            and isinstance(shape[1], int)
-            and not node.attrs.get("ceil_mode", 0)
-        ):
-            _replace(graph, node, shape[1])
-            count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["AveragePool"], _write)
 
 
-def _replace(graph: gs.Graph, node: gs.Node, channels: int) -> None:
-    x, y = node.inputs[0], node.outputs[0]
-    kernel = list(node.attrs["kernel_shape"])
+def _write(graph: gs.Graph, node: gs.Node) -> bool:
+    shape = node.inputs[0].shape
+    if shape is None or len(shape) > 4 or not isinstance(shape[1], int) or node.attrs.get("ceil_mode", 0):
+        return False
+    kernel, channels = list(node.attrs["kernel_shape"]), shape[1]
     attributes = {
         key: node.attrs[key] for key in ("strides", "pads", "dilations", "auto_pad") if key in node.attrs
     }
@@ -46,27 +35,13 @@ def _replace(graph: gs.Graph, node: gs.Node, channels: int) -> None:
     padded = any(node.attrs.get("pads", ())) or str(node.attrs.get("auto_pad", "NOTSET")).startswith("SAME")
     counted = padded and not node.attrs.get("count_include_pad", 0)
     share = 1.0 if counted else 1 / math.prod(kernel)
-    weight = gs.Constant(f"{node.name}.average", np.full((channels, 1, *kernel), share, np.float32))
-    node.outputs.clear()
-    if not counted:
-        graph.nodes.append(gs.Node("Conv", f"{node.name}/average", attributes, [x, weight], [y]))
-        return
-    total, shape, ones, number = (
-        gs.Variable(f"{node.name}.{name}", dtype)
-        for name, dtype in (
-            ("sum", np.float32),
-            ("shape", np.int64),
-            ("ones", np.float32),
-            ("count", np.float32),
-        )
-    )
-    total.shape = number.shape = y.shape
-    ones.shape = x.shape
-    one = gs.Constant(f"{node.name}.one", np.array(1, np.float32))
-    graph.nodes += [
-        gs.Node("Conv", f"{node.name}/sum", dict(attributes), [x, weight], [total]),
-        gs.Node("Shape", f"{node.name}/shape", {}, [x], [shape]),
-        gs.Node("Expand", f"{node.name}/ones", {}, [one, shape], [ones]),
-        gs.Node("Conv", f"{node.name}/count", dict(attributes), [ones, weight], [number]),
-        gs.Node("Div", f"{node.name}/average", {}, [total, number], [y]),
-    ]
+    write = Writer(graph, node)
+    x = write.inputs[0]
+    weight = write.constant(np.full((channels, 1, *kernel), share), np.float32)
+    y = write.new("Conv", [x, weight], **attributes)
+    if counted:
+        sizes = write.new("Shape", [x], dtype=np.int64)
+        ones = write.new("Expand", [write.constant(1, np.float32), sizes])
+        y = write.new("Div", [y, write.new("Conv", [ones, weight], **attributes)])
+    write.end(y)
+    return True

@@ -1,29 +1,28 @@
 """One ``Gather`` an axis in place of a node: elements of its first input, by constant indices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import ArrayLike
+
+from fourbit_onnx.passes.writer import Writer
 
 LARGEST = 2**20  # indices of an axis: a file may ask for any number of them
 
 
-def gathered(graph: gs.Graph, node: gs.Node, indices: Mapping[int, Sequence[int]]) -> None:
-    """Replace ``node``; new nodes are named after it.
+def gathered(graph: gs.Graph, node: gs.Node, indices: Mapping[int, ArrayLike] | None) -> bool:
+    """Write ``node`` out, unless it is not known how.
 
     Args:
-        graph: Gets the new nodes, behind its others: it is for ``tidy`` to sort it.
-        node: Emptied.
-        indices: Axis to the elements of the first input that the first output has there; not empty.
+        graph: Changed.
+        node: Any.
+        indices: Axis to the elements of the first input that the first output has there; None: not known.
     """
-    x, y = node.inputs[0], node.outputs[0]
-    node.inputs.clear()
-    node.outputs.clear()
-    shape = list(x.shape)
-    for number, (axis, places) in enumerate(indices.items(), 1):
-        shape[axis] = len(places)
-        name = f"{node.name}/axis_{axis}"
-        result = y if number == len(indices) else gs.Variable(name, x.dtype, list(shape))
-        constant = gs.Constant(f"{name}/indices", np.array(places, np.int64))
-        graph.nodes.append(gs.Node("Gather", name, {"axis": axis}, [x, constant], [result]))
-        x = result
+    if indices is None:
+        return False
+    write = Writer(graph, node)
+    x = write.inputs[0]
+    for axis, places in indices.items():
+        x = write.new("Gather", [x, write.constant(places)], axis=axis)
+    write.end(x)
+    return True

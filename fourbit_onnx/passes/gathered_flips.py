@@ -4,8 +4,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.gathered import LARGEST, gathered
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.write_each import write_each
 
 
 def gathered_flips(graph: gs.Graph) -> int:
@@ -18,18 +17,10 @@ def gathered_flips(graph: gs.Graph) -> int:
                   computed
     ============  ===========================================================================
     """
-    count = 0
-    for node in [node for node in graph.nodes if is_standard(node, "Slice")]:
-        indices = _indices(node)
-        if indices is not None:
-            gathered(graph, node, indices)
-            count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["Slice"], lambda graph, node: gathered(graph, node, _indices(node)))
 
 
-def _indices(node: gs.Node) -> dict[int, list[int]] | None:
+def _indices(node: gs.Node) -> dict[int, range] | None:
     """Axis to the elements of x that y has there; None if no step is negative, or that is not known."""
     numbers, shape = node.inputs[1:], node.inputs[0].shape
     if len(numbers) < 4 or shape is None or not all(isinstance(number, gs.Constant) for number in numbers):
@@ -37,10 +28,10 @@ def _indices(node: gs.Node) -> dict[int, list[int]] | None:
     starts, ends, axes, steps = (np.asarray(number.values).tolist() for number in numbers)
     if min(steps) > 0:
         return None
-    found: dict[int, list[int]] = {}
+    found: dict[int, range] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = shape[axis]
         if not isinstance(size, int) or size > LARGEST:
             return None
-        found[axis % len(shape)] = list(range(*slice(start, end, step).indices(size)))
+        found[axis % len(shape)] = range(*slice(start, end, step).indices(size))
     return found

@@ -2,12 +2,12 @@
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from fourbit_onnx.passes.gathered import LARGEST, gathered
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.write_each import write_each
 
-_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}  # ONNX's names, and NumPy's
+_MODES = ("reflect", "edge", "wrap")  # as NumPy calls them, too
 
 
 def gathered_pads(graph: gs.Graph) -> int:
@@ -15,26 +15,18 @@ def gathered_pads(graph: gs.Graph) -> int:
 
     ============  =============================================================================
     before        ``y = Pad <mode = reflect, edge or wrap> (x, pads)``, pads constant
-    after         ``y = Gather(x, indices)`` on each axis that is padded
-    leaves alone  a Pad of a constant; axes of unknown length, or of more than 2^20; pads that are
-                  computed, or negative
+    after         ``y = Gather(x, indices)`` on each axis that is padded; ``Identity`` if none is
+    leaves alone  a Pad of a constant; axes of unknown length, empty, or of more than 2^20; pads that
+                  are computed, or negative
     ============  =============================================================================
     """
-    count = 0
-    for node in [node for node in graph.nodes if is_standard(node, "Pad")]:
-        indices = _indices(node)
-        if indices is not None:
-            gathered(graph, node, indices)
-            count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["Pad"], lambda graph, node: gathered(graph, node, _indices(node)))
 
 
-def _indices(node: gs.Node) -> dict[int, list[int]] | None:
+def _indices(node: gs.Node) -> dict[int, NDArray[np.int64]] | None:
     """Axis to the elements of x that y has there; None if that is not known."""
-    mode, shape = _MODES.get(node.attrs.get("mode", "constant")), node.inputs[0].shape
-    if mode is None or shape is None or not isinstance(node.inputs[1], gs.Constant):
+    mode, shape = node.attrs.get("mode", "constant"), node.inputs[0].shape
+    if mode not in _MODES or shape is None or not isinstance(node.inputs[1], gs.Constant):
         return None
     axes = list(range(len(shape)))
     if len(node.inputs) > 3 and not node.inputs[3].is_empty():
@@ -42,11 +34,12 @@ def _indices(node: gs.Node) -> dict[int, list[int]] | None:
             return None
         axes = [int(axis) % len(shape) for axis in node.inputs[3].values]
     pads = [int(pad) for pad in node.inputs[1].values]
-    found: dict[int, list[int]] = {}
+    found: dict[int, NDArray[np.int64]] = {}
     for axis, begin, end in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         if (begin, end) == (0, 0):
             continue
-        if min(begin, end) < 0 or not isinstance(shape[axis], int) or begin + shape[axis] + end > LARGEST:
+        size = shape[axis]
+        if min(begin, end) < 0 or not isinstance(size, int) or not size or begin + size + end > LARGEST:
             return None
-        found[axis] = np.pad(np.arange(shape[axis]), (begin, end), mode=mode).tolist()  # type: ignore[call-overload]
-    return found or None
+        found[axis] = np.pad(np.arange(size), (begin, end), mode=mode)
+    return found

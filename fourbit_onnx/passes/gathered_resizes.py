@@ -5,7 +5,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.write_each import write_each
 from fourbit_onnx.passes.writer import Writer
 
 _LARGEST = 1 << 24  # elements of the matrix of an axis: 4,096 pixels to as many
@@ -33,19 +33,7 @@ def gathered_resizes(graph: gs.Graph) -> int:
                   ``tf_crop_and_resize``; a kept aspect ratio; the first two axes; other types
     ============  ==================================================================================
     """
-    count = 0
-    for node in [node for node in graph.nodes if is_standard(node, "Resize")]:
-        x = node.inputs[0]
-        if x.dtype != np.float32 or not _known(x) or len(x.shape) < 3:
-            continue
-        crops = node.attrs.get("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
-        joint = node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch"  # no map of one axis
-        if not crops and not joint and (maps := _maps(node)) is not None:
-            _write(graph, node, maps)
-            count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["Resize"], _write)
 
 
 def _known(tensor: gs.Tensor) -> bool:
@@ -55,6 +43,13 @@ def _known(tensor: gs.Tensor) -> bool:
 
 def _maps(node: gs.Node) -> dict[int, NDArray[np.float32]] | None:
     """Axis to the matrix (old size, new size) of what it does there; None if that is not known."""
+    x = node.inputs[0]
+    if x.dtype != np.float32 or not _known(x) or len(x.shape) < 3:
+        return None
+    if node.attrs.get("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        return None
+    if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":  # axes depend on each other
+        return None
     old, new = node.inputs[0].shape, node.outputs[0].shape
     scales, sizes = (node.inputs[place] if len(node.inputs) > place else None for place in (2, 3))
     named = [axis % len(old) for axis in node.attrs.get("axes", range(len(old)))]
@@ -118,7 +113,10 @@ def _map(
     return found
 
 
-def _write(graph: gs.Graph, node: gs.Node, maps: dict[int, NDArray[np.float32]]) -> None:
+def _write(graph: gs.Graph, node: gs.Node) -> bool:
+    maps = _maps(node)
+    if maps is None:
+        return False
     rank = len(node.inputs[0].shape)
     write = Writer(graph, node)
     x = write.inputs[0]
@@ -136,6 +134,5 @@ def _write(graph: gs.Graph, node: gs.Node, maps: dict[int, NDArray[np.float32]])
         x = parts[0]
         for part in parts[1:]:
             x = write.new("Add", [x, part])
-    if not maps:
-        x = write.new("Identity", [x])
     write.end(x)
+    return True

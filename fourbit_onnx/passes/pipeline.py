@@ -68,14 +68,18 @@ from fourbit_onnx.passes.without_garbage_collection import without_garbage_colle
 from fourbit_onnx.recipes.plan import Plan
 from fourbit_onnx.recipes.recipe import Recipe
 
-# Operators that ONNX Runtime cannot differentiate, by others; their shapes are inferred afterwards.
+# Operators that ONNX Runtime cannot differentiate, or not well, by others; shapes are inferred afterwards.
 WRITTEN_OUT = (
+    average_pool,
+    plain_prelu,
     subpixel_convolutions,
     plain_instance_norm,
     shuffled_pixels,
     plain_einsum,
     plain_extremes,
     gathered_resizes,
+    gathered_pads,
+    gathered_flips,
 )
 
 
@@ -132,13 +136,10 @@ def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Grap
     graph = standardize(model)
     training_form(graph)
     roles = find_parameters(graph, freeze)
-    average_pool(graph)  # after find_parameters, or its constant weights would be trained
     folded_integers(graph)
-    gathered_pads(graph)
-    gathered_flips(graph)
-    plain_prelu(graph)  # after find_parameters, which knows the slope by it
     lower_gru(graph, roles)
     lower_lstm(graph, roles)  # after find_parameters, which leaves its weights their names
+    # After find_parameters, which knows weights by the operators that read them, and would train constants.
     while sum([rewrite(graph) for rewrite in WRITTEN_OUT]):  # the shapes of one may tell those of the next
         graph = inferred(graph)
     explicit_pads(graph)

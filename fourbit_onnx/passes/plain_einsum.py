@@ -5,8 +5,7 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.write_each import write_each
 from fourbit_onnx.passes.writer import Writer
 
 
@@ -21,19 +20,12 @@ def plain_einsum(graph: gs.Graph) -> int:
                   that is not in y; more than one size that is not known; other types
     ============  ===================================================================================
     """
-    count = 0
-    for node in [node for node in graph.nodes if is_standard(node, "Einsum")]:
-        if _fits(node):
-            _write(graph, node)
-            count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["Einsum"], _write)
 
 
 def _letters(node: gs.Node) -> tuple[list[str], str]:
     """Those of the operands and of the result, which ONNX lets be left out."""
-    inputs, arrow, output = node.attrs["equation"].replace(" ", "").partition("->")
+    inputs, arrow, output = node.attrs.get("equation", "").replace(" ", "").partition("->")
     operands = inputs.split(",")
     once = sorted(letter for letter in set("".join(operands)) if "".join(operands).count(letter) == 1)
     return operands, output if arrow else "".join(once)
@@ -71,7 +63,9 @@ def _sizes(node: gs.Node) -> dict[str, int]:
     return found
 
 
-def _write(graph: gs.Graph, node: gs.Node) -> None:
+def _write(graph: gs.Graph, node: gs.Node) -> bool:
+    if not _fits(node):
+        return False
     (left, right), output = _letters(node)
     sizes = _sizes(node)
     both = [letter for letter in left if letter in right]
@@ -96,3 +90,4 @@ def _write(graph: gs.Graph, node: gs.Node) -> None:
     order = [*batch, *rows, *columns]
     y = write.reshape(y, [sizes[c] for c in order])
     write.end(write.new("Transpose", [y], perm=[order.index(c) for c in output]))
+    return True

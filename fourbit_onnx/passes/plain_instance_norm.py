@@ -3,8 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.write_each import write_each
 from fourbit_onnx.passes.writer import Writer
 
 
@@ -17,21 +16,16 @@ def plain_instance_norm(graph: gs.Graph) -> int:
     ============  =====================================================================================
     before        ``y = InstanceNormalization(x, scale, bias)``
     after         ``d = x - ReduceMean(x)``;  ``y = d / Sqrt(ReduceMean(d d) + epsilon) * scale + bias``
-    leaves alone  an input of unknown rank
+    leaves alone  an input of unknown rank, or without an image
     ============  =====================================================================================
     """
-    count = 0
-    for node in [node for node in graph.nodes if is_standard(node, "InstanceNormalization")]:
-        if node.inputs[0].shape is not None:
-            _write(graph, node)
-            count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["InstanceNormalization"], _write)
 
 
-def _write(graph: gs.Graph, node: gs.Node) -> None:
-    rank = len(node.inputs[0].shape)
+def _write(graph: gs.Graph, node: gs.Node) -> bool:
+    rank = len(node.inputs[0].shape or ())
+    if rank < 3:
+        return False
     write = Writer(graph, node)
     x, scale, bias = write.inputs
     axes = write.constant(range(2, rank))
@@ -42,3 +36,4 @@ def _write(graph: gs.Graph, node: gs.Node) -> None:
     channels = [-1, *[1] * (rank - 2)]
     y = write.new("Mul", [write.new("Div", [d, deviation]), write.reshape(scale, channels)])
     write.end(write.new("Add", [y, write.reshape(bias, channels)]))
+    return True

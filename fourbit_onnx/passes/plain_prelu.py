@@ -3,9 +3,8 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
-from fourbit_onnx.passes.unlink import unlink
+from fourbit_onnx.passes.write_each import write_each
+from fourbit_onnx.passes.writer import Writer
 
 
 def plain_prelu(graph: gs.Graph) -> int:
@@ -19,22 +18,12 @@ def plain_prelu(graph: gs.Graph) -> int:
     leaves alone  everything else
     ============  ====================================================================
     """
-    count = 0
-    for node in list(graph.nodes):
-        if not is_standard(node, "PRelu"):
-            continue
-        x, slope = node.inputs
-        zero = gs.Constant(f"{node.name}.zero", np.array(0, np.float32))
-        negative = gs.Variable(f"{node.name}.negative", np.bool_, x.shape)
-        sloped = gs.Variable(f"{node.name}.sloped", np.float32, x.shape)
-        outputs = list(node.outputs)
-        unlink(node)
-        graph.nodes += [
-            gs.Node("Less", f"{node.name}/Less", {}, [x, zero], [negative]),
-            gs.Node("Mul", f"{node.name}/Mul", {}, [slope, x], [sloped]),
-            gs.Node("Where", f"{node.name}/Where", {}, [negative, sloped, x], outputs),
-        ]
-        count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["PRelu"], _write)
+
+
+def _write(graph: gs.Graph, node: gs.Node) -> bool:
+    write = Writer(graph, node)
+    x, slope = write.inputs
+    negative = write.new("Less", [x, write.constant(0, np.float32)], dtype=np.bool_)
+    write.end(write.new("Where", [negative, write.new("Mul", [slope, x]), x], dtype=x.dtype))
+    return True

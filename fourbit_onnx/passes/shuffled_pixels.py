@@ -2,8 +2,7 @@
 
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.write_each import write_each
 from fourbit_onnx.passes.writer import Writer
 
 
@@ -13,25 +12,26 @@ def shuffled_pixels(graph: gs.Graph) -> int:
     ============  ===============================================================================
     before        ``y = DepthToSpace(x)`` or ``SpaceToDepth(x)``, x (N, C, H, W)
     after         ``y = Reshape(Transpose(Reshape(x)))``, as ONNX defines them
-    leaves alone  a number of channels that is not known; two sizes of the image that are not
+    leaves alone  a number of channels that is not known; two sizes of the image that are not;
+                  what a block does not divide
     ============  ===============================================================================
     """
-    count = 0
-    for node in [node for node in graph.nodes if is_standard(node, "DepthToSpace", "SpaceToDepth")]:
-        shape = node.inputs[0].shape
-        if shape is None or not isinstance(shape[1], int):
-            continue
-        if sum(not isinstance(size, int) for size in shape[2:]) > 1:
-            continue
-        _write(graph, node)
-        count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["DepthToSpace", "SpaceToDepth"], _write)
 
 
-def _write(graph: gs.Graph, node: gs.Node) -> None:
+def _fits(node: gs.Node) -> bool:
+    shape, block = node.inputs[0].shape, node.attrs["blocksize"]
+    if shape is None or not isinstance(shape[1], int):
+        return False
+    known = [size for size in shape[2:] if isinstance(size, int)]
+    divided = [shape[1] / block] if node.op == "DepthToSpace" else known
+    return len(known) >= 1 and all(size % block == 0 for size in divided)
+
+
+def _write(graph: gs.Graph, node: gs.Node) -> bool:
     """One size that is not known is -1, what is left."""
+    if not _fits(node):
+        return False
     block = node.attrs["blocksize"]
     _, channels, *image = node.inputs[0].shape
     height, width = (size if isinstance(size, int) else None for size in image)
@@ -50,6 +50,7 @@ def _write(graph: gs.Graph, node: gs.Node) -> None:
         split = [0, channels, _left(rows), block, _left(columns), block]
         whole = [0, channels * block * block, _left(rows), _left(columns)]
     write.end(write.reshape(write.new("Transpose", [write.reshape(x, split)], perm=perm), whole))
+    return True
 
 
 def _left(size: int | None, times: int = 1) -> int:

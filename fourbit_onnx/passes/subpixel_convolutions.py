@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.tidy import tidy
+from fourbit_onnx.passes.gathered import LARGEST
+from fourbit_onnx.passes.write_each import write_each
 from fourbit_onnx.passes.writer import Writer
 
 
@@ -21,27 +21,24 @@ def subpixel_convolutions(graph: gs.Graph) -> int:
     before        ``y = ConvTranspose(x, w, b)``, w (C, F / g, k)
     after         ``v``: w with zeros up to a multiple of s, as (F s, C / g, k / s), reversed;
                   ``Conv(x, v, group = g)``, Reshape, Transpose, Reshape, Slice, Add of b
-    leaves alone  an image or a weight of unknown size; dilations, ``output_shape``, ``auto_pad``
+    leaves alone  an image or a weight of unknown size; dilations, ``output_shape``, ``auto_pad``;
+                  an ``output_padding`` of more than 2^20
     ============  =========================================================================================
     """
-    count = 0
-    for node in [node for node in graph.nodes if is_standard(node, "ConvTranspose")]:
-        if _fits(node):
-            _write(graph, node)
-            count += 1
-    if count:
-        tidy(graph)
-    return count
+    return write_each(graph, ["ConvTranspose"], _write)
 
 
 def _fits(node: gs.Node) -> bool:
     x, w = (tensor.shape for tensor in node.inputs[:2])
     known = x is not None and w is not None and all(isinstance(size, int) for size in [*x[1:], *w])
     plain = "output_shape" not in node.attrs and node.attrs.get("auto_pad", "NOTSET") == "NOTSET"
-    return known and plain and all(dilation == 1 for dilation in node.attrs.get("dilations", ()))
+    short = all(more <= LARGEST for more in node.attrs.get("output_padding", ()))
+    return known and plain and short and all(dilation == 1 for dilation in node.attrs.get("dilations", ()))
 
 
-def _write(graph: gs.Graph, node: gs.Node) -> None:
+def _write(graph: gs.Graph, node: gs.Node) -> bool:
+    if not _fits(node):
+        return False
     image, (channels, filters, *kernel) = node.inputs[0].shape[2:], node.inputs[1].shape
     rank, group = len(kernel), node.attrs.get("group", 1)
     strides = node.attrs.get("strides", [1] * rank)
@@ -73,6 +70,7 @@ def _write(graph: gs.Graph, node: gs.Node) -> None:
     if bias and not bias[0].is_empty():
         y = write.new("Add", [y, write.reshape(bias[0], [outputs, *[1] * rank])])
     write.end(y)
+    return True
 
 
 def _phases(

@@ -6,6 +6,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import ArrayLike
 
+from fourbit_onnx.passes.unlink import unlink
+
 
 class Writer:
     """Writes a node out.
@@ -19,22 +21,21 @@ class Writer:
         self.graph, self.name = graph, node.name
         self.inputs, self.output = list(node.inputs), node.outputs[0]
         self._number = 0
-        node.inputs.clear()
-        node.outputs.clear()
+        unlink(node)
 
     def new(
         self,
         op: str,
         inputs: Sequence[gs.Tensor],
         *,
-        dtype: object = np.float32,
+        dtype: object = None,
         name: str = "",
         **attributes: object,
     ) -> gs.Variable:
-        """The result of a new node."""
+        """The result of a new node; by default of the type of the first input."""
         self._number += 1
         label = f"{self.name}/{op}_{self._number}"
-        result = gs.Variable(label, dtype)
+        result = gs.Variable(label, inputs[0].dtype if dtype is None else dtype)
         self.graph.nodes.append(gs.Node(op, name or label, dict(attributes), list(inputs), [result]))
         return result
 
@@ -45,9 +46,11 @@ class Writer:
 
     def reshape(self, tensor: gs.Tensor, sizes: Sequence[int]) -> gs.Variable:
         """``tensor`` with these sizes; 0: as it is there, -1: what is left."""
-        return self.new("Reshape", [tensor, self.constant(sizes)], dtype=tensor.dtype)
+        return self.new("Reshape", [tensor, self.constant(sizes)])
 
-    def end(self, result: gs.Variable) -> None:
-        """``result`` takes the place of the node's output."""
+    def end(self, result: gs.Tensor) -> None:
+        """``result``, new or one of the inputs, takes the place of the node's output."""
+        if any(result is given for given in self.inputs):
+            result = self.new("Identity", [result])
         self.output.dtype = result.dtype
         result.inputs[0].outputs = [self.output]
