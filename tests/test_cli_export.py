@@ -128,3 +128,27 @@ def test_a_model_that_onnxruntime_cannot_load(tmp_path):
 
     with pytest.raises(ArtifactError, match=r"m\.onnx cannot be loaded by onnxruntime \("):
         agreement.compare(Trainer(trained()), b"no model", {}, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (1, "20 samples, without classes to predict; without its optimiser, "),
+        (2, "20 of 20 predictions the same"),
+    ],
+)
+def test_what_a_prediction_is(tmp_path, size, said):
+    """One number a sample has no largest one among several; a comparison of these would always be good."""
+    text = f"""<ir_version: 10, opset_import: ["" : 21]> g (float[N,2] x) => (float[N,{size}] y)
+        <float[2,{size}] w = {{{", ".join(["1"] * 2 * size)}}}> {{ y = MatMul (x, w) }}"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    folder, data, rng = tmp_path / "out", tmp_path / "d.npz", np.random.default_rng(0)
+    np.savez(data, x=rng.normal(size=(20, 2)), labels=rng.normal(size=(20, size)))
+    options = ("--recipe", "fp32", "--loss", "mse")
+    assert fourbit("convert", tmp_path / "m.onnx", "-o", folder, *options).exit_code == 0
+    assert (
+        fourbit("train", folder, "--data", data, "--epochs", 1, "--batch-size", 20, "--quiet").exit_code == 0
+    )
+    result = fourbit("export", folder, "-o", tmp_path / "e.onnx", "--check", data)
+    assert result.exit_code == 0, result.stderr
+    assert f"against {folder}: {said}" in result.stdout

@@ -51,3 +51,20 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("inspect", "inspect [OPTIONS] [FILE_OR_DIR]"),
+        ("inspect", "Only --toml needs neither."),
+        ("inspect", "--without TECHNIQUE"),
+        ("convert", "--without TECHNIQUE"),
+        ("check", "--without TECHNIQUE"),
+        ("train", "but for --epochs, --lr, --schedule and --warmup where they are given."),
+        ("export", "of a sample with several (tokens, pixels), all must be the same."),
+        ("export", "--force"),
+    ],
+)
+def test_what_help_says(name, words):
+    assert words in " ".join(fourbit(name, "--help").stdout.split())

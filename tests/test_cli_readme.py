@@ -13,6 +13,7 @@ from harness_runs import InProcess
 
 from fourbit_onnx.cli.main import COMMANDS, main
 from fourbit_onnx.harness import check
+from fourbit_onnx.models import registry
 from fourbit_onnx.recipes.table import RECIPES
 
 README = Path(__file__).parents[1] / "README.md"
@@ -41,9 +42,30 @@ def test_ten_lines_of_python(tmp_path, monkeypatch, capsys):
     assert len(code.splitlines()) <= 12
     exec(compile(code, str(README), "exec"), {})
     assert "'accuracy': 0.9" in capsys.readouterr().out
-    result = fourbit("eval", "out", "--data", "digits")
+    result = fourbit("eval", "mine", "--data", "digits")
     assert result.exit_code == 0
-    onnx.checker.check_model(onnx.load("trained.onnx"))
+    onnx.checker.check_model(onnx.load("mine.onnx"))
+
+
+def test_the_first_commands_run_as_they_stand(tmp_path, monkeypatch):
+    """In their order, with what the demo leaves; before or after the lines of Python."""
+    monkeypatch.chdir(tmp_path)
+    demo = Path("fourbit-demo")
+    demo.mkdir()
+    onnx.save(registry.build("resnet8", input_shape=(1, 8, 8), classes=10, width=16), demo / "resnet8.onnx")
+    (block,) = (block for block in blocks("console") if "$ fourbit train out" in block)
+    lines = block.splitlines()
+    assert len(lines) == 6
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert words[:2] == ["$", "fourbit"]
+        result = fourbit(*words[2:])
+        assert (result.exit_code, "Warning" in result.stderr) == (0, False), line
+    assert "360 of 360 predictions the same" in result.stdout
+    (python,) = (block for block in blocks("python") if "import fourbit_onnx" in block)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"fourbit-demo", "out", "trained.onnx"}
+    assert not {word for name in left for word in re.findall(f'"{name}"', python)}
 
 
 @pytest.mark.slow

@@ -27,7 +27,9 @@ from fourbit_onnx.cli import options, output
 @click.option(
     "--check",
     "data",
-    help="Compare the model with DIR on this data, on plain onnxruntime, before it is written.",
+    help="Compare the model with DIR on this data, on plain onnxruntime, before it is written. A prediction "
+    "is the place of an output's largest number along axis 1; of a sample with several (tokens, pixels), all "
+    "must be the same.",
 )
 @options.key_option
 @click.option("--force", "overwrite", is_flag=True, help="Replace the file if it is an exported model.")

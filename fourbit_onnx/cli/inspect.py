@@ -64,7 +64,8 @@ def command(
 
     DIR, an artifact folder: its precision plan, a row for each multiply-accumulate site, and its quantisers.
     FILE, an ONNX model: the plan that a recipe would make, and every operator that cannot be trained. A
-    folder has its plan: --recipe, --without, --keep, --set, --freeze and --toml are not for DIR.
+    folder has its plan: --recipe, --without, --keep, --set, --freeze and --toml are not for DIR. Only --toml
+    needs neither.
 
     Product inputs: the activations that the products of the backward pass read again. (fourbit bench counts
     stored tensors: all that the backward pass reads of the forward one.)

@@ -146,8 +146,9 @@ def recipe_options(command: F) -> F:
         click.option(
             "--without",
             multiple=True,
+            metavar="TECHNIQUE",
             type=click.Choice(list(TECHNIQUES)),
-            help="Switch off one technique of the recipe; may be repeated.",
+            help=f"Switch off one technique of the recipe: {', '.join(TECHNIQUES)}; may be repeated.",
         ),
     ):
         command = option(command)

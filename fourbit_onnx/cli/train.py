@@ -48,7 +48,12 @@ RATES = {"sgd": 0.1, "adamw": 0.001}
 )
 @options.key_option
 @options.threads_option
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint, with the run's own settings.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the checkpoint, with the run's own settings, but for --epochs, --lr, --schedule and "
+    "--warmup where they are given.",
+)
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @output.json_option
 def command(

@@ -33,15 +33,17 @@ class Agreement:
     Attributes:
         samples: How many samples were compared.
         same: On how many of them every position has its largest number in the same place (axis 1), on
-            onnxruntime as it comes.
+            onnxruntime as it comes: of a sample with several (tokens, pixels, outputs) all must be the same.
         difference: The largest absolute difference of any output, without onnxruntime's optimiser.
         largest: The largest absolute value of any output.
+        classes: Whether an output has two numbers or more along axis 1; else there is nothing to predict.
     """
 
     samples: int
     same: int
     difference: float
     largest: float
+    classes: bool = True
 
     @property
     def good(self) -> bool:
@@ -50,9 +52,12 @@ class Agreement:
         return close and self.samples - self.same <= max(1, self.samples // 100)
 
     def __str__(self) -> str:
+        predictions = f"{self.same:,} of {self.samples:,} predictions the same"
+        if not self.classes:
+            predictions = f"{self.samples:,} samples, without classes to predict"
         return (
-            f"{self.same:,} of {self.samples:,} predictions the same; without its optimiser, outputs differ "
-            f"by {self.difference:.2g} at most (they reach {self.largest:.2g})"
+            f"{predictions}; without its optimiser, outputs differ by {self.difference:.2g} at most (they "
+            f"reach {self.largest:.2g})"
         )
 
 
@@ -77,7 +82,7 @@ def compare(trainer: Trainer, model: bytes, data: Mapping[str, npt.NDArray[Any]]
     state = {name: value(tensor) for name, tensor in trainer.state.tensors.items()}
     fixed = fixed_batch(trainer.specs)
     source = batches.source(dict(data), trainer.specs, fixed or _BATCH, drop_last=fixed is not None)
-    samples = same = 0
+    samples, same, classes = 0, 0, False
     difference = largest = 0.0
     for batch in source.epoch(0):
         feeds = {name: batch[name] for name in inputs}
@@ -91,14 +96,15 @@ def compare(trainer: Trainer, model: bytes, data: Mapping[str, npt.NDArray[Any]]
                 )
         agree = np.ones(len(next(iter(batch.values()))), np.bool_)
         for left, right in zip(wanted, plain.run(names, feeds), strict=True):
-            if left.ndim >= 2 and len(left) == len(agree):
+            if left.ndim >= 2 and left.shape[1] > 1 and len(left) == len(agree):
+                classes = True
                 agree &= (left.argmax(1) == right.argmax(1)).reshape(len(agree), -1).all(1)
         for left, right in zip(wanted, exact.run(names, feeds), strict=True):
             off = np.abs(left - right).max(initial=0)
             difference = max(difference, float("inf") if np.isnan(off) else float(off))
             largest = max(largest, float(np.abs(left).max(initial=0)))
         samples, same = samples + len(agree), same + int(agree.sum())
-    return Agreement(samples, same, difference, largest)
+    return Agreement(samples, same, difference, largest, classes)
 
 
 def _session(model: bytes, file: Path, *, optimize: bool = True) -> Any:
