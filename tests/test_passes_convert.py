@@ -1,11 +1,15 @@
 """Conversions whole: what no single pass can get wrong alone, and the folder."""
 
+import errno
+
 import numpy as np
 import onnx
 import pytest
+from cli import listing
 from graphs import model
 from training_graph import batch_of, calibrated, compiled, gradients, step
 
+from fourbit_onnx.artifacts import checkpoint, tensors
 from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.passes.convert import convert
@@ -176,6 +180,39 @@ def test_an_empty_folder_may_be_replaced(tmp_path):
     folder_of(tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / files.MANIFEST).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_new(tmp_path, monkeypatch, overwrite):
+    out = tmp_path / "out"
+    if overwrite:
+        folder_of(out)
+    before = listing(tmp_path)
+
+    def full(*_):
+        raise FULL
+
+    monkeypatch.setattr(tensors, "write", full)
+    with pytest.raises(ArtifactError) as refusal:
+        folder_of(out, overwrite=overwrite)
+    assert str(refusal.value) == (
+        f"cannot write {out}: No space left on device; nothing was left behind: make room"
+    )
+    assert refusal.value.__cause__ is FULL
+    assert listing(tmp_path) == before
+
+
+def test_what_is_no_error_of_the_system_keeps_its_sentence(tmp_path, monkeypatch):
+    def odd(*_):
+        raise ArtifactError("the state has no name; choose one")
+
+    monkeypatch.setattr(checkpoint, "write", odd)
+    with pytest.raises(ArtifactError, match=r"^the state has no name; choose one$"):
+        folder_of(tmp_path / "out")
+    assert listing(tmp_path) == {}
 
 
 def test_a_file_is_not_overwritten(tmp_path):

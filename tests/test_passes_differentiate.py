@@ -45,6 +45,20 @@ UNTRAINABLE = {
         "else_branch = e () => (float[2,4] q) { q = Identity (h) }>" + END,
         ["i"],
     ),
+    "into a branch": (
+        "h = MatMul (x, w) [f] g = Floor (h) s = Size (x) k = Equal (s, s) [i] y = If (k) <"
+        "then_branch = t () => (float[2,4] p) { p = Relu (g) },"
+        "else_branch = e () => (float[2,4] q) { q = Identity (x) }>" + END,
+        ["f", "i"],
+    ),
+    "in a branch of a branch": (
+        "h = MatMul (x, w) s = Size (x) k = Equal (s, s) [i] y = If (k) <"
+        "then_branch = t () => (float[2,4] p) { p = If (k) <"
+        "then_branch = u () => (float[2,4] r) { r = Relu (h) },"
+        "else_branch = v () => (float[2,4] z) { z = Identity (x) }> },"
+        "else_branch = e () => (float[2,4] q) { q = Identity (x) }>" + END,
+        ["i"],
+    ),
     "behind a second output": (
         "h = MatMul (x, w) [o] t, y = other.Halves (h)" + END,
         ["o"],

@@ -131,7 +131,9 @@ def test_the_gradient(body):
 
 
 @pytest.mark.parametrize(
-    ("op", "body"), [("Pad", PADS["reflect"][0]), ("Slice", FLIPS["two axes"][0])], ids=["Pad", "Slice"]
+    ("op", "body"),
+    [("Pad", PADS["reflect"][0]), ("Slice", FLIPS["two axes"][0]), ("Slice", FLIPS["back and forth"][0])],
+    ids=["Pad", "Slice", "Slice of which one axis is turned"],
 )
 def test_an_axis_of_unknown_length_is_refused(op, body):
     rows = "h = Mul (x, w) " + body.replace("'", '"').replace("(x,", "(h,")

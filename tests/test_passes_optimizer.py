@@ -224,6 +224,10 @@ REFUSED = {
         {"kind": "adamw", "momentum": 0.9},
         "momentum: only for SGD; leave it out, or take the optimizer sgd",
     ),
+    "a momentum of 0 of AdamW": (
+        {"kind": "adamw", "momentum": 0.0},
+        "momentum: only for SGD; leave it out, or take the optimizer sgd",
+    ),
     "nesterov of AdamW": (
         {"kind": "adamw", "nesterov": True},
         "nesterov: only for SGD; leave it out, or take the optimizer sgd",

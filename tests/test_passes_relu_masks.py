@@ -42,7 +42,11 @@ def test_operands_of_two_shapes():
     )
 
 
-@pytest.mark.parametrize("added", ["y = Add (r, z)", "y = Add (r, s)"], ids=["forward", "backward"])
+@pytest.mark.parametrize(
+    "added",
+    ["y = Add (r, z)", "y = Add (r, s)", "f = Shape (z) y = Reshape (r, f)"],
+    ids=["forward", "backward", "only its shape"],
+)
 def test_a_sum_that_something_else_reads(added):
     which = "z" in added
     before = f"z = Add (a, b) r = Relu (z) s = Sum (d, e) dz = {GRAD} (s, r) {added}"
