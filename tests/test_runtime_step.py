@@ -26,9 +26,9 @@ def without_places(monkeypatch):
     asked = []
     run = Session.run
 
-    def plain(self, values, wanted, where="", places=None):
+    def plain(self, values, wanted, where="", places=None, **options):
         asked.extend(places or ())
-        return run(self, values, wanted, where)
+        return run(self, values, wanted, where, **options)
 
     monkeypatch.setattr(Session, "run", plain)
     return asked
@@ -81,8 +81,8 @@ def test_where_new_parameters_lie(tmp_path, monkeypatch):
     lay = {}
     run = Session.run
 
-    def watched(self, values, wanted, where="", places=None):
-        results = run(self, values, wanted, where, places)
+    def watched(self, values, *arguments, **options):
+        results = run(self, values, *arguments, **options)
         lay.update({name: tensor.data_ptr() for name, tensor in results.items()})
         return results
 
