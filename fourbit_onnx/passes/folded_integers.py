@@ -17,6 +17,7 @@ _OPERATORS = frozenset(
     """.split()  # noqa: SIM905
 )
 _LARGEST = 2**16  # elements; a mask is better computed than stored
+_EXACT = 2**53
 
 
 def folded_integers(graph: gs.Graph) -> int:
@@ -62,14 +63,15 @@ def _foldable(node: gs.Node, found: dict[int, NDArray[np.generic]]) -> bool:
         and all(
             tensor.is_empty()
             or id(tensor) in found
-            or (isinstance(tensor, gs.Constant) and tensor.dtype is not None and _integer(tensor))
+            or (isinstance(tensor, gs.Constant) and tensor.dtype is not None and _few_integers(tensor))
             for tensor in node.inputs
         )
     )
 
 
-def _integer(tensor: gs.Constant) -> bool:
-    return not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iub"
+def _few_integers(tensor: gs.Constant) -> bool:
+    integers = not isinstance(tensor.dtype, int) and np.dtype(tensor.dtype).kind in "iub"
+    return integers and math.prod(tensor.shape) <= _LARGEST
 
 
 def _value(tensor: gs.Tensor, found: dict[int, NDArray[np.generic]]) -> NDArray[np.generic] | None:
@@ -83,6 +85,8 @@ def _most(node: gs.Node, values: list[NDArray[np.generic] | None]) -> float:
     given = [value for value in values if value is not None]
     numbers = [[int(number) for number in value.flat] for value in given]
     try:
+        if node.op in ("Div", "Mod") and (0 in numbers[1] or max(map(abs, numbers[0])) > _EXACT):
+            return math.inf  # ONNX's reference divides in float64
         if node.op in ("Add", "Div", "Equal", "Mod", "Mul", "Sub", "Where"):
             return math.prod(np.broadcast_shapes(*(value.shape for value in given)))
         if node.op == "ConstantOfShape":
