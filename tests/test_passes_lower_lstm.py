@@ -10,8 +10,8 @@ from training_graph import batch_of, calibrated, compiled, run, step
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.lower_lstm import lower_lstm
-from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.pipeline import Options, prepare
+from fourbit_onnx.passes.recurrent_form import recurrent_inputs, recurrent_obstacle
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.survey import survey
 from fourbit_onnx.recipes import table
@@ -186,8 +186,8 @@ LEFT_ALONE = {
 def test_left_alone(options, reason):
     graph, _ = prepare(lstm(**options))
     node = next(node for node in graph.nodes if node.op == "LSTM")
-    assert reason in lstm_obstacle(node)
-    assert list(lstm_inputs(node))[:4] == ["X", "W", "R", "B"]
+    assert reason in recurrent_obstacle(node)
+    assert list(recurrent_inputs(node))[:4] == ["X", "W", "R", "B"]
     assert lower_lstm(graph, Roles([], [])) == 0
 
 

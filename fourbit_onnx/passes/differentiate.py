@@ -10,9 +10,9 @@ from fourbit_onnx.ops.lstm_cell import LSTM_CELL
 from fourbit_onnx.ops.random_uniform import RANDOM_UNIFORM
 from fourbit_onnx.ops.text import DOMAIN, VERSION
 from fourbit_onnx.passes.in_order import in_order
-from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.producers import operands
 from fourbit_onnx.passes.reached import STOPS, dependent, has_gradient, reached
+from fourbit_onnx.passes.recurrent_form import RECURRENT, recurrent_inputs, recurrent_obstacle
 from fourbit_onnx.passes.remedies import REMEDIES
 from fourbit_onnx.passes.roles import Roles, is_standard
 
@@ -67,7 +67,7 @@ def _has_kernel(node: gs.Node) -> bool:
     outputs = [tensor for tensor in node.outputs if not tensor.is_empty()]
     attributes = node.attrs
     return (
-        set(lstm_inputs(node)) == {"X", "W", "R", "B", "initial_h", "initial_c"}
+        set(recurrent_inputs(node)) == {"X", "W", "R", "B", "initial_h", "initial_c"}
         and len(outputs) == 3
         and attributes.get("direction", "forward") == "forward"
         and not {"activations", "clip"} & set(attributes)
@@ -83,10 +83,10 @@ def check_trainable(graph: gs.Graph, roles: Roles) -> None:
     """
     if bad := untrainable(graph, roles):
         ops = sorted({f"{node.domain}::{node.op}" if node.domain else node.op for node in bad})
-        if bad[0].op == "LSTM":
+        if is_standard(bad[0], *RECURRENT):
             raise GraphError(
-                f"LSTM {bad[0].name!r} cannot be trained: its steps cannot be written out, because "
-                f"{lstm_obstacle(bad[0])}"
+                f"{bad[0].op} {bad[0].name!r} cannot be trained: its steps cannot be written out, because "
+                f"{recurrent_obstacle(bad[0])}"
             )
         first = REMEDIES.get(ops[0]) if len(ops) == 1 else None
         raise GraphError(

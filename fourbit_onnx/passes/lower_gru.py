@@ -3,12 +3,10 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.lstm_form import lstm_features, lstm_inputs
+from fourbit_onnx.passes.recurrent_form import recurrent_obstacle
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.written_steps import WrittenSteps, is_zero
-
-_ACTIVATIONS = {"GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 
 
 def lower_gru(graph: gs.Graph, roles: Roles) -> int:
@@ -19,36 +17,15 @@ def lower_gru(graph: gs.Graph, roles: Roles) -> int:
     after         ``[N.input] p = Gemm(rows of x, w)``, the T * B rows at once; Split into steps; for step t
                   ``[N.recurrent.t] q = Gemm(h, r)``; ``z, s = Sigmoid(p + q)``; ``n = Tanh(p + s q)``;
                   ``h = n + z (h - n)``. Of an RNN ``h = Tanh(p + q)``. Names as of an LSTM
-    leaves alone  a length or a number of features that is not known; sequences that differ in length; a
-                  clip; other activations; layout 1; a reset before the product, which is the default of
-                  ONNX (``linear_before_reset = 0``) but not what PyTorch exports
+    leaves alone  what ``recurrent_obstacle`` names: an unknown length, a reset before the product, ...
     ============  ========================================================================================
     """
-    found = [node for node in graph.nodes if is_standard(node, "GRU", "RNN") and _fits(node)]
+    found = [node for node in graph.nodes if is_standard(node, "GRU", "RNN") and not recurrent_obstacle(node)]
     for node in found:
         (_Gru if node.op == "GRU" else _Rnn)(graph, roles, node).run()
     if found:
         tidy(graph)
     return len(found)
-
-
-def _fits(node: gs.Node) -> bool:
-    given, expected = lstm_inputs(node), _ACTIVATIONS[node.op]
-    x = given["X"].shape
-    if x is None or not isinstance(x[0], int) or "hidden_size" not in node.attrs:
-        return False
-    activations = node.attrs.get("activations", ())
-    lengths = given.get("sequence_lens")
-    return (
-        lstm_features(node) is not None
-        and all(name == expected[number % len(expected)] for number, name in enumerate(activations))
-        and not (node.attrs.get("layout", 0) or node.attrs.get("clip", 0))
-        and (node.op == "RNN" or bool(node.attrs.get("linear_before_reset", 0)))
-        and (
-            lengths is None
-            or (isinstance(lengths, gs.Constant) and bool((np.asarray(lengths.values) == x[0]).all()))
-        )
-    )
 
 
 class _Gru(WrittenSteps):

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.lstm_form import lstm_obstacle
+from fourbit_onnx.passes.recurrent_form import recurrent_obstacle
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.written_steps import WrittenSteps, is_zero
@@ -17,13 +17,13 @@ def lower_lstm(graph: gs.Graph, roles: Roles) -> int:
     after         ``[N.input] p = Gemm(rows of x, w)``, the T * B rows at once; Split into steps; for step t
                   ``[N.recurrent.t] Gemm(h, r)``, Add, Sigmoid, Tanh, Mul; Concat of all h.
                   Two directions: the same twice, ``N.forward.`` and ``N.reverse.`` before the names
-    leaves alone  what ``lstm_obstacle`` names: a length that is not known, peepholes, other activations, ...
+    leaves alone  what ``recurrent_obstacle`` names: an unknown length, peepholes, other activations, ...
     ============  ========================================================================================
 
     The weights stay the parameters that they were. The recurrent products of a direction are one group in
     ``roles.groups``. A state that is zero at the start needs no product in the first step.
     """
-    found = [node for node in graph.nodes if is_standard(node, "LSTM") and not lstm_obstacle(node)]
+    found = [node for node in graph.nodes if is_standard(node, "LSTM") and not recurrent_obstacle(node)]
     for node in found:
         _Lstm(graph, roles, node).run()
     if found:

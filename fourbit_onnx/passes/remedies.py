@@ -8,8 +8,6 @@ REMEDIES = {
     "Einsum": "write it with two operands, without ..., or with Transpose, Reshape and MatMul",
     "GlobalMaxPool": "use MaxPool with a kernel of the whole image",
     "InstanceNormalization": "export it with an input of known rank",
-    "GRU": "export it with a fixed length of the sequences and linear_before_reset = 1, as PyTorch does",
-    "RNN": "export it with a fixed length of the sequences and Tanh",
     "If": "export the branch that is trained",
     "Loop": "unroll it: export with a fixed number of steps",
     "SplitToSequence": "export with dynamo=False, or write split() as slices or unbind()",

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import RecipeError
-from fourbit_onnx.passes.lstm_form import lstm_inputs, lstm_obstacle
 from fourbit_onnx.passes.nonnegative import nonnegative
 from fourbit_onnx.passes.reached import dependent
+from fourbit_onnx.passes.recurrent_form import recurrent_inputs, recurrent_obstacle
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.sizes import per_sample
 from fourbit_onnx.recipes import table
@@ -100,8 +100,8 @@ def _gradients(operands: Sequence[gs.Tensor], trained: Collection[int]) -> list[
 
 def _whole(node: gs.Node) -> Site:
     """An LSTM that was not written out: it stays in float32."""
-    given = lstm_inputs(node)
-    site = Site(node.name, "LSTM", given["X"].name, given["W"].name, reason=lstm_obstacle(node))
+    given = recurrent_inputs(node)
+    site = Site(node.name, "LSTM", given["X"].name, given["W"].name, reason=recurrent_obstacle(node))
     site.shapes = {
         name: None if tensor.shape is None else list(tensor.shape)
         for name, tensor in (("x", given["X"]), ("w", given["W"]))

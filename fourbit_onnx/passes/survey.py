@@ -7,8 +7,8 @@ import onnx
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.differentiate import untrainable
-from fourbit_onnx.passes.lstm_form import lstm_obstacle
 from fourbit_onnx.passes.pipeline import Options, prepare
+from fourbit_onnx.passes.recurrent_form import RECURRENT, recurrent_obstacle
 from fourbit_onnx.passes.remedies import OTHERWISE, REMEDIES
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.recipes.plan import Plan
@@ -61,7 +61,7 @@ def survey(model: onnx.ModelProto, options: Options) -> Survey:
     found: dict[tuple[str, str], list[str]] = {}
     for node in untrainable(graph, roles):
         op = f"{node.domain}::{node.op}" if node.domain else node.op
-        remedy = lstm_obstacle(node) if op == "LSTM" else REMEDIES.get(op, OTHERWISE)
+        remedy = recurrent_obstacle(node) if op in RECURRENT else REMEDIES.get(op, OTHERWISE)
         found.setdefault((op, remedy), []).append(node.name)
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
     parameters = sum(roles.values[name].size for name in roles.parameters)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from fourbit_onnx.passes.lstm_form import lstm_features, lstm_inputs
+from fourbit_onnx.passes.recurrent_form import recurrent_features, recurrent_inputs
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.sizes import merged
 
@@ -26,12 +26,12 @@ class WrittenSteps:
 
     def __init__(self, graph: gs.Graph, roles: Roles, node: gs.Node) -> None:
         self.graph, self.roles, self.node = graph, roles, node
-        self.given = lstm_inputs(node)
+        self.given = recurrent_inputs(node)
         # Exporters compute weights from parameters, with shapes that need not be known.
         self.directions = 2 if node.attrs.get("direction") == "bidirectional" else 1
         self.hidden = node.attrs["hidden_size"]
         self.steps, self.batch, _ = self.given["X"].shape
-        self.features = lstm_features(node) or 0  # the obstacle has seen to it
+        self.features = recurrent_features(node) or 0  # the obstacle has seen to it
         gates, state = self.gates * self.hidden, [self.batch, self.hidden]
         self.shapes: dict[str, list[int | str | None]] = {
             "W": [gates, self.features],
