@@ -25,7 +25,7 @@ def convert(
     momentum: float | None = None,
     nesterov: bool = False,
     weight_decay: float = 1e-4,
-    clip_decay: float = 1e-4,
+    clip_decay: float = 0.0,
     max_norm: float = 0.0,
     keep: Sequence[str] = (),
     settings: Sequence[tuple[str, str]] = (),

@@ -105,7 +105,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     "--warmup", type=click.IntRange(min=0), help="Steps in which it rises.  [default: the task's; 0]"
 )
 @click.option("--weight-decay", type=float, help="[default: the task's; 0.0001]")
-@click.option("--clip-decay", type=float, help="For the trained clips (PACT).  [default: the task's; 0.0001]")
+@click.option("--clip-decay", type=float, help="For the trained clips (PACT).  [default: the task's; 0]")
 @click.option(
     "--max-norm", type=float, help="Largest norm of all gradients.  [default: the task's; no limit]"
 )

@@ -48,7 +48,7 @@ LOSSES = ("cross_entropy", "mse", "bce_with_logits", "l1", "output")
 @click.option(
     "--clip-decay",
     type=float,
-    default=1e-4,
+    default=0.0,
     show_default=True,
     help="For the trained clips of activations (PACT).",
 )

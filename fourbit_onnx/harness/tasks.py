@@ -48,7 +48,7 @@ class Task:
     schedule: str = "cosine"
     warmup: int = 0
     weight_decay: float = 1e-4
-    clip_decay: float = 1e-4
+    clip_decay: float = 0.0
     max_norm: float = 0.0
     batch_size: int | None = 64
 

@@ -37,7 +37,7 @@ class Optimizer:
     momentum: float | None = None
     nesterov: bool = False
     weight_decay: float = 1e-4
-    clip_decay: float = 1e-4
+    clip_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     max_norm: float = 0.0
