@@ -209,18 +209,6 @@ def test_patterns():
         find_parameters(graph(X, body, values), freeze=["*"])
 
 
-def test_what_the_exporter_calls_a_buffer_is_not_trained():
-    """PyTorch's newer exporter says it in the metadata; a weight by its place would be trained otherwise."""
-    proto = model(X, "h = MatMul (x, w) k = MatMul (h, m) l = Add (k, t) y = Sub (l, t)",
-                  {"w": zeros(4, 4), "m": zeros(4, 4), "t": zeros(4)})  # fmt: skip
-    for name, kind in (("w", "PARAMETER"), ("m", "BUFFER"), ("t", "BUFFER")):
-        info = onnx.helper.make_tensor_value_info(name, 1, [4, 4] if name != "t" else [4])
-        info.metadata_props.add(key="pkg.torch.export.graph_signature.InputSpec.kind", value=kind)
-        (proto.graph.input if name == "m" else proto.graph.value_info).append(info)  # both are allowed
-    roles = find_parameters(standardize(proto))
-    assert (roles.parameters, roles.frozen) == (["w"], ["m", "t", "t.2"])
-
-
 def test_buffers_that_the_exporter_merged_are_one_a_reader():
     """Else two normalisations would share their running statistics, which is refused."""
     body = "h = BatchNormalization (x, s, b, m, v) y = BatchNormalization (h, s, b, m, v)"

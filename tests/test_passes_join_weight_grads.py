@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 from graphs import graph, text
 from test_passes_lower_lstm import LABELS, H, T, data, lstm
@@ -41,6 +42,22 @@ def test_terms_of_one_group_are_joined(rest):
     body += " dw = Sum (j, e)" if rest else ""
     after = graph(SIGNATURE, f"{body if rest else body.replace('j =', 'dw =')} z = Abs (a)")
     assert (count, found) == (1, text(after))
+
+
+def test_two_groups_of_one_weight_are_two_products():
+    """An LSTM whose module is called twice: the terms of both calls are one sum."""
+    four = "".join(GRAD.format(i, pair) for i, pair in enumerate(["a, b", "c, d", "a, d", "c, b"], 1))
+    g = graph(SIGNATURE, f"{four} dw = Sum (t1, t3, t2, t4) z = Abs (a)")
+    for node in g.nodes:
+        node.name = node.name.replace("_Grad_", "_Grad/")
+    groups = {"p1": "g", "p2": "g", "p3": "h", "p4": "h"}
+    assert join_weight_grads(g, Roles([], [], groups=groups), Plan("fp32", [])) == 2
+    body = "l = Concat <axis = 0> (a, c) r = Concat <axis = 0> (b, d) j = Gemm <transA = 1> (l, r)"
+    body += "m = Concat <axis = 0> (a, c) s = Concat <axis = 0> (d, b) k = Gemm <transA = 1> (m, s)"
+    assert text(g) == text(graph(SIGNATURE, f"{body} dw = Sum (k, j) z = Abs (a)"))
+    proto = gs.export_onnx(g, do_type_check=False)
+    results = [output for node in proto.graph.node for output in node.output]
+    assert len(set(results)) == len(results)
 
 
 LEFT_ALONE = {

@@ -35,15 +35,17 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
 
     Trained are float32 initialisers with more than one element, and what is a weight, bias or scale by its
     place (Conv, Gemm, BatchNormalization, PRelu); not: results of Constant nodes, numbers such as 1/sqrt(d),
-    settings of operators, masks (elements beyond 1e30), running statistics, what the exporter calls a
-    buffer (PyTorch's newer one does), and what a pattern of ``freeze`` names. A weight called ``step``, or as
-    another of our own tensors, gets an underscore.
+    settings of operators, masks (elements beyond 1e30), running statistics, what the exporter says is no
+    parameter (PyTorch's newer one does), and what a pattern of ``freeze`` names. If no weight is an
+    initialiser, the weights are the results of Constant nodes that are in a weight's place. A weight called
+    ``step``, or as another of our own tensors, gets an underscore.
 
     Raises:
         GraphError: Nothing is left to train, a pattern fits nothing, or weights are float16 or float64.
     """
     roles = Roles([tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs])
     taken = set(graph.tensors())
+    code = any(_is_stored_weight(tensor) for tensor in graph.tensors().values())
     for name, tensor in sorted(graph.tensors().items()):
         if not isinstance(tensor, gs.Constant) or not tensor.outputs:
             continue
@@ -57,7 +59,9 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
             roles.buffers[name] = buffer.name
         elif not _is_weight(tensor, readers):
             continue
-        elif isinstance(tensor, Buffer) or any(fnmatch.fnmatchcase(name, pattern) for pattern in freeze):
+        elif isinstance(tensor, Literal if code else Buffer) or any(
+            fnmatch.fnmatchcase(name, pattern) for pattern in freeze
+        ):
             roles.frozen.append(name)
         else:
             roles.parameters.append(name)
@@ -104,6 +108,12 @@ def _running_statistic(tensor: gs.Tensor, readers: list[gs.Node]) -> gs.Tensor |
                         )
                     return node.outputs[place - 2]
     return None
+
+
+def _is_stored_weight(tensor: gs.Tensor) -> bool:
+    """Whether ``tensor`` is a weight by being an initialiser: then what Constant nodes give is none."""
+    stored = isinstance(tensor, gs.Constant) and not isinstance(tensor, Literal)
+    return stored and tensor.dtype == np.float32 and _is_weight(tensor, list(tensor.outputs))
 
 
 def _is_weight(tensor: gs.Constant, readers: list[gs.Node]) -> bool:

@@ -38,10 +38,11 @@ def join_weight_grads(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
             continue
         found = [(tensor, _product(tensor, roles, sites)) for tensor in total.inputs]
         groups = {product[0]: None for _, product in found if product is not None}
-        for group in groups:
+        for number, group in enumerate(groups, 1):  # two where a sequence is read twice with one weight
             members = [(term, product[1]) for term, product in found if product and product[0] == group]
             if len(members) > 1:
-                _join(graph, total, group, members)
+                name = f"{total.outputs[0].name}/joined" + (f"_{number}" if number > 1 else "")
+                _join(graph, total, group, name, members)
                 count += 1
     if count:
         tidy(graph)
@@ -81,9 +82,10 @@ def _joins(site: Site, forward: gs.Node) -> bool:
     return own_dy and same_x and like_lstm
 
 
-def _join(graph: gs.Graph, total: gs.Node, group: str, members: Sequence[tuple[gs.Tensor, gs.Node]]) -> None:
+def _join(
+    graph: gs.Graph, total: gs.Node, group: str, name: str, members: Sequence[tuple[gs.Tensor, gs.Node]]
+) -> None:
     terms, (term, first) = {id(term) for term, _ in members}, members[0]
-    name = f"{total.outputs[0].name}/joined"
     left, right = (
         _rows(graph, f"{name}.{side}", [node.inputs[place] for _, node in members])
         for place, side in enumerate(("left", "right"))

@@ -12,7 +12,7 @@ class Literal(gs.Constant):  # type: ignore[misc]
 
 
 class Buffer(Literal):
-    """A table of the model that is no parameter, as the exporter says: position codes, means, deviations."""
+    """A table that is no parameter, as the exporter says: position codes, means, constants of the code."""
 
 
 # A weight by these, even of one element, if it is an input of them.

@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.exported_buffers import exported_buffers
 from fourbit_onnx.passes.roles import WEIGHTED, Buffer, Literal, is_standard, replace_everywhere
 from fourbit_onnx.passes.sliced_sequences import sliced_sequences
 from fourbit_onnx.passes.tidy import tidy
@@ -40,8 +41,6 @@ COMPOSED = (
 )
 _ROUNDS = 2
 
-_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
-
 _BATCH_NORMALIZATION_HAS_A_MODE = 14  # since this opset; before, further outputs said that it trains
 
 # The newest versions of the other operator sets that ONNX Runtime 1.19.2 knows.
@@ -59,7 +58,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     Raises:
         GraphError: The opset cannot be converted, or the model has parts that cannot be trained.
     """
-    buffers = _buffers(model)
+    buffers = exported_buffers(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model, True)
     _check_domains(model)
@@ -172,15 +171,6 @@ def _one_output(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         if node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx"):
             del node.output[1:]
     return result
-
-
-def _buffers(model: onnx.ModelProto) -> set[str]:
-    """The initialisers that PyTorch's newer exporter calls buffers of the module, in the model's metadata."""
-    return {
-        info.name
-        for info in [*model.graph.value_info, *model.graph.input]
-        if any((entry.key, entry.value) == (_KIND, "BUFFER") for entry in info.metadata_props)
-    }
 
 
 def _mark(graph: gs.Graph, buffers: set[str]) -> None:

@@ -1,5 +1,6 @@
 """What the recurrent nodes that are written out step by step have in common."""
 
+import abc
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from fourbit_onnx.passes.sizes import merged
 _SAME_VALUES = ("Expand", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Slice", "Transpose", "Gather")
 
 
-class WrittenSteps:
+class WrittenSteps(abc.ABC):
     """One recurrent node of ONNX, of one direction or two; new nodes are named after it.
 
     Args:
@@ -130,9 +131,9 @@ class WrittenSteps:
             ]
         return self.parts[name][number]
 
+    @abc.abstractmethod
     def direction(self, name: str, number: int, rows: int | str, *, turned: bool) -> tuple[gs.Tensor, ...]:
         """All h (T * B, H) in the order of time, the last h (B, H), and what other states there are."""
-        raise NotImplementedError
 
     def inputs_of_steps(
         self, name: str, number: int, rows: int | str, bias: gs.Tensor | None
