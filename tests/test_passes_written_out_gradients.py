@@ -41,6 +41,11 @@ GRADIENTS = {
         lambda t, F, p, scale, bias: F.group_norm(p, 2, scale, bias),
         None,
     ),
+    "GELU by Tanh": (
+        'y = Gelu <approximate = "tanh"> (h)',
+        lambda t, F, p: F.gelu(p, approximate="tanh"),
+        None,
+    ),
     "shuffle": (
         'y = DepthToSpace <blocksize = 2, mode = "CRD"> (h)',
         lambda t, F, p: F.pixel_shuffle(p, 2),

@@ -46,6 +46,7 @@ from fourbit_onnx.passes.ordered_softmax_grad import ordered_softmax_grad
 from fourbit_onnx.passes.ordered_sum_rows import ordered_sum_rows
 from fourbit_onnx.passes.plain_einsum import plain_einsum
 from fourbit_onnx.passes.plain_extremes import plain_extremes
+from fourbit_onnx.passes.plain_gelu import plain_gelu
 from fourbit_onnx.passes.plain_instance_norm import plain_instance_norm
 from fourbit_onnx.passes.plain_prelu import plain_prelu
 from fourbit_onnx.passes.quantize import quantize
@@ -72,6 +73,7 @@ from fourbit_onnx.recipes.recipe import Recipe
 WRITTEN_OUT = (
     average_pool,
     plain_prelu,
+    plain_gelu,
     subpixel_convolutions,
     plain_instance_norm,
     shuffled_pixels,
