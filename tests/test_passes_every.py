@@ -49,6 +49,9 @@ CONSTANTS = {
     "least": np.array([-(2**63)]),
     "rims": np.array([0, 0, 1, 0, 0, 1]),
     "slope": np.full((2, 1), 0.1, np.float32),
+    "both": np.array([1, 1]),
+    "place": np.array([[0]]),
+    "one": np.ones((1, 2, 8), np.float32),
 }
 # What the reference models lack.
 EXTRA = {
@@ -75,6 +78,9 @@ EXTRA = {
     " of_codes = ai.fourbit.QMatMul (c, half, zero, c, half, zero)"
     " r = Reshape (of_codes, whole) a = Add (r, row) y = other.Use (a)",
     "mirrored and turned": 'p = Pad <mode = "reflect"> (x, rims) y = Slice (p, last, least, last, last)',
+    "repeated and added": "[a] r = Identity (row) [b] c = Greater (x, half) [c] a = Where (c, r, x)"
+    ' [d] g = Gelu <approximate = "tanh"> (a) [e] t = ScatterND <reduction = "add"> (g, place, one)'
+    ' [f] y = Pad (t, both, "", last)',
     "images": "[a] i = Unsqueeze (x, last) [b] t = ConvTranspose <strides = [2, 1]> (i, filters)"
     " [c] d = DepthToSpace <blocksize = 2> (t)"
     ' [e] r = Resize (d, "", doubled) [f] n = InstanceNormalization (r, only, only) [g] y = ReduceMax (n)',

@@ -28,6 +28,9 @@ TRAINABLE = frozenset(
 )
 
 
+_PAD_AXES = 3  # place of an input
+
+
 def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
     """Nodes between a parameter and the loss that have no gradient, in the graph's order."""
     leads = dependent(graph, roles.parameters)
@@ -54,11 +57,13 @@ def _has_kernel(node: gs.Node) -> bool:
 
     Its gradient builder wants all three outputs, bias and first states of an LSTM. Its kernel runs forward
     only, and refuses lengths and every attribute that could change the cell, even one that is written out
-    with its default. With peepholes it gives wrong gradients. A Pad must be one of a constant; what slices
-    backwards fails in the first step.
+    with its default. With peepholes it gives wrong gradients. A Pad must be one of all axes, by a constant;
+    what slices backwards fails in the first step; of what scatters it takes any reduction for none.
     """
     if node.op == "Pad":
-        return bool(node.attrs.get("mode", "constant") == "constant")
+        return bool(node.attrs.get("mode", "constant") == "constant") and len(node.inputs) <= _PAD_AXES
+    if node.op in ("ScatterElements", "ScatterND"):
+        return node.attrs.get("reduction", "none") in ("none", "add")
     if node.op == "Slice":
         steps = node.inputs[4] if len(node.inputs) > 4 else None
         return not (isinstance(steps, gs.Constant) and bool((np.asarray(steps.values) < 0).any()))
@@ -155,6 +160,9 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
             f"ONNX Runtime built no gradient for {', '.join(map(repr, missing[:5]))}; "
             "freeze them with --freeze (freeze=[...])"
         )
+    shapes = {found[tensor.name]: tensor.shape for tensor in graph.inputs if tensor.name in found}
+    for tensor in result.outputs:  # the builder does not say the shapes of sums over what was repeated
+        tensor.shape = shapes.get(tensor.name, tensor.shape)
     return result, found
 
 

@@ -21,6 +21,7 @@ _RUNTIME_OPERATORS = (
     "MaxPoolGrad",
     "SimplifiedLayerNormalization",
 )
+_RUNTIME = "com.microsoft"
 
 
 def finish(
@@ -59,7 +60,9 @@ def finish(
     checked = copy.deepcopy(model)
     for node in checked.graph.node:
         if node.op_type in _RUNTIME_OPERATORS and not node.domain:
-            node.domain = "com.microsoft"
+            node.domain = _RUNTIME
+    if any(node.domain == _RUNTIME for node in checked.graph.node) and _RUNTIME not in domains:
+        checked.opset_import.append(onnx.helper.make_opsetid(_RUNTIME, 1))
     try:
         onnx.checker.check_model(checked)
         onnx.shape_inference.infer_shapes(checked, check_type=True, strict_mode=True)

@@ -23,6 +23,7 @@ from fourbit_onnx.passes.differentiate import check_trainable, differentiate
 from fourbit_onnx.passes.evaluation_form import evaluation_form
 from fourbit_onnx.passes.exact_batch_norm import exact_batch_norm
 from fourbit_onnx.passes.expand import expand
+from fourbit_onnx.passes.expanded_where import expanded_where
 from fourbit_onnx.passes.explicit_casts import explicit_casts
 from fourbit_onnx.passes.explicit_pads import explicit_pads
 from fourbit_onnx.passes.find_parameters import find_parameters
@@ -44,11 +45,13 @@ from fourbit_onnx.passes.ordered_gather_grad import ordered_gather_grad
 from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
 from fourbit_onnx.passes.ordered_softmax_grad import ordered_softmax_grad
 from fourbit_onnx.passes.ordered_sum_rows import ordered_sum_rows
+from fourbit_onnx.passes.pads_of_all_axes import pads_of_all_axes
 from fourbit_onnx.passes.plain_einsum import plain_einsum
 from fourbit_onnx.passes.plain_extremes import plain_extremes
 from fourbit_onnx.passes.plain_gelu import plain_gelu
 from fourbit_onnx.passes.plain_instance_norm import plain_instance_norm
 from fourbit_onnx.passes.plain_prelu import plain_prelu
+from fourbit_onnx.passes.plain_scatters import plain_scatters
 from fourbit_onnx.passes.quantize import quantize
 from fourbit_onnx.passes.rational_gelu import rational_gelu
 from fourbit_onnx.passes.recompute import FORMS, recompute
@@ -82,6 +85,9 @@ WRITTEN_OUT = (
     gathered_resizes,
     gathered_pads,
     gathered_flips,
+    pads_of_all_axes,
+    plain_scatters,
+    expanded_where,
 )
 
 
