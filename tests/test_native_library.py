@@ -139,6 +139,25 @@ def test_not_built(monkeypatch):
         library.require()
 
 
+def test_a_clone_that_hides_the_installed_package(monkeypatch, tmp_path):
+    """Python in a clone after ``pip install .`` reads the clone, which has no library: that is said."""
+    file = tmp_path / "fourbit_onnx" / "runtime" / "no_such_library.so"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "fourbit_onnx-1.dist-info").mkdir()
+    (tmp_path / "fourbit_onnx-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: fourbit_onnx\n"
+    )
+    monkeypatch.delenv("FOURBIT_LIBRARY", raising=False)
+    monkeypatch.setattr(library, "_NAMES", ("no_such_library.so",))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "not built; build it with" in library.describe()
+    file.touch()
+    clone = Path(library.__file__).parents[1]
+    assert (
+        f"Python found {clone} before the installed package; start it in another folder" in library.describe()
+    )
+
+
 @needs_library
 def test_many_sessions_of_one_process():
     op, inputs, code_outputs = QUANTIZE

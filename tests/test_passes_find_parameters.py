@@ -190,6 +190,26 @@ def test_other_floats_are_refused(dtype):
     assert find_parameters(graph(X, body, {"s": zeros(4), "w": zeros(dtype=dtype)})).parameters == ["s"]
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_are_finite(bad):
+    """Of a run that diverged; training would say that the scale of the data is wrong."""
+    weight = zeros(4, 4)
+    weight[2, 1] = bad
+    message = rf"^weight 'w\[2, 1\]' is {bad}; numbers must be finite: export the model with weights from"
+    with pytest.raises(GraphError, match=message):
+        find_parameters(graph(X, "y = MatMul (x, w)", {"w": weight}))
+    with pytest.raises(GraphError, match=r"^weight 'w' is nan"):
+        find_parameters(graph(X, "y = PRelu (x, w)", {"w": zeros() + np.nan}))
+
+
+def test_a_mask_may_hold_infinity():
+    mask = np.array([0, -np.inf, 0, 0], np.float32)
+    body = "h = MatMul (x, w) y = Add (h, m)"
+    assert find_parameters(graph(X, body, {"w": zeros(4, 4), "m": mask})).parameters == ["w"]
+    with pytest.raises(GraphError, match=r"^weight 'm\[0\]' is nan"):
+        find_parameters(graph(X, body, {"w": zeros(4, 4), "m": mask + np.nan}))
+
+
 def test_patterns():
     values = {"enc_w": zeros(4, 4), "enc_b": zeros(4), "head_w": zeros(4, 4)}
     body = "h = Gemm (x, enc_w, enc_b) y = MatMul (h, head_w)"

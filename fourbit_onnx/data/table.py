@@ -71,7 +71,8 @@ def _rows(text: io.TextIOWrapper, path: Path) -> Iterator[tuple[int, list[str]]]
             if fields and (len(fields) > 1 or fields[0].strip()):
                 yield reader.line_num, fields
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}, after line {reader.line_num}: {error}; save it as CSV in UTF-8") from error
+        place = f"after line {reader.line_num}" if reader.line_num else "at its beginning"
+        raise DataError(f"{path}, {place}: {error}; save it as CSV in UTF-8") from error
 
 
 def _is_number_row(fields: list[str]) -> bool:
@@ -98,7 +99,10 @@ def _label_column(head: list[str] | None, width: int, label: str | None, name: s
 
 def _append(numbers: "array.array[float]", fields: list[str], width: int, path: Path, line: int) -> None:
     if len(fields) != width:
-        raise DataError(f"{path}, line {line}: {len(fields)} columns, {width} expected as in the first line")
+        raise DataError(
+            f"{path}, line {line}: {len(fields)} columns, {width} expected as in the first line; "
+            "complete or remove it"
+        )
     for column, field in enumerate(fields, 1):
         value = _number(field)
         if value is None or not abs(value) <= LARGEST:

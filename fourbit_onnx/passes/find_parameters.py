@@ -41,7 +41,8 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
     ``step``, or as another of our own tensors, gets an underscore.
 
     Raises:
-        GraphError: Nothing is left to train, a pattern fits nothing, or weights are float16 or float64.
+        GraphError: Nothing is left to train, a pattern fits nothing, or weights are float16 or float64, or
+            hold NaN or infinity.
     """
     roles = Roles([tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs])
     taken = set(graph.tensors())
@@ -54,6 +55,7 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
         if tensor.dtype != np.float32:
             continue
         readers = list(tensor.outputs)
+        _check_finite(tensor, readers)
         name = _free(name, taken)
         if buffer := _running_statistic(tensor, readers):
             roles.buffers[name] = buffer.name
@@ -84,6 +86,20 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
             "the model has no float32 weights to train; export it with its weights (export_params=True)"
         )
     return roles
+
+
+def _check_finite(tensor: gs.Constant, readers: list[gs.Node]) -> None:
+    """Refuse NaN, but as a single number, and infinity in a weight: a mask may hold it."""
+    finite = np.isfinite(tensor.values)
+    if finite.all() or not (np.isnan(tensor.values).any() or _is_weight(tensor, readers)):
+        return
+    if tensor.values.size > 1 or _is_weight(tensor, readers):
+        place = np.unravel_index(int(np.argmin(finite)), finite.shape)
+        at = f"[{', '.join(map(str, place))}]" if place else ""
+        raise GraphError(
+            f"weight {tensor.name + at!r} is {tensor.values[place]}; numbers must be finite: export the "
+            "model with weights from before its training diverged"
+        )
 
 
 def _free(name: str, taken: set[str]) -> str:

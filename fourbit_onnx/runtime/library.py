@@ -9,6 +9,7 @@ Environment: ``FOURBIT_LIBRARY=none`` runs without it, ``FOURBIT_LIBRARY=path`` 
 
 import ctypes
 import functools
+import importlib.metadata
 import importlib.resources
 import os
 from collections.abc import Mapping
@@ -164,7 +165,23 @@ def describe() -> str:
         if file is not None:
             return f"native kernels: {isa()}, {require()}"
         switched_off = os.environ.get("FOURBIT_LIBRARY") == "none"
-        reason = "FOURBIT_LIBRARY=none" if switched_off else f"not built; {_REMEDY}"
+        reason = "FOURBIT_LIBRARY=none" if switched_off else _why_not_built()
     except LibraryError as error:
         return f"native kernels: broken: {error}"
     return f"native kernels: none ({reason}); models run on function bodies: the same numbers, much slower"
+
+
+def _why_not_built() -> str:
+    here = Path(__file__).parents[1]
+    if any(file.is_file() and here not in file.parents for file in _installed()):
+        return f"Python found {here} before the installed package; start it in another folder, or {_REMEDY}"
+    return f"not built; {_REMEDY}"
+
+
+def _installed() -> list[Path]:
+    """Where the library of the installed package would be; a clone that Python is started in hides it."""
+    try:
+        package = importlib.metadata.distribution("fourbit_onnx")
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [Path(str(package.locate_file(f"fourbit_onnx/runtime/{name}"))) for name in _NAMES]
