@@ -177,6 +177,10 @@ LEFT_ALONE = {
         "differ in length",
     ),
     "peepholes": ({"inputs": "x, w, r, b, , , , p", "p": np.ones((1, 3 * H), np.float32)}, "peepholes"),
+    "a projection that the exporter lost": (
+        {"inputs": "x, w, r, b, , , c", "c": np.zeros((1, 3, H + 1), np.float32)},
+        "its states have not hidden_size numbers",
+    ),
     "layout": ({"attributes": ", layout = 1", "outputs": "y"}, "layout 1"),
     "activations": ({"attributes": ', activations = ["Tanh", "Tanh", "Tanh"]'}, "other activations"),
 }

@@ -12,6 +12,7 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 _ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 _REARRANGED = ("Slice", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_OF_STATES = ("R", "initial_h", "initial_c")  # a vector of these is as long as a state
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 
@@ -47,6 +48,12 @@ def recurrent_features(node: gs.Node) -> int | None:
     return sum(sizes.values()) // rows if sum(sizes.values()) % rows == 0 else None
 
 
+def _last(tensor: gs.Tensor | None) -> int | None:
+    """The last size, if it is known."""
+    size = tensor.shape[-1] if tensor is not None and tensor.shape else None
+    return size if isinstance(size, int) else None
+
+
 def recurrent_obstacle(node: gs.Node) -> str:
     """Why the steps of this node cannot be written out, with the remedy; "" if they can."""
     given = recurrent_inputs(node)
@@ -57,6 +64,8 @@ def recurrent_obstacle(node: gs.Node) -> str:
         return "it does not say its hidden_size, which ONNX wants: export it again"
     if recurrent_features(node) is None:
         return "the number of its features is not known: export the model with a fixed number"
+    if any(_last(given.get(name)) not in (None, node.attrs["hidden_size"]) for name in _OF_STATES):
+        return "its states have not hidden_size numbers, as of a projection: write out its steps"
     if "P" in given:
         return "it has peepholes: write out its steps with MatMul, Sigmoid and Tanh"
     if node.attrs.get("layout", 0):

@@ -76,6 +76,8 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     _constants(graph)
     _casts(graph)
     _permutations(graph)
+    _exponents(graph)
+    _places_of_maxima(graph)
     _separate_equal_initializers(graph)
     _unique_names(graph)
     tidy(graph)
@@ -240,6 +242,23 @@ def _permutations(graph: gs.Graph) -> None:
     for node in graph.nodes:
         if is_standard(node, "Transpose") and node.inputs[0].shape is not None:
             node.attrs.setdefault("perm", list(range(len(node.inputs[0].shape)))[::-1])
+
+
+def _exponents(graph: gs.Graph) -> None:
+    """An exponent that is a whole number of a Pow of floats becomes a float, as its gradient wants it."""
+    for node in graph.nodes:
+        if is_standard(node, "Pow") and node.inputs[0].dtype == np.float32:
+            exponent = node.inputs[1]
+            if isinstance(exponent, gs.Constant) and exponent.dtype in (np.int32, np.int64):
+                name = f"{exponent.name}.of.{node.outputs[0].name}"
+                node.inputs[1] = Literal(name, exponent.values.astype(np.float32))
+
+
+def _places_of_maxima(graph: gs.Graph) -> None:
+    """A MaxPool that gives no places has the default order of them, which its gradient takes for granted."""
+    for node in graph.nodes:
+        if is_standard(node, "MaxPool") and len(node.outputs) == 1:
+            node.attrs.pop("storage_order", None)
 
 
 def _separate_equal_initializers(graph: gs.Graph) -> None:
