@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from cli import fourbit
+from cli import fourbit, refusal
 
 from fourbit_onnx import __version__
 from fourbit_onnx.cli.main import COMMANDS
@@ -39,6 +39,15 @@ def test_unknown_command_is_wrong_use():
     result = fourbit("frobnicate")
     assert result.exit_code == 2
     assert "No such command 'frobnicate'." in result.stderr
+
+
+def test_an_option_of_another_command_is_said_to_be_that_ones(tmp_path):
+    message = refusal("train", tmp_path, "--optimizer", "adamw", code=2)
+    assert message == "No such option '--optimizer'. It belongs to: fourbit convert, fourbit check."
+    assert refusal("train", tmp_path, "--zz", code=2) == "No such option '--zz'."
+    assert (
+        refusal("train", tmp_path, "--epoch", code=2) == "No such option '--epoch'. Did you mean '--epochs'?"
+    )
 
 
 def test_help_loads_nothing_heavy():

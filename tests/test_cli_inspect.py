@@ -86,11 +86,14 @@ def test_rows_are_short_whatever_the_exporter_calls_things(tmp_path):
     assert rows[short] == ["Gemm", "2", "2x2"]
     assert rows["scores"] == ["MatMul", "?x2", "?x2x?"]
     assert lines[6] == "whole names: --json"
+    assert lines[7] == "?: a size that is open, or that the model computes; MACs and bytes count it as 1"
     assert max(map(len, lines[2:])) <= 120
     sites = json.loads(fourbit("inspect", tmp_path / "m.onnx", "--json").stdout)["plan"]["sites"]
     assert sites[0]["name"] == name
     assert all(isinstance(size, str) for size in sites[2]["shapes"]["x"][:2])
-    assert "whole names" not in fourbit("inspect", model()).stdout
+    known = fourbit("inspect", model()).stdout
+    assert "whole names" not in known
+    assert "?:" not in known
 
 
 UNTRAINABLE = """<ir_version: 10, opset_import: ["" : 21]>

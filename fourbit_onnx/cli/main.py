@@ -35,9 +35,19 @@ class _Commands(click.Group):
             ctx.fail(f"No such command {args[0]!r}{near}.")
         return super().resolve_command(ctx, args)
 
+    def _has(self, ctx: click.Context, name: str, option: str) -> bool:
+        command = self.get_command(ctx, name)
+        return command is not None and any(option in one.opts for one in command.params)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            having = [f"fourbit {name}" for name in COMMANDS if self._has(ctx, name, error.option_name)]
+            if error.possibilities or not having:
+                raise
+            message = f"{error.message} It belongs to: {', '.join(having)}."
+            raise click.UsageError(message, error.ctx) from error
         except FourbitError as error:  # ours: a sentence; anything unforeseen: a traceback
             kind = click.UsageError if error.wrong_use else click.ClickException
             raise kind(str(error)) from error
