@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 from artifact_folder import same
 
-from fourbit_onnx.artifacts import checkpoint, tensors
+from fourbit_onnx.artifacts import checkpoint, digests, tensors
 from fourbit_onnx.artifacts.state import Progress, State
 from fourbit_onnx.errors import ArtifactError
 
@@ -118,7 +118,7 @@ def forge(folder, change):
     fields = json.loads(path.read_text())
     fields.pop("self")
     change(fields)
-    path.write_text(json.dumps({**fields, "self": checkpoint._digest(fields)}))
+    path.write_text(json.dumps({**fields, "self": digests.of_fields(fields)}))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_file_that_really_cannot_grow(tmp_path):
     code = """
         import pathlib, resource, sys
         import numpy as np
-        from fourbit_onnx.artifacts import checkpoint
+        from fourbit_onnx.artifacts import checkpoint, digests
         from fourbit_onnx.artifacts.state import State
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
@@ -237,7 +237,7 @@ def run(code, *arguments):
 KILLED = """
     import os, pathlib, shutil, sys
     import numpy as np
-    from fourbit_onnx.artifacts import checkpoint
+    from fourbit_onnx.artifacts import checkpoint, digests
     from fourbit_onnx.artifacts.state import Progress, State
 
     left = int(sys.argv[2])

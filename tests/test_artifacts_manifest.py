@@ -30,7 +30,7 @@ def test_fields_of_a_later_release_are_ignored(tmp_path):
 def test_updates_of_other_parameters(tmp_path, updates):
     fields = dataclasses.asdict(EXAMPLE) | {"updates": updates}
     (tmp_path / manifest.MANIFEST).write_text(json.dumps(fields))
-    with pytest.raises(ArtifactError, match=r"is damaged \(parameters and updates differ\); make the folder"):
+    with pytest.raises(ArtifactError, match=r"is damaged \(parameters and updates differ\); make it again"):
         manifest.read(tmp_path)
 
 
@@ -53,10 +53,30 @@ def test_damaged_field(tmp_path, change):
         manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"version": 0}', '{"version": 1}', "[" * 100_000])
+REPLACE = (
+    r"make it again with fourbit convert MODEL -o NEW and the options of before, and copy NEW/{} here "
+    r"\(the training in checkpoint/ is kept\)"
+)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"version": 1}', "[" * 100_000])
 def test_damaged_file(tmp_path, text):
     (tmp_path / manifest.MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match=rf"is damaged .*; {REPLACE.format('manifest.json')}$"):
+        manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"version": 0}'])
+def test_another_version(tmp_path, text):
+    (tmp_path / manifest.MANIFEST).write_text(text)
     with pytest.raises(ArtifactError, match=r"make the folder again, .* MODEL -o .* --force$"):
+        manifest.read(tmp_path)
+
+
+def test_a_parameter_without_a_gradient(tmp_path):
+    fields = dataclasses.asdict(EXAMPLE) | {"gradients": {}}
+    (tmp_path / manifest.MANIFEST).write_text(json.dumps(fields))
+    with pytest.raises(ArtifactError, match=r"is damaged \(a parameter has no gradient\); make it again"):
         manifest.read(tmp_path)
 
 

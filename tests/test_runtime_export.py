@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from fourbit_onnx import Trainer, convert, export
-from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.artifacts import checkpoint, manifest
 from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.data import digits
 from fourbit_onnx.errors import ArtifactError
@@ -197,6 +197,7 @@ def test_damaged_folders(trained, tmp_path):
         model = onnx.load(place / "eval_model.onnx")
         model.graph.node.extend(model.graph.node[:twice])
         onnx.save(model, place / "eval_model.onnx")
+        manifest.write(place, manifest.read(folder))
         with pytest.raises(ArtifactError, match=message):
             export(place, tmp_path / "model.onnx")
         assert not (tmp_path / "model.onnx").exists()

@@ -6,7 +6,6 @@ digests of both. It is made complete as ``checkpoint.new``; then ``checkpoint`` 
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fourbit_onnx.artifacts import tensors
+from fourbit_onnx.artifacts import digests, tensors
 from fourbit_onnx.artifacts.manifest import CHECKPOINT
 from fourbit_onnx.artifacts.state import Progress, State
 from fourbit_onnx.artifacts.whole_file import remedy
@@ -128,7 +127,7 @@ def _write_new(new: Path, state: State) -> None:
         "progress": dataclasses.asdict(state.progress),
     }
     with (new / STATE).open("x", encoding="utf-8") as file:
-        file.write(json.dumps({**fields, "self": _digest(fields)}, indent=1) + "\n")
+        file.write(json.dumps({**fields, "self": digests.of_fields(fields)}, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(new)
@@ -144,16 +143,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _digest(fields: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
 def _read_one(place: Path) -> State:
     fields = _read_json(place / STATE)
     if fields.get("version") != VERSION:
         raise ArtifactError(f"{place} has version {fields.get('version')!r}, this is for version {VERSION}")
     digest = fields.pop("self", None)
-    if digest != _digest(fields):
+    if digest != digests.of_fields(fields):
         raise ArtifactError(f"{place / STATE} is damaged: its content does not have its own SHA-256")
     entries: Any = fields.get("tensors")
     if not _announces_arrays(entries) or not isinstance(fields.get("sha256"), str):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from fourbit_onnx.artifacts import digests
 from fourbit_onnx.errors import ArtifactError
 
 Array = npt.NDArray[Any]
@@ -23,7 +24,6 @@ DTYPES = {
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
-_CHUNK = 1 << 20
 
 
 def describe(tensors: Mapping[str, Array]) -> list[dict[str, Any]]:
@@ -104,15 +104,12 @@ def read(path: Path, entries: list[dict[str, Any]], digest: str) -> dict[str, Ar
         ArtifactError: The file is missing, cut short, or not the one that was announced.
     """
     try:
-        size, found = path.stat().st_size, hashlib.sha256()
+        size = path.stat().st_size
         if size < byte_count(entries):
             raise ArtifactError(
                 f"{path} is cut short: {size} bytes, its arrays alone take {byte_count(entries)}"
             )
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
-        if found.hexdigest() != digest:
+        if digests.of_file(path) != digest:
             raise ArtifactError(f"{path} is damaged: its SHA-256 is not the one that was written with it")
         with safe_open(path, framework="numpy") as opened:
             names = set(opened.keys())

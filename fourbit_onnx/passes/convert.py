@@ -70,5 +70,5 @@ def _write(compiled: Compiled, folder: Path) -> None:
     if compiled.calibration is not None:
         onnx.save(compiled.calibration, folder / files.CALIBRATION_MODEL)
     (folder / files.PLAN).write_text(compiled.plan.to_json(), encoding="utf-8")
-    (folder / files.MANIFEST).write_text(compiled.manifest.to_json(), encoding="utf-8")
+    files.write(folder, compiled.manifest)  # after the graphs, whose digests it holds
     checkpoint.write(folder, State(compiled.state))

@@ -63,6 +63,12 @@ class Engine:
         self._threads, self._native = threads, native
         self._step = TrainingStep(folder, self.manifest, threads=threads, native=native)
         self._evaluation = self._session(files.EVAL_MODEL)
+        for name, graph in (
+            (files.TRAINING_MODEL, self._step.training),
+            (files.OPTIMIZER_MODEL, self._step.optimizer),
+            (files.EVAL_MODEL, self._evaluation),
+        ):
+            self._check_outputs(name, graph)
         self.specs = data_specs(self.manifest, self._step.training, self._evaluation)
         self.set_state(checkpoint.read(folder))
         if native and not self._step.training.native and self.manifest.recipe not in _HIGH_PRECISION:
@@ -130,11 +136,19 @@ class Engine:
         """Set the PACT clips that were never set, from these batches."""
         if clips := self.missing_clips():
             session = self._session(files.CALIBRATION_MODEL)
+            self._check_outputs(files.CALIBRATION_MODEL, session)
             new = calibration.calibrate(session, self.manifest, self.now.values, clips, batches)
             self.now = Now({**self.now.values, **new}, self.now.progress)
 
     def _session(self, name: str) -> Session:
         return Session(self.folder / name, threads=self._threads, native=self._native)
+
+    def _check_outputs(self, name: str, graph: Session) -> None:
+        if missing := [output for output in self.manifest.produced()[name] if output not in graph.outputs]:
+            raise ArtifactError(
+                f"{self.folder / files.MANIFEST} names an output {missing[0]!r} that {name} lacks; "
+                f"{files.copied(files.MANIFEST)}"
+            )
 
     def _check(self, state: State) -> None:
         produced = {*self.manifest.gradients.values(), self.manifest.skip, "learning_rate", "step"}
@@ -144,6 +158,11 @@ class Engine:
             (self._step.optimizer, produced),
         ):
             check_state(self.folder, session, state, others)
+        if missing := [name for name in self.manifest.state() if name not in state.tensors]:
+            raise ArtifactError(
+                f"{self.folder / files.MANIFEST} names {missing[0]!r}, which the checkpoint lacks; "
+                f"{files.copied(files.MANIFEST)}"
+            )
 
 
 def check_state(folder: Path, session: Session, state: State, others: Collection[str]) -> None:
