@@ -133,7 +133,7 @@ def test_a_recipe_alone_has_no_sites(option):
     assert said == f"{option[0]} is for a plan; --toml prints a recipe."
 
 
-SOME_FORMS = ("Pad", "ScatterElements", "ScatterND", "Slice")
+SOME_FORMS = ("Pad", "Pow", "ReduceL2", "ScatterElements", "ScatterND", "Slice")
 
 
 @pytest.mark.parametrize("op", REMEDIES)

@@ -63,12 +63,18 @@ UNTRAINABLE = {
         "h = MatMul (x, w) [o] t, y = other.Halves (h)" + END,
         ["o"],
     ),
+    "an exponent": ("h = MatMul (x, w) [p] y = Pow (two, h)" + END, ["p"]),
+    "a base and an exponent": ("h = MatMul (x, w) a = Abs (h) [p] y = Pow (a, h)" + END, ["p"]),
+    "a base": ("h = MatMul (x, w) y = Pow (h, two)" + END, []),
+    "a norm over no axes": ("h = MatMul (x, w) [n] y = ReduceL2 <noop_with_empty_axes = 1> (h)" + END, ["n"]),
+    "a norm over all axes": ("h = MatMul (x, w) y = ReduceL2 (h)" + END, []),
+    "a norm": ("h = MatMul (x, w) y = ReduceL2 <noop_with_empty_axes = 1> (h, axis)" + END, []),
     "average pools": (
         "h = MatMul (x, w) u = Unsqueeze (h, axis) [a] y = AveragePool <kernel_shape = [2]> (u)" + END,
         ["a"],
     ),
 }
-AXIS = {"axis": np.array([0], np.int64)}
+AXIS = {"axis": np.array([0], np.int64), "two": np.float32(2)}
 
 
 @pytest.mark.parametrize(("body", "names"), UNTRAINABLE.values(), ids=UNTRAINABLE)

@@ -75,8 +75,6 @@ SHORT = {
     "too long": {"length": 65},
     "beyond the end": {"offset": 4, "length": 64},
     "far beyond": {"offset": 2**40, "length": 64},
-    "negative offset": {"offset": -1, "length": 64},
-    "negative length": {"length": -64},
 }
 
 
@@ -89,6 +87,29 @@ def test_data_that_is_not_there(tmp_path, fields):
         load(path)
     assert str(refusal.value) == (
         f"{path}: 'w.bin' has 64 bytes, but 'w' is said to end at {end}; copy the file again"
+    )
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 64), (0, -64), (-64, 64)])
+def test_negative_numbers(tmp_path, offset, length):
+    (tmp_path / "w.bin").write_bytes(W.tobytes())
+    path = external(tmp_path, offset=offset, length=length)
+    with pytest.raises(GraphError) as refusal:
+        load(path)
+    assert str(refusal.value) == (
+        f"{path}: 'w' is said to begin at {offset} of 'w.bin' and to have {length} bytes, and neither can be "
+        "negative; export the model again"
+    )
+
+
+@pytest.mark.parametrize("location", [".", "data"])
+def test_data_in_what_is_no_file(tmp_path, location):
+    (tmp_path / "data").mkdir()
+    path = external(tmp_path, location)
+    with pytest.raises(GraphError) as refusal:
+        load(path)
+    assert str(refusal.value) == (
+        f"{path}: the weights of 'w' are in {location!r}, which is no file; export the model again"
     )
 
 

@@ -5,11 +5,18 @@ import onnx_graphsurgeon as gs
 import pytest
 from graphs import model, text
 
+from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.standardize import standardize
 
 SIGNATURE = "(float[N,1,4] x) => (float[] y)"
-NUMBERS = {"i": np.array([1]), "narrow": np.array([1], np.int32), "one": np.array([1], np.float32)}
+NUMBERS = {
+    "i": np.array([1]),
+    "narrow": np.array([1], np.int32),
+    "one": np.array([1], np.float32),
+    "none": np.zeros(0, np.int64),
+}
 PLACES = "m, p = MaxPool <kernel_shape = [2], storage_order = 1> (x) y = Cast <to = 1> (p)"
+NO_AXES = "<noop_with_empty_axes = 1>"
 FORMS = {
     "a whole exponent": ("y = Pow (x, i)", "y = Pow (x, one)"),
     "a narrow one": ("y = Pow (x, narrow)", "y = Pow (x, one)"),
@@ -19,6 +26,19 @@ FORMS = {
         "y = MaxPool <kernel_shape = [2]> (x)",
     ),
     "the order of places": (PLACES, PLACES),
+    "a norm over no axes": (f"y = ReduceL2 {NO_AXES} (x)",) * 2,  # ONNX leaves open whether it is |x|
+    "a sum over an axis": (f"y = ReduceSum {NO_AXES} (x, i)",) * 2,
+    "a sum over axes that are computed": (f"a = NonZero (i) b = Flatten (a) y = ReduceSum {NO_AXES} (x, b)",)
+    * 2,
+    "a sum over all axes": ("y = ReduceSum (x)",) * 2,
+    **{
+        f"{op}{axes} over no axes": (
+            f"h = {op} {NO_AXES} (x{axes}) y = Relu (h)",
+            "h = Identity (x) y = Relu (h)",
+        )
+        for op in ("ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+        for axes in ("", ", none", ', ""')
+    },
 }
 
 
@@ -27,3 +47,11 @@ def test_forms(before, after):
     found = text(standardize(model(SIGNATURE, before, NUMBERS)))
     expected = text(gs.import_onnx(model(SIGNATURE, after, NUMBERS)))
     assert found.splitlines()[:-1] == expected.splitlines()[:-1]  # the output's shape is inferred
+
+
+def test_a_model_without_outputs():
+    with pytest.raises(GraphError) as refusal:
+        standardize(model("(float[N,1,4] x) => ()", "y = Relu (x)"))
+    assert str(refusal.value) == (
+        "the model has no outputs, so nothing can be trained; export it with its outputs"
+    )

@@ -45,6 +45,8 @@ def untrainable(graph: gs.Graph, roles: Roles) -> list[gs.Node]:
         if any(id(tensor) in needed and has_gradient(tensor) for tensor in node.outputs):
             needed.update(id(tensor) for tensor in operands(node))
             known = node.domain == DOMAIN or (is_standard(node, *TRAINABLE) and _has_kernel(node))
+            if is_standard(node, "Pow"):  # the gradient of the exponent is missing
+                known = id(node.inputs[1]) not in leads
             if not known and not (
                 node.domain == "com.microsoft" and node.op in ("Gelu", "FastGelu", "QuickGelu")
             ):
@@ -58,8 +60,12 @@ def _has_kernel(node: gs.Node) -> bool:
     Its gradient builder wants all three outputs, bias and first states of an LSTM. Its kernel runs forward
     only, and refuses lengths and every attribute that could change the cell, even one that is written out
     with its default. With peepholes it gives wrong gradients. A Pad must be one of all axes, by a constant;
-    what slices backwards fails in the first step; of what scatters it takes any reduction for none.
+    what slices backwards fails in the first step; of what scatters it takes any reduction for none. A norm
+    over no axes it cannot run.
     """
+    if node.op == "ReduceL2":
+        given = len(node.inputs) > 1 and not node.inputs[1].is_empty()
+        return given or not node.attrs.get("noop_with_empty_axes", 0)
     if node.op == "Pad":
         return bool(node.attrs.get("mode", "constant") == "constant") and len(node.inputs) <= _PAD_AXES
     if node.op in ("ScatterElements", "ScatterND"):
@@ -120,6 +126,7 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
             "the loss depends on no trained weight; choose another output with --loss-output "
             "(loss_output=...), or freeze fewer"
         )
+    _added_numbers(graph)
     _read_once(graph, roles)
     sites.register_gradients()
     model = gs.export_onnx(graph, do_type_check=False)
@@ -164,6 +171,17 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
     for tensor in result.outputs:  # the builder does not say the shapes of sums over what was repeated
         tensor.shape = shapes.get(tensor.name, tensor.shape)
     return result, found
+
+
+def _added_numbers(graph: gs.Graph) -> None:
+    """The builder gives a number that a Gemm adds a gradient of one axis: the Gemm adds a vector of one."""
+    for node in list(graph.nodes):
+        if is_standard(node, "Gemm") and len(node.inputs) > 2 and node.inputs[2].shape in ([], ()):
+            name = f"{node.name}/vector"
+            axis = gs.Constant(f"{name}.axis", np.array([0], np.int64))
+            vector = gs.Variable(name, np.float32, [1])
+            graph.nodes.append(gs.Node("Unsqueeze", name, {}, [node.inputs[2], axis], [vector]))
+            node.inputs[2] = vector
 
 
 def _read_once(graph: gs.Graph, roles: Roles) -> None:

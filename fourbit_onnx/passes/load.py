@@ -81,7 +81,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
 
 
 def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
-    """Refuse external data that leaves the model's folder or is shorter than it says."""
+    """Refuse external data that leaves the model's folder, is no file or is shorter than it says."""
     info = {entry.key: entry.value for entry in tensor.external_data}
     location = info.get("location", "")
     folder = path.parent.resolve()
@@ -104,7 +104,17 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
             f"{path}: the file {location!r} with the weights of {tensor.name!r} cannot be read; export the "
             "model again"
         ) from error
-    if offset < 0 or length < 0 or offset + length > available:
+    if not file.is_file():
+        raise GraphError(
+            f"{path}: the weights of {tensor.name!r} are in {location!r}, which is no file; export the model "
+            "again"
+        )
+    if offset < 0 or length < 0:
+        raise GraphError(
+            f"{path}: {tensor.name!r} is said to begin at {offset} of {location!r} and to have {length} "
+            "bytes, and neither can be negative; export the model again"
+        )
+    if offset + length > available:
         raise GraphError(
             f"{path}: {location!r} has {available} bytes, but {tensor.name!r} is said "
             f"to end at {offset + length}; copy the file again"

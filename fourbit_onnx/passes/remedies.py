@@ -19,6 +19,8 @@ REMEDIES = {
     "Scan": "unroll it: export with a fixed number of steps",
     "Mean": "use Add and Mul",
     "Sum": "use Add",
+    "Pow": "where the exponent is trained, write Exp of the exponent times Log of the base",
+    "ReduceL2": "give it its axes, or leave it out where it reduces none",
     "ReduceL1": "use Abs and ReduceSum",
     "ReduceSumSquare": "use Mul and ReduceSum",
     "ReduceLogSum": "use ReduceSum and Log",

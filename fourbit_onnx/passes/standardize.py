@@ -46,6 +46,9 @@ _BATCH_NORMALIZATION_HAS_A_MODE = 14  # since this opset; before, further output
 # The newest versions of the other operator sets that ONNX Runtime 1.19.2 knows.
 _NEWEST = {"ai.onnx.ml": 5, "ai.onnx.preview.training": 1, "ai.onnx.training": 1, "com.microsoft": 1}
 
+# Reductions that are the identity over no axes, however ``noop_with_empty_axes`` is read.
+_REDUCTIONS = ("ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+
 # Later than our opset; their definitions are graphs of operators that it has.
 LATER = ("Attention", "RMSNormalization", "RotaryEmbedding", "Swish")
 
@@ -58,6 +61,8 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     Raises:
         GraphError: The opset cannot be converted, or the model has parts that cannot be trained.
     """
+    if not model.graph.output:
+        raise GraphError("the model has no outputs, so nothing can be trained; export it with its outputs")
     buffers = exported_buffers(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model, True)
@@ -76,6 +81,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
     _constants(graph)
     _casts(graph)
     _permutations(graph)
+    _unreduced(graph)
     _exponents(graph)
     _places_of_maxima(graph)
     _separate_equal_initializers(graph)
@@ -242,6 +248,15 @@ def _permutations(graph: gs.Graph) -> None:
     for node in graph.nodes:
         if is_standard(node, "Transpose") and node.inputs[0].shape is not None:
             node.attrs.setdefault("perm", list(range(len(node.inputs[0].shape)))[::-1])
+
+
+def _unreduced(graph: gs.Graph) -> None:
+    """A reduction over no axes, if its attribute says so, is the identity: ONNX Runtime fails to run it."""
+    for node in graph.nodes:
+        if is_standard(node, *_REDUCTIONS) and node.attrs.get("noop_with_empty_axes", 0):
+            axes = [tensor for tensor in node.inputs[1:] if not tensor.is_empty()]
+            if all(isinstance(tensor, gs.Constant) and not tensor.values.size for tensor in axes):
+                node.op, node.attrs, node.inputs = "Identity", {}, node.inputs[:1]
 
 
 def _exponents(graph: gs.Graph) -> None:
