@@ -15,6 +15,7 @@ from fourbit_onnx.cli.main import COMMANDS, main
 from fourbit_onnx.harness import check
 from fourbit_onnx.models import registry
 from fourbit_onnx.recipes.table import RECIPES
+from fourbit_onnx.recipes.toml import tomllib
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -144,3 +145,10 @@ def test_the_test_command_is_one_line_below_its_heading():
     assert len(block.splitlines()) == 1
     assert block.startswith("$ python3.11 -m venv .venv && ")
     assert block.endswith("/pytest\n")
+
+
+def test_what_a_check_needs_is_what_its_extra_has():
+    """Said twice, for it spares a second compilation."""
+    with (README.parent / "pyproject.toml").open("rb") as file:
+        extra = tomllib.load(file)["project"]["optional-dependencies"]["check"]
+    assert "`pip install " + " ".join(f'"{package}"' for package in extra) + "`" in TEXT
