@@ -79,6 +79,7 @@ def test_no_line_of_the_differences_goes_through_letters():
         )
     )
     letters = [float(y) for y in re.findall(r'<text x="[\d.]+" y="([\d.]+)"', text)]
+    assert len(letters) >= 2 * len(rows)  # a name and figures each
     upright = re.findall(r'<line class="(\w+)[^"]*" x1="([\d.]+)" x2="\2" y1="([\d.]+)" y2="([\d.]+)"', text)
     kinds = [kind for kind, *_ in upright]
     assert (kinds.count("mark"), kinds.count("zero"), kinds.count("whisker")) == (4, 4, 8)
