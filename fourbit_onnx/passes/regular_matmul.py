@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
-from fourbit_onnx.passes.sizes import merged
+from fourbit_onnx.passes.sizes import Size, broadcast, merged
 from fourbit_onnx.passes.tidy import tidy
 
 
@@ -67,7 +67,8 @@ class _Rewrite:
         if len(w.shape) == 1:
             w = self.new("Unsqueeze", [w, self.integers([1])], [*w.shape, 1])
             squeeze.append(-1)
-        equal = list(x.shape[:-2]) == list(w.shape[:-2]) and None not in x.shape[:-2]
+        batch = list(map(Size.read, x.shape[:-2]))
+        equal = batch == list(map(Size.read, w.shape[:-2])) and None not in batch
         if not squeeze and len(x.shape) > 2 and equal:
             return False
         output = self.node.outputs[0]
@@ -113,10 +114,16 @@ class _Rewrite:
             sizes = self._sizes(operand, 0, own)
             batches.append(self.new("Concat", [ones, sizes], [rank - 2], np.int64, axis=0))
         common = self.new("Max", batches, [rank - 2], np.int64)
+        known = []
+        for axis in range(-rank, -2):
+            one, other = (
+                Size.read(each.shape[axis]) if -axis <= len(each.shape) else Size(1) for each in (x, w)
+            )
+            size = broadcast(one, other)
+            known.append(f"{self.node.name}.batch{axis + rank}" if size is None else size.written())
         result = []
         for operand in (x, w):
             own = len(operand.shape) - 2
             shape = self.new("Concat", [common, self._sizes(operand, own, own + 2)], [rank], np.int64, axis=0)
-            sizes = [f"{self.node.name}.batch{i}" for i in range(rank - 2)] + list(operand.shape[-2:])
-            result.append(self.new("Expand", [operand, shape], sizes))
+            result.append(self.new("Expand", [operand, shape], [*known, *operand.shape[-2:]]))
         return result

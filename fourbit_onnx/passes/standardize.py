@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.computed_shapes import computed_shapes
 from fourbit_onnx.passes.exported_buffers import exported_buffers
 from fourbit_onnx.passes.roles import WEIGHTED, Buffer, Literal, is_standard, replace_everywhere
 from fourbit_onnx.passes.sliced_sequences import sliced_sequences
@@ -75,6 +76,7 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
             _defaults(model, {op for _, op in wanted})
             model = onnx.inliner.inline_selected_functions(model, wanted, False, True)
     model = _with_shapes(sliced_sequences(model))
+    computed_shapes(model)
     model.ir_version = IR_VERSION
     graph = gs.import_onnx(model)
     _mark(graph, buffers)
