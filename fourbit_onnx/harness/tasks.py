@@ -88,6 +88,7 @@ TASKS: Mapping[str, Task] = {
             optimizer="sgd",
             learning_rate=0.2,
             warmup=20,
+            weight_decay=1e-3,
             epochs=20,
         ),
         Task(
