@@ -257,7 +257,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
 
 def inferred(graph: gs.Graph) -> gs.Graph:
     """``graph`` with the shapes of all tensors."""
-    proto = onnx.shape_inference.infer_shapes(gs.export_onnx(graph, do_type_check=False), data_prop=True)
+    proto = onnx.shape_inference.infer_shapes(gs.export_onnx(graph, do_type_check=False))
     return gs.import_onnx(proto)
 
 

@@ -93,18 +93,11 @@ def standardize(model: onnx.ModelProto) -> gs.Graph:
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` with shapes inferred, also from numbers that it computes of shapes."""
+    """``model`` with shapes inferred, not from numbers that it computes: ONNX would store all of them."""
     try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    except Exception as error:
-        first = error
-    try:
-        onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True)
     except Exception as error:
         raise GraphError(f"shapes of the model do not fit: {_first_line(error)}") from error
-    # The shapes fit: ONNX takes a Range that was made a matrix (positions) for a row of sizes.
-    _log.debug("sizes that the model computes are followed in part only: %s", _first_line(first))
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _defaults(model: onnx.ModelProto, ops: set[str]) -> None:
