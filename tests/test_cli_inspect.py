@@ -86,7 +86,7 @@ def test_rows_are_short_whatever_the_exporter_calls_things(tmp_path):
     assert rows[short] == ["Gemm", "2", "2x2"]
     assert rows["scores"] == ["MatMul", "?x2", "?x2x?"]
     assert lines[6] == "whole names: --json"
-    assert lines[7] == "?: a size that is open, or that the model computes; MACs and bytes count it as 1"
+    assert lines[7] == "?: an open size, or one computed of it; MACs and bytes take 1 for the open one"
     assert max(map(len, lines[2:])) <= 120
     sites = json.loads(fourbit("inspect", tmp_path / "m.onnx", "--json").stdout)["plan"]["sites"]
     assert sites[0]["name"] == name

@@ -241,7 +241,7 @@ def _sites(plan: "Plan") -> None:
     if any("…" in row[0] for row in rows):
         click.echo("whole names: --json")
     if any("?" in row[2] or "?" in row[3].partition("x")[2] for row in rows):  # w's first may be the batch
-        click.echo("?: a size that is open, or that the model computes; MACs and bytes count it as 1")
+        click.echo("?: an open size, or one computed of it; MACs and bytes take 1 for the open one")
     click.echo()
     for points, name in formats.items():
         of = dict(zip(next(site.points for site in plan.sites if site.points), points, strict=True))
