@@ -37,7 +37,7 @@ def test_no_size_counts_once():
 
 
 @pytest.mark.parametrize(
-    "text", ["batch", "/layer.1/rows", "4*batch", "batch*time", "2*(n + 1)", "9" * 5000, "٣*n"]
+    "text", ["batch", "/layer.1/rows", "4*batch", "batch*time", "2*(n + 1)", "4*(/rows/2)", "9" * 5000, "٣*n"]
 )
 def test_written_as_it_was_read(text):
     assert Size.read(text).written() == text
@@ -49,6 +49,11 @@ def test_written_as_it_was_read(text):
         ("batch * 2*3", Size(6, ("batch",))),
         ("b*a*b", Size(1, ("a", "b", "b"))),
         ("n + 2*m", Size(1, ("n + 2*m",))),
+        ("2*(n + 1)", Size(2, ("n + 1",))),
+        ("m * 4*(2*n + 1)", Size(4, ("2*n + 1", "m"))),
+        ("4*(floor(n/3) + 1)", Size(4, ("floor(n/3) + 1",))),
+        ("3*(n*floor(m/2))", Size(1, ("3*(n*floor(m/2))",))),
+        ("(n + 1)*m + 1", Size(1, ("(n + 1)*m + 1",))),
     ],
 )
 def test_read(text, size):

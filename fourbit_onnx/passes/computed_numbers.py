@@ -67,12 +67,7 @@ def computed(
             result = _MOVING[node.op_type](operands, attributes)
         else:
             return None
-    except (
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ):  # operands that do not fit: for ONNX Runtime to say
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # they do not fit: for ONNX Runtime to say
         return None
     return result if result is not None and result.size <= LARGEST and result.ndim <= _MOST_AXES else None
 

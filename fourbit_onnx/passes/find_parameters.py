@@ -46,7 +46,7 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
     """
     roles = Roles([tensor.name for tensor in graph.inputs], [tensor.name for tensor in graph.outputs])
     taken = set(graph.tensors())
-    code = any(_is_stored_weight(tensor) for tensor in graph.tensors().values())
+    stored = any(_is_stored_weight(tensor) for tensor in graph.tensors().values())
     for name, tensor in sorted(graph.tensors().items()):
         if not isinstance(tensor, gs.Constant) or not tensor.outputs:
             continue
@@ -61,7 +61,7 @@ def find_parameters(graph: gs.Graph, freeze: Sequence[str] = ()) -> Roles:
             roles.buffers[name] = buffer.name
         elif not _is_weight(tensor, readers):
             continue
-        elif isinstance(tensor, Literal if code else Buffer) or any(
+        elif isinstance(tensor, Literal if stored else Buffer) or any(
             fnmatch.fnmatchcase(name, pattern) for pattern in freeze
         ):
             roles.frozen.append(name)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 _NAME = re.compile(r"[^\W\d][\w.]*")
+_TIMES = re.compile(r"\*(?![^()]*\))")  # not that of a sum in parentheses
+_SUM = re.compile(r"\([^()]*(?:\([^()]*\)[^()]*)*\)")  # as it is written among other factors
 _LARGEST = 2**63 - 1
 _MOST_DIGITS = 18
 _MOST_NAMES = 8  # a file may multiply a size by itself as often as it likes
@@ -29,12 +31,12 @@ class Size:
             return Size(size) if size >= 0 else None
         if not size:
             return None
-        factors = [factor.strip() for factor in size.split("*")]
+        factors = [factor.strip() for factor in _TIMES.split(size)]
         numbers = [int(factor) for factor in factors if _is_number(factor)]
         names = [factor for factor in factors if not _is_number(factor)]
-        if not all(map(_NAME.fullmatch, names)):  # a sum, say: a name like any other
-            return Size(1, (size,))
-        return _size(math.prod(numbers), names)
+        if not all(_NAME.fullmatch(name) or _SUM.fullmatch(name) for name in names):
+            return Size(1, (size,))  # a sum, say: a name like any other
+        return _size(math.prod(numbers), [name[1:-1] if _SUM.fullmatch(name) else name for name in names])
 
     def written(self) -> int | str:
         """The size as it stands in a shape."""
@@ -139,7 +141,4 @@ def merged(sizes: Sequence[int | str | None], otherwise: str) -> int | str:
 
 def per_sample(size: int | str | None) -> int:
     """The known factor of a size: 16 for 16 and for ``16*batch``, 1 for a name."""
-    if isinstance(size, int):
-        return size
-    factors = [factor.strip() for factor in (size or "").split("*")]
-    return math.prod(int(factor) for factor in factors if _is_number(factor))
+    return (Size.read(size) or Size(1)).factor
