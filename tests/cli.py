@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from click.testing import CliRunner
 
+from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.cli.main import main
 from fourbit_onnx.data import digits
 from fourbit_onnx.models import registry
@@ -67,6 +68,11 @@ def trained():
     assert fourbit("convert", mlp(), "-o", folder).exit_code == 0
     assert fourbit("train", folder, "--data", "digits", "--epochs", 1, "--quiet").exit_code == 0
     return folder
+
+
+def state(folder):
+    """Every tensor of the checkpoint, as bytes."""
+    return {name: array.tobytes() for name, array in checkpoint.read(folder).tensors.items()}
 
 
 def write(path, **changes):

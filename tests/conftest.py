@@ -26,6 +26,15 @@ def trainer(tmp_path):
 
 
 @pytest.fixture
+def folder(tmp_path):
+    """A small model for the digits, as ``fourbit convert`` leaves it."""
+    from cli import fourbit, mlp
+
+    assert fourbit("convert", mlp(), "-o", tmp_path / "out").exit_code == 0
+    return tmp_path / "out"
+
+
+@pytest.fixture
 def in_process(monkeypatch):
     """Runs of a check are made in this process, one after the other."""
     from harness_runs import InProcess

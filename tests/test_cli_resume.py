@@ -7,19 +7,9 @@ import shutil
 import signal
 
 import pytest
-from cli import fourbit, listing, mlp
+from cli import fourbit, listing, state
 
 from fourbit_onnx.artifacts import checkpoint
-
-
-@pytest.fixture
-def folder(tmp_path):
-    assert fourbit("convert", mlp(), "-o", tmp_path / "out").exit_code == 0
-    return tmp_path / "out"
-
-
-def state(folder):
-    return {name: array.tobytes() for name, array in checkpoint.read(folder).tensors.items()}
 
 
 def test_resume_uses_the_settings_of_the_run(folder, tmp_path):

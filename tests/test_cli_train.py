@@ -9,23 +9,12 @@ import threading
 import numpy as np
 import onnxruntime as ort
 import pytest
-from cli import fourbit, full_disk, listing, mlp, refusal, trained, write
+from cli import fourbit, full_disk, listing, refusal, state, trained, write
 
-from fourbit_onnx.artifacts import checkpoint
 from fourbit_onnx.data import digits
 from fourbit_onnx.errors import DataError
 from fourbit_onnx.runtime.schedules import Constant, Cosine, Step, restored
 from fourbit_onnx.runtime.trainer import Trainer
-
-
-@pytest.fixture
-def folder(tmp_path):
-    assert fourbit("convert", mlp(), "-o", tmp_path / "out").exit_code == 0
-    return tmp_path / "out"
-
-
-def state(folder):
-    return {name: array.tobytes() for name, array in checkpoint.read(folder).tensors.items()}
 
 
 def test_train_evaluate_export(folder, tmp_path):
