@@ -1,5 +1,7 @@
 """What a model computes of sizes, one operator at a time, against ONNX's reference."""
 
+import tracemalloc
+
 import numpy as np
 import onnx
 import pytest
@@ -33,6 +35,7 @@ CASES = [
     ("Reshape", [TABLE, np.array([2, -1])], {}),
     ("Reshape", [TABLE, np.array([0, 2, 2])], {}),
     ("Reshape", [np.array(5), np.array([1])], {}),
+    ("Reshape", [np.zeros((0, 3)), np.array([3, 0])], {"allowzero": 1}),
     ("Slice", [ROW, np.array([1]), np.array([2**63 - 1])], {}),
     ("Slice", [TABLE, np.array([-1, 0]), np.array([-(2**63), 3]), np.array([1, 0]), np.array([-2, 2])], {}),
     ("Squeeze", [ROW[None, :, None], np.array([0, -1])], {}),
@@ -107,9 +110,10 @@ def test_what_is_not_known_of_a_row_leaves_the_rest_known():
     assert computed_by("Where", [objects([1, 0, 0]), objects([5, 5, 5]), row], {}).tolist() == [
         Size(5), Size(4), None,
     ]  # fmt: skip
-    # A size may be 3, but never -1; where the condition is open, both must be the same.
+    # A size may be 3, or 0, but never -1; where the condition is open, both must be the same.
     assert computed_by("Equal", [row, objects([-1, -1, -1])], {}).tolist() == [Size(0), Size(0), None]
     assert computed_by("Equal", [row, objects([3, 4, 3])], {}).tolist() == [None, Size(1), None]
+    assert computed_by("Equal", [row, objects([0, 0, 0])], {}).tolist() == [None, Size(0), None]
     assert computed_by("Where", [row, objects([6, 6, 6]), objects([6, 6, 7])], {}).tolist() == [
         Size(6), Size(6), None,
     ]  # fmt: skip
@@ -120,6 +124,8 @@ def test_what_is_not_known_of_a_row_leaves_the_rest_known():
     [
         ("Gather", [[1, 2], [5]], {}),
         ("Unsqueeze", [[1, 2], [5]], {}),
+        ("Unsqueeze", [[1, 2], [2**40]], {}),
+        ("Expand", [[1], 2], {}),
         ("Reshape", [[1, 2], [3]], {}),
         ("Add", [[1, 2], [1, 2, 3]], {}),
         ("Slice", [[1, 2], [0], [1], [0], [0]], {}),
@@ -145,6 +151,18 @@ def test_what_is_not_followed(op, operands, attributes):
 def test_what_an_operand_leaves_open():
     for op, operands in (("Concat", [objects([1]), None]), ("Gather", [objects([1]), None])):
         assert computed_by(op, operands, {"axis": 0}) is None
+    assert computed_by("Gather", [objects([1, 2]), computed_by("Shape", [None], {}, [BATCH])], {}) is None
+
+
+def test_what_would_be_long_is_not_computed():
+    """A condition and two operands of 64 elements each, on axes of their own, would give 2**18 elements."""
+    operands = [objects(np.ones(shape)) for shape in ((64, 1, 1), (64, 1), (64,))]
+    tracemalloc.start()
+    try:
+        assert computed_by("Where", operands, {}) is None
+        assert tracemalloc.get_traced_memory()[1] < 2**18
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32, np.uint8])
@@ -153,6 +171,7 @@ def test_only_int64_is_a_number(dtype):
 
 
 def test_long_constants_are_not_read():
+    assert stored(numpy_helper.from_array(np.zeros(LARGEST, np.int64))).size == LARGEST
     assert stored(onnx.TensorProto(data_type=TensorProto.INT64, dims=[2**40])) is None
     assert stored(onnx.TensorProto(data_type=TensorProto.INT64, dims=[1] * 60)) is None
 

@@ -86,6 +86,7 @@ BODIES = {
         "y = Mul (o, m)",
         ["batch", 4],
     ),
+    "no axes": ("p = Slice (s, n0, n0) m = ReduceMax <keepdims = 0> (x) y = Reshape (m, p)", []),
     "through products": (
         "m = Mul (t, s2) um = Unsqueeze (m, n0) to = Concat <axis = 0> (ub, um, n4) a = Reshape (x, to)"
         "b2 = Transpose <perm = [0, 2, 1]> (a) p = MatMul (a, b2) q = Softmax (p) r = MatMul (q, a)"
@@ -124,6 +125,7 @@ def inferred(body, signature="(float[batch,time,8] x) => (float y)"):
 
 def shape(proto, name="y"):
     found = next(value for value in [*proto.graph.output, *proto.graph.value_info] if value.name == name)
+    assert found.type.tensor_type.HasField("shape")
     return [
         size.dim_value if size.HasField("dim_value") else size.dim_param
         for size in found.type.tensor_type.shape.dim
@@ -213,6 +215,14 @@ def test_hostile_files_take_no_memory(body):
     assert shape(proto)[-3:] == ["batch", "time", 8]
 
 
+@pytest.mark.parametrize(
+    "body", ["y = Expand (x, t)", "y = Tile (x, n2)", "y = ConstantOfShape (minus_five)"]
+)
+def test_what_does_not_fit_stays_open(body):
+    proto, _ = inferred(body)
+    assert gs.import_onnx(proto).outputs[0].shape in (None, [None])
+
+
 def test_a_large_row_of_numbers_is_not_stored():
     """A millisecond; ONNX's propagation of data took 2 seconds and 2.6 GiB to note each of these numbers."""
     body = """
@@ -224,6 +234,46 @@ def test_a_large_row_of_numbers_is_not_stored():
     before = time.perf_counter()
     assert [node.op for node in standardize(proto).nodes] == ["Expand", "Gather", "Cast", "Mul"]
     assert time.perf_counter() - before < 1
+
+
+def test_names_that_inference_made_up_are_replaced():
+    body = "c = Concat <axis = 0> (n1, n4, n2) h = Tile (x, c) y = Relu (h)"
+    proto = model("(float[batch,time,8] x) => (float y)", HEAD + body, NUMBERS)
+    proto = onnx.shape_inference.infer_shapes(proto)
+    assert all(size.startswith("unk__") for size in shape(proto, "h"))
+    computed_shapes(proto)
+    assert shape(proto, "h") == ["batch", "4*time", 16]
+
+
+@pytest.mark.parametrize("declared", [["unk__1", 8], ["rows", "unk__0", 8]])
+def test_what_the_model_says_stays(declared):
+    """Also what does not fit, as two axes here: that is for ONNX Runtime to say."""
+    signature = f"(float[batch,time,8] x) => (float[{','.join(map(str, declared))}] y)"
+    proto = model(signature, HEAD + "to = Concat <axis = 0> (ub, ut, ud) y = Reshape (x, to)", NUMBERS)
+    computed_shapes(proto)
+    assert shape(proto) == [{"unk__0": "time"}.get(size, size) for size in declared]
+
+
+def test_weights_are_not_given_to_the_inference_of_a_node(monkeypatch):
+    """It would copy them for every node that reads them."""
+    given, infer = [], onnx.shape_inference.infer_node_outputs
+
+    def noted(schema, node, types, data, **others):
+        given.extend(data.values())
+        return infer(schema, node, types, data, **others)
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_node_outputs", noted)
+    proto = model(
+        "(float[batch,8] x) => (float y)",
+        "h = MatMul (x, w) y = Clip (h, least)",
+        {"w": np.zeros((8, 9), np.float32), "least": np.float32(0)},
+    )
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    proto.graph.value_info.add().CopyFrom(proto.graph.output[0])
+    proto.graph.value_info[0].name = "h"
+    computed_shapes(proto)
+    assert shape(proto) == ["batch", 9]
+    assert [tensor.name for tensor in given] == ["least"]
 
 
 def test_nothing_is_touched_where_nothing_is_open():
@@ -244,3 +294,8 @@ def test_branches_and_other_domains_are_left_alone():
     """
     proto, _ = inferred(body)
     assert gs.import_onnx(proto).outputs[0].shape is None
+
+
+def test_an_operator_of_another_domain_is_not_followed():
+    proto, _ = inferred("k = other.Identity (s) y = Reshape (x, k)")
+    assert gs.import_onnx(proto).outputs[0].shape in (None, [None] * 3)

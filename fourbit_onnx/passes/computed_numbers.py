@@ -159,7 +159,7 @@ def _concat(operands: Sequence[Numbers | None], attributes: _Attributes) -> Numb
 
 def _gather(operands: Sequence[Numbers | None], attributes: _Attributes) -> Numbers | None:
     data, places = operands[0], _given(operands, 1)
-    if data is None or data.size * places.size > LARGEST**2:
+    if data is None:
         return None
     taken = np.take(data, places, attributes.get("axis", 0))
     return taken if isinstance(taken, np.ndarray) else _scalar(taken)  # NumPy gives the element itself
@@ -201,14 +201,13 @@ def _expand(operands: Sequence[Numbers | None], _: _Attributes) -> Numbers | Non
     data, shape = operands[0], _given(operands, 1)
     if data is None or len(shape) > _MOST_AXES:
         return None
-    result = np.broadcast_shapes(data.shape, tuple(shape.tolist()))
-    return np.broadcast_to(data, result) if math.prod(result) <= LARGEST else None
+    return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(shape.tolist())))
 
 
 def _filled(operands: Sequence[Numbers | None], attributes: _Attributes) -> Numbers | None:
     shape = _given(operands, 0)
     value = stored(attributes["value"]) if "value" in attributes else None
-    if value is None or math.prod(shape.tolist()) > LARGEST or len(shape) > _MOST_AXES:
+    if value is None or len(shape) > _MOST_AXES:
         return None
     return np.broadcast_to(value.reshape(()), shape.tolist())
 

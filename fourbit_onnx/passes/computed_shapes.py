@@ -26,14 +26,11 @@ def computed_shapes(model: onnx.ModelProto) -> None:
     Args:
         model: Of one opset, 21; its shapes are inferred. It is changed.
     """
-    if any(_is_open(value.type) for value in model.graph.value_info):
-        _Shapes(model).run()
+    _Shapes(model).run()
 
 
 def _is_open(found: onnx.TypeProto) -> bool:
-    return found.HasField("tensor_type") and (
-        not found.tensor_type.HasField("shape") or any(map(_is_unknown, found.tensor_type.shape.dim))
-    )
+    return not found.tensor_type.HasField("shape") or any(map(_is_unknown, found.tensor_type.shape.dim))
 
 
 def _is_unknown(size: onnx.TensorShapeProto.Dimension) -> bool:
@@ -41,8 +38,8 @@ def _is_unknown(size: onnx.TensorShapeProto.Dimension) -> bool:
 
 
 def _sizes(found: onnx.TypeProto) -> list[Size | None] | None:
-    """The sizes of a tensor of this type; None if their number is not known."""
-    if not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
+    """The sizes of a tensor of this type; None if their number is not known, or it is no tensor."""
+    if not found.tensor_type.HasField("shape"):
         return None
     return [
         Size.read(size.dim_value if size.HasField("dim_value") else size.dim_param)
@@ -75,7 +72,7 @@ class _Shapes:
             elif node.op_type in computed_numbers.OPERATORS:
                 operands = [self._numbers(name) for name in node.input]
                 found = computed_numbers.computed(node, operands, self.shape(node.input[0]))
-                if found is not None and node.output[0]:
+                if found is not None:
                     self.numbers[node.output[0]] = found
             if any(name in self.types and _is_open(self.types[name]) for name in node.output):
                 self._close(node)
@@ -103,13 +100,8 @@ class _Shapes:
                 )
 
     def _numbers(self, name: str) -> Numbers | None:
-        """The integers of a tensor, as far as they are known; None for other tensors and long ones."""
-        if name in self.numbers:
-            return self.numbers[name]
-        found = self.types.get(name)  # "" for an input that is left out
-        if found is None or found.tensor_type.elem_type != onnx.TensorProto.INT64:
-            return None
-        return computed_numbers.unknown(self.shape(name))
+        """The numbers of a tensor, as far as they are known; None for a long one, or if none is there."""
+        return self.numbers[name] if name in self.numbers else computed_numbers.unknown(self.shape(name))
 
     def _close(self, node: onnx.NodeProto) -> None:
         """Find the shapes of the outputs of ``node``."""
@@ -138,8 +130,6 @@ class _Shapes:
 
     def _inferred(self, node: onnx.NodeProto) -> dict[str, onnx.TypeProto]:
         """What ONNX infers for this node alone."""
-        if any(one.HasField("g") or one.graphs for one in node.attribute):
-            return {}
         data = {name: tensor for name in node.input if (tensor := self._data(name)) is not None}
         try:
             found: dict[str, onnx.TypeProto] = onnx.shape_inference.infer_node_outputs(
@@ -199,7 +189,7 @@ def reshaped(
             result[axis] = shape[axis] if shape is not None and axis < len(shape) else None
     result = [None if size == _REST else size for size in result]
     rest = [axis for axis, size in enumerate(result) if size is None]
-    if shape is not None and len(rest) == 1:
+    if shape is not None and rest:  # of two, the product of the others is not known
         others = sizes.product(size for axis, size in enumerate(result) if axis != rest[0])
         result[rest[0]] = sizes.over(sizes.product(shape), others)
     return result
