@@ -167,16 +167,13 @@ def differentiate(graph: gs.Graph, roles: Roles) -> tuple[gs.Graph, dict[str, st
             f"ONNX Runtime built no gradient for {', '.join(map(repr, missing[:5]))}; "
             "freeze them with --freeze (freeze=[...])"
         )
-    shapes = {found[tensor.name]: tensor.shape for tensor in graph.inputs if tensor.name in found}
-    for tensor in result.outputs:  # the builder does not say the shapes of sums over what was repeated
-        tensor.shape = shapes.get(tensor.name, tensor.shape)
     return result, found
 
 
 def _added_numbers(graph: gs.Graph) -> None:
     """The builder gives a number that a Gemm adds a gradient of one axis: the Gemm adds a vector of one."""
     for node in list(graph.nodes):
-        if is_standard(node, "Gemm") and len(node.inputs) > 2 and node.inputs[2].shape in ([], ()):
+        if is_standard(node, "Gemm") and len(node.inputs) > 2 and node.inputs[2].shape == []:
             name = f"{node.name}/vector"
             axis = gs.Constant(f"{name}.axis", np.array([0], np.int64))
             vector = gs.Variable(name, np.float32, [1])

@@ -61,7 +61,7 @@ def finish(
     for node in checked.graph.node:
         if node.op_type in _RUNTIME_OPERATORS and not node.domain:
             node.domain = _RUNTIME
-    if any(node.domain == _RUNTIME for node in checked.graph.node) and _RUNTIME not in domains:
+    if _RUNTIME not in domains:
         checked.opset_import.append(onnx.helper.make_opsetid(_RUNTIME, 1))
     try:
         onnx.checker.check_model(checked)
