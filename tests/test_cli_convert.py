@@ -1,5 +1,7 @@
 """``fourbit convert``: the summary, and that a refusal leaves nothing behind."""
 
+import dataclasses
+import inspect
 import json
 import shlex
 
@@ -7,10 +9,13 @@ import onnx
 import pytest
 from cli import fourbit, full_disk, listing, mlp, model, refusal
 
+import fourbit_onnx
 from fourbit_onnx.artifacts import manifest
-from fourbit_onnx.cli.convert import LOSSES, RECOMPUTE
+from fourbit_onnx.cli.convert import LOSSES, RECOMPUTE, command
+from fourbit_onnx.harness.tasks import Task
 from fourbit_onnx.models import registry
 from fourbit_onnx.passes import attach_loss, recompute
+from fourbit_onnx.passes.optimizer import Optimizer
 
 SUMMARY = """\
 {folder}: recipe ibm2020
@@ -241,8 +246,8 @@ def test_wrong_option(tmp_path, kind):
 def test_a_reference_model_is_no_file(tmp_path, monkeypatch):
     """Its name is what the README has; the sentence says how a file is made of it, and it is."""
     monkeypatch.chdir(tmp_path)
-    for command in (("convert", "mlp", "-o", "out"), ("inspect", "mlp")):
-        said = refusal(*command, code=2)
+    for words in (("convert", "mlp", "-o", "out"), ("inspect", "mlp")):
+        said = refusal(*words, code=2)
         what, _, how = said.partition("; make one with: ")
         assert what.endswith("'mlp' is a reference model, and no file yet")
     _, flag, code = shlex.split(how)
@@ -254,3 +259,14 @@ def test_a_reference_model_is_no_file(tmp_path, monkeypatch):
 def test_missing_model_is_wrong_use(tmp_path):
     said = refusal("convert", tmp_path / "no.onnx", "-o", tmp_path / "out", code=2)
     assert said == f"Invalid value for 'MODEL': File '{tmp_path / 'no.onnx'}' does not exist."
+
+
+def test_defaults_are_those_of_the_optimizer():
+    """On the command line, in Python, and of a check; clips do not decay unless asked to."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Optimizer)}
+    assert defaults["clip_decay"] == 0
+    options = {option.name: option.default for option in command.params}
+    python = inspect.signature(fourbit_onnx.convert).parameters
+    task = {field.name: field.default for field in dataclasses.fields(Task)}
+    for name in ("weight_decay", "clip_decay", "max_norm"):
+        assert options[name] == python[name].default == task[name] == defaults[name], name

@@ -1,10 +1,11 @@
 """Exit codes, one rule: 2 for what cannot be whatever the files hold, 1 for what these hold."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from cli import listing, mlp, refusal, trained, write
+from cli import fourbit, listing, mlp, refusal, trained, write
 
 from fourbit_onnx import Trainer, convert
 from fourbit_onnx.errors import FourbitError, RecipeError, TrainingError, as_wrong_use, meant
@@ -41,6 +42,7 @@ ASKED = {  # what does not exist, is out of its range, or does not go together; 
     "no reference model": (*CHECK, "--model", "resnet9"),
     "no option of the model": (*CHECK, "--model-option", "size=3"),
     "no data for a check": ("check", mlp, "--data", "no.npz"),
+    "no test data for a check": ("check", mlp, "--data", "data.npz", "--eval", "no.npz"),
     "techniques of a check": (*CHECK, "--recipes", "luq", "--without", "hadamard"),
     "options of another kind of argument": ("inspect", trained, "--recipe", "luq"),
     "no operator": ("ops", "QuantizeInt5"),
@@ -88,6 +90,20 @@ def test_where_nothing_can_be_the_remedy_is_another_place(place):
     said = refusal("export", trained(), "-o", "/proc/x.onnx")
     assert said.endswith("nothing was left behind: choose another place")
     assert refusal("convert", mlp(), "-o", "/proc/x").endswith("choose another place")
+
+
+def test_what_was_meant_is_said(place):
+    assert refusal("check", "digts", code=2).endswith("nor a model file (is 'digits' meant?)")
+    said = refusal("convert", mlp(), "--recipes", "luq", code=2)  # an option of check
+    assert "'--recipe'" in said
+    assert "belongs to" not in said
+    said = refusal("eval", trained(), "--data", "no.npz", "--split", "test", code=2)
+    assert said.startswith("no data at no.npz; give ")
+
+
+def test_a_file_may_be_called_as_a_reference_model_is(place):
+    shutil.copy(mlp(), "mlp")
+    assert fourbit("convert", "mlp", "-o", "out").exit_code == 0
 
 
 def test_python_raises_the_same_class_as_ever(place):

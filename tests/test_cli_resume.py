@@ -86,8 +86,11 @@ def test_what_a_resumed_run_took(folder):
             (folder / path).write_bytes(content)
     found = json.loads(fourbit("train", folder, *options, "--resume", "--quiet", "--json").stdout)
     assert (found["steps"], found["steps_of_this_part"], found["seconds_of_the_run"]) == (16, 6, None)
-    for damaged in ("", "[]", '{"step": 16}', '{"step": 16, "seconds": []}'):
-        (folder / "seconds.json").write_text(damaged)
+    for damaged in (None, "", "[]", '{"step": 16}', '{"step": 16, "seconds": []}'):
+        if damaged is None:  # as after a run from Python
+            (folder / "seconds.json").unlink()
+        else:
+            (folder / "seconds.json").write_text(damaged)
         whole, _ = fourbit("train", folder, *options, "--resume", "--quiet").stdout.splitlines()
         assert whole.startswith("2 epochs, 16 steps in all: training loss ")
 
@@ -99,3 +102,10 @@ def test_resuming_without_the_evaluation_data_is_said(folder):
     assert result.stderr.splitlines()[0] == (
         "Warning: resumed without evaluation data (--eval, evaluation=...), with which the run began"
     )
+
+
+def test_seconds_that_cannot_be_written_stop_nothing(folder):
+    (folder / "seconds.json").mkdir()
+    result = fourbit("train", folder, "--data", "digits", "--epochs", 1, "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.match(r"1 epoch, 23 steps, \d+\.\d s: training loss ", result.stdout)

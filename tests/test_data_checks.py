@@ -93,6 +93,14 @@ def at(name, place, value, dtype=None):
             {"x": np.zeros((4, 3, 8, 8), bool)},
             "x is bool, the model wants float32; convert it with x.astype(np.float32)",
         ),
+        *(
+            (
+                {"x": np.full((4, 3, 8, 8), "cat", kind)},
+                "x is text, the model wants float32; give numbers, of classes their index: numpy.unique(x, "
+                "return_inverse=True)[1]",
+            )
+            for kind in ("U3", "S3")
+        ),
         (
             {"x": np.array([None] * 4)},
             "x is object, the model wants float32; make all samples the same shape and numeric",

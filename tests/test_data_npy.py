@@ -102,6 +102,7 @@ HOSTILE = {
     "objects": (_raw(_head("(1,)", "'|O'")), "holds Python objects, which are not read for safety"),
     "objects inside": (_raw(_head("(1,)", "[('a', '|O')]")), "holds Python objects"),
     "text": (_raw(_head("(1,)", "'<U3'")), "holds text; save numbers"),
+    "bytes": (_raw(_head("(1,)", "'|S3'")), "holds text; save numbers"),
     "complex": (_raw(_head("(1,)", "'<c8'")), "holds complex64; save numbers"),
     "fields": (_raw(_head("(1,)", "[('a', '<f4')]")), "save numbers"),
     "no bytes": (_raw(_head("(5,)", "'|V0'")), "save numbers"),

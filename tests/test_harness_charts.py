@@ -83,6 +83,9 @@ def test_no_line_of_the_differences_goes_through_letters():
     upright = re.findall(r'<line class="(\w+)[^"]*" x1="([\d.]+)" x2="\2" y1="([\d.]+)" y2="([\d.]+)"', text)
     kinds = [kind for kind, *_ in upright]
     assert (kinds.count("mark"), kinds.count("zero"), kinds.count("whisker")) == (4, 4, 8)
+    assert all(float(end) > float(begin) for _, _, begin, end in upright)
+    marks, zeros = ({float(x) for kind, x, *_ in upright if kind == one} for one in ("mark", "zero"))
+    assert max(marks) < min(zeros)  # the margin is a loss
     for _, _, begin, end in upright:
         for y in letters:  # 11 units high; digits and letters reach 8.5 above their line and 2.5 below it
             assert float(end) <= y - 8.5 or float(begin) >= y + 2.5
@@ -91,3 +94,17 @@ def test_no_line_of_the_differences_goes_through_letters():
     )
     assert len(shaded) == 4
     assert all(float(y) + float(h) <= z - 8.5 or float(y) >= z + 2.5 for y, h in shaded for z in letters)
+
+
+def test_long_names_are_shortened_and_whole_in_the_title():
+    name = "recipe~" + "technique~" * 5
+    line = str(charts.lines([charts.Line([(0, 1), (1, 2)], label=name)], title="t", x_title="x", y_title="y",
+                            y_text=str))  # fmt: skip
+    rows = [(name, "−0.12", -0.001, -0.006, 0.002, "open")]
+    forest = str(charts.forest(rows, bound=-0.005, bound_text="margin", unit="points", title="t", text=str,
+                               lower_is_worse=True))  # fmt: skip
+    for text, length in ((line, 16), (forest, 28)):
+        title = f"<title>{name}</title>"
+        assert title in text
+        assert wording.shortened(name, length) in text.replace(title, "")
+        assert name not in text.replace(title, "")

@@ -147,7 +147,9 @@ def test_differences_that_are_all_equal():
 
 def test_what_a_telephone_shows_comes_first():
     """Recipe, verdict, difference and interval; the rest is a swipe away."""
-    text = stands_alone(page(made(("fp16", "ibm2020~sawb", "minmax")))).text
+    found = page(made(("fp16", "ibm2020~sawb", "minmax")))
+    assert "ibm2020~<wbr>sawb" in found
+    text = stands_alone(found).text
     assert "Result recipe verdict difference, points 95 % interval test accuracy, mean std" in text
     assert "ibm2020~sawb best in 4 bits a paper ✓ within margin −0.12 −0.30 to +0.06 90.88 %" in text
     assert "recipes difference, points 95 % interval seeds p p, Holm in words" in text
@@ -155,9 +157,12 @@ def test_what_a_telephone_shows_comes_first():
 
 
 def test_two_seeds_are_no_verdict():
+    units = Units("accuracy", relative=False, margin=0.005)
+    ((_, _, sentence),) = summary(made(seeds=3), units)
+    assert sentence.endswith("95 % interval −0.30 to +0.06.")
     report = made(seeds=2)
     report["recipes"][1] |= {"verdict": "not decided"}
-    ((_, _, sentence),) = summary(report, Units("accuracy", relative=False, margin=0.005))
+    ((_, _, sentence),) = summary(report, units)
     assert sentence == (
         "ibm2020: not decided; −0.12 points, 95 % interval −0.30 to +0.06 of 2 seeds; a verdict takes 3 or "
         "more."
@@ -255,3 +260,14 @@ def test_verdicts_in_words():
         ((kind, sign, sentence),) = summary(report, units)
         assert sentence.startswith(f"ibm2020: {verdict}; −0.12 points, 95 % interval −0.30 to +0.06")
         assert (sign, kind) == wording.VERDICTS[verdict]
+
+
+def test_two_seeds_with_the_same_difference():
+    report = made(seeds=2)
+    report["recipes"][1]["difference"] |= {
+        "low": None,
+        "high": None,
+        "not_known": "all differences are equal",
+    }
+    ((_, _, sentence),) = summary(report, Units("accuracy", relative=False, margin=0.005))
+    assert sentence.endswith("the same with 2 seeds, so the 95 % interval is not known.")

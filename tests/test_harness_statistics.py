@@ -61,7 +61,7 @@ def test_differences_are_equal_if_only_rounding_parts_them():
     assert len({runs[seed] - base[seed] for seed in runs}) > 1
     found = paired(runs, base, relative=False)
     assert (found.low, found.n) == (None, 3)
-    assert found.mean == pytest.approx(1 / 360, abs=2**-23)
+    assert found.mean == pytest.approx(1 / 360, abs=2**-24)  # both are below 1, each off by 2**-25
     runs[2] = 360 / 360  # one sample more
     assert paired(runs, base, relative=False).low < 0
     thousand = paired(
@@ -147,3 +147,14 @@ def test_coverage(n):
     found = [interval(list(row)) for row in draws.tolist()]
     share = np.mean([one.low <= 0.3 <= one.high for one in found])
     assert abs(share - 0.95) < 0.0172
+
+
+def test_what_rounding_parts_is_of_the_larger_number():
+    """Of shares it is a share: a tenth more than 1000 is none. Float32 numbers near 1000 have 2**-15."""
+    thousand = dict.fromkeys(range(3), 1000.0)
+    assert paired({0: 1000.1, 1: 1000.2, 2: 1000.3}, thousand, relative=True).low is not None
+    near = {seed: float(np.float32(1000.1 + 0.7 * seed)) for seed in range(3)}
+    small = {seed: 0.7 * seed for seed in range(3)}
+    assert len({near[seed] - small[seed] for seed in range(3)}) > 1
+    assert paired(near, small, relative=False).low is None
+    assert paired(small, near, relative=False).low is None

@@ -33,7 +33,7 @@ def close(actual, expected):
     Any other formula, axis or divisor is off by more than 1e-2.
     """
     assert actual.shape == ()
-    np.testing.assert_allclose(actual, expected, rtol=64 * 2.0**-24, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=64 * 2.0**-24)
 
 
 # rank: shape of the scores, their axis of classes

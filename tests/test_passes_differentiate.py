@@ -67,6 +67,10 @@ UNTRAINABLE = {
     "a base and an exponent": ("h = MatMul (x, w) a = Abs (h) [p] y = Pow (a, h)" + END, ["p"]),
     "a base": ("h = MatMul (x, w) y = Pow (h, two)" + END, []),
     "a norm over no axes": ("h = MatMul (x, w) [n] y = ReduceL2 <noop_with_empty_axes = 1> (h)" + END, ["n"]),
+    "a norm over axes that are left out": (
+        'h = MatMul (x, w) [n] y = ReduceL2 <noop_with_empty_axes = 1> (h, "")' + END,
+        ["n"],
+    ),
     "a norm over all axes": ("h = MatMul (x, w) y = ReduceL2 (h)" + END, []),
     "a norm": ("h = MatMul (x, w) y = ReduceL2 <noop_with_empty_axes = 1> (h, axis)" + END, []),
     "average pools": (
@@ -104,6 +108,20 @@ REFUSED = {
     "of several with their own it is none's": (
         "[c] g = CumSum (w, i) h = MatMul (x, g) y = GlobalMaxPool (h)",
         f"CumSum, GlobalMaxPool cannot be trained on the CPU (first node: 'c', 2 in all); {ANY}",
+    ),
+    "a trained exponent": (
+        "h = MatMul (x, w) [p] y = Pow (two, h)",
+        "Pow cannot be trained on the CPU (first node: 'p', 1 in all); where the exponent is trained, write "
+        f"Exp of the exponent times Log of the base, {FREEZE}",
+    ),
+    "a norm over no axes": (
+        "h = MatMul (x, w) [n] y = ReduceL2 <noop_with_empty_axes = 1> (h)",
+        "ReduceL2 cannot be trained on the CPU (first node: 'n', 1 in all); give it its axes, or leave it "
+        f"out where it reduces none, {FREEZE}",
+    ),
+    "an LSTM of another domain": (
+        "h = MatMul (x, w) [l] y = other.LSTM (h)",
+        f"other::LSTM cannot be trained on the CPU (first node: 'l', 1 in all); {ANY}",
     ),
     "an LSTM that is not the first": (
         "h = MatMul (x, w) [f] g = Floor (h) u = Unsqueeze (g, axis) y = LSTM <hidden_size = 2> (u, k, r)",

@@ -208,6 +208,8 @@ def test_a_mask_may_hold_infinity():
     assert find_parameters(graph(X, body, {"w": zeros(4, 4), "m": mask})).parameters == ["w"]
     with pytest.raises(GraphError, match=r"^weight 'm\[0\]' is nan"):
         find_parameters(graph(X, body, {"w": zeros(4, 4), "m": mask + np.nan}))
+    number = {"w": zeros(4, 4), "m": np.float32(np.nan)}  # that a Where puts in the place of others, say
+    assert find_parameters(graph(X, body, number)).parameters == ["w"]
 
 
 def test_patterns():

@@ -253,3 +253,16 @@ def test_truncated_and_random_bytes(tmp_path, size):
         path.write_bytes(content)
         with pytest.raises(GraphError, match=remedy):
             load(path)
+
+
+def test_what_is_no_model_at_all(tmp_path):
+    path = tmp_path / "model.onnx"
+    for content, what in (
+        (b"text", ""),
+        (b"PK\3\4zip", " (but a ZIP archive, perhaps a checkpoint of PyTorch)"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(GraphError) as refusal:
+            load(path)
+        said = f"{path} is not an ONNX model{what}; name an ONNX file, such as torch.onnx.export writes"
+        assert str(refusal.value) == said

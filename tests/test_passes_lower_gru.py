@@ -10,6 +10,7 @@ from training_graph import batch_of, calibrated, compiled, run, step
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.lower_gru import lower_gru
+from fourbit_onnx.passes.recurrent_form import recurrent_obstacle
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.written_steps import is_zero
 
@@ -189,3 +190,13 @@ def test_states_that_are_certainly_zero(body, zero):
     assert is_zero(g.outputs[0]) == zero
     assert is_zero(None)
     assert not is_zero(g.inputs[0])
+
+
+@pytest.mark.parametrize("first", ["float[1,4,H] h", "float[A,B,C] h", "float h"])
+def test_a_first_state_of_unknown_size_is_no_obstacle(first):
+    """It is hidden_size, whatever is said of it."""
+    values = {"w": np.ones((1, 3, 2), np.float32), "r": np.ones((1, 3, 1), np.float32)}
+    g = graph(f"(float[5,4,2] x, {first}) => (y)", FITS.replace("r)", 'r, "", "", h)'), values)
+    for tensor in g.inputs:
+        tensor.shape = tensor.shape or None
+    assert recurrent_obstacle(g.nodes[0]) == ""

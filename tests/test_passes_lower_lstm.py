@@ -181,6 +181,15 @@ LEFT_ALONE = {
         {"inputs": "x, w, r, b, , , c", "c": np.zeros((1, 3, H + 1), np.float32)},
         "its states have not hidden_size numbers",
     ),
+    "a projection, by its weights": (
+        {"r": np.zeros((1, 4 * H, H + 1), np.float32)},
+        "its states have not hidden_size numbers",
+    ),
+    "a projection, by the first h": (
+        {"inputs": "x, w, r, b, , h", "h": np.zeros((1, 3, H + 1), np.float32)},
+        "its states have not hidden_size numbers",
+    ),
+    "coupled gates": ({"attributes": ", input_forget = 1"}, "clip or coupled gates"),
     "layout": ({"attributes": ", layout = 1", "outputs": "y"}, "layout 1"),
     "activations": ({"attributes": ', activations = ["Tanh", "Tanh", "Tanh"]'}, "other activations"),
 }

@@ -5,7 +5,9 @@ import pytest
 from graphs import graph, model, text
 from training_graph import batch_of, compiled, gradients, step
 
+from fourbit_onnx.passes.differentiate import untrainable
 from fourbit_onnx.passes.pads_of_all_axes import pads_of_all_axes
+from fourbit_onnx.passes.roles import Roles
 
 SIGNATURE = "(float[N,3,4] x) => (float[A,4,5] y)"
 AXES = {"p": np.array([1, 2, 0, -1]), "a": np.array([-1, 1])}
@@ -26,7 +28,9 @@ def test_what_it_becomes(value):
 def test_computed_numbers_are_left_alone(name):
     computed = {key: value for key, value in AXES.items() if key != name}
     signature = SIGNATURE.replace("x)", f"x, int64[{len(AXES[name])}] {name})")
-    assert pads_of_all_axes(graph(signature, 'y = Pad (x, p, "", a)', computed, infer=True)) == 0
+    g = graph(signature, 'y = Pad (x, p, "", a)', computed, infer=True)
+    assert pads_of_all_axes(g) == 0
+    assert [node.op for node in untrainable(g, Roles([], ["y"], parameters=["x"], root="y"))] == ["Pad"]
 
 
 def test_gradient():

@@ -177,6 +177,12 @@ LEFT_ALONE = {
     "channels that a block does not divide": (
         shuffled_pixels, "(float[N,4,6,6] x) => (y)", "y = DepthToSpace <blocksize = 3> (x)"
     ),
+    "channels that a block divides once": (
+        shuffled_pixels, "(float[N,6,4,6] x) => (y)", "y = DepthToSpace <blocksize = 2> (x)"
+    ),
+    "an odd number of channels": (
+        shuffled_pixels, "(float[N,5,4,6] x) => (y)", "y = DepthToSpace <blocksize = 2> (x)"
+    ),
     "rows that a block does not divide": (
         shuffled_pixels, "(float[N,4,5,6] x) => (y)", "y = SpaceToDepth <blocksize = 2> (x)"
     ),
