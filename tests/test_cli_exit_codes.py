@@ -37,6 +37,7 @@ ASKED = {  # what does not exist, is out of its range, or does not go together; 
     "no task": ("check", "digts"),
     "rate of a check": (*CHECK, "--lr", "-1"),
     "decay of a check": (*CHECK, "--weight-decay", "-1"),
+    "clip decay of a check": (*CHECK, "--clip-decay", "-1"),
     "norm of a check": (*CHECK, "--max-norm", "nan"),
     "margin": (*CHECK, "--margin", "-0.1"),
     "no reference model": (*CHECK, "--model", "resnet9"),

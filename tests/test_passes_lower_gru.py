@@ -10,9 +10,12 @@ from training_graph import batch_of, calibrated, compiled, run, step
 
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.lower_gru import lower_gru
+from fourbit_onnx.passes.pipeline import Options
 from fourbit_onnx.passes.recurrent_form import recurrent_obstacle
 from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.passes.survey import survey
 from fourbit_onnx.passes.written_steps import is_zero
+from fourbit_onnx.recipes import table
 
 T, B, F, H, CLASSES = 5, 3, 4, 6, 7
 GATES = {"GRU": 3, "RNN": 1}
@@ -145,6 +148,8 @@ LEFT_ALONE = {
 @pytest.mark.parametrize(("op", "form", "reason"), LEFT_ALONE.values(), ids=LEFT_ALONE)
 def test_left_alone_and_refused(op, form, reason):
     """As an LSTM is, with what is in the way of this one."""
+    [found] = survey(recurrent(op, **form), Options(recipe=table.find("fp32"))).untrainable
+    assert reason in found.remedy
     beginning = rf"^{op} 'l' cannot be trained: its steps cannot be written out, because .*"
     with pytest.raises(GraphError, match=beginning + re.escape(reason)):
         compiled(recurrent(op, **form))

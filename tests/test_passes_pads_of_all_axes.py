@@ -24,6 +24,19 @@ def test_what_it_becomes(value):
     assert pads_of_all_axes(g) == 0
 
 
+def test_another_mode_stays():
+    """Of sizes that are not known; of others a Pad that repeats what is there becomes a Gather."""
+    body = 'y = Pad <mode = "reflect"> (x, p, "", a)'
+    g = graph(SIGNATURE, body, AXES, infer=True)
+    assert pads_of_all_axes(g) == 1
+    assert text(g) == text(graph(SIGNATURE, body.replace(", a)", ")"), ALL, infer=True))
+
+
+def test_an_unknown_number_of_axes_is_left_alone():
+    g = graph(SIGNATURE, 'h = other.Op (x) y = Pad (h, p, "", a)', AXES, infer=True)
+    assert pads_of_all_axes(g) == 0
+
+
 @pytest.mark.parametrize("name", ["p", "a"])
 def test_computed_numbers_are_left_alone(name):
     computed = {key: value for key, value in AXES.items() if key != name}

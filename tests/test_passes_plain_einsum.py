@@ -46,6 +46,7 @@ def test_the_same_numbers(equation, unknown):
 
 LEFT_ALONE = {
     "one operand": 'y = Einsum <equation = "ij->ji"> (x)',
+    "no equation": "y = Einsum (x, x)",
     "three": 'y = Einsum <equation = "ij,ij,ij->ij"> (x, x, x)',
     "an ellipsis": 'y = Einsum <equation = "...j,ij->i"> (x, x)',
     "a diagonal": 'y = Einsum <equation = "ii,ij->ij"> (x, x)',

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import graph, model, text
+from graphs import graph, model, run, text
 from training_graph import batch_of, compiled, gradients, step
 
 from fourbit_onnx.errors import GraphError
@@ -56,3 +56,13 @@ def test_gradients_of_both(kind):
 def test_other_reductions_are_refused(kind, reduction):
     with pytest.raises(GraphError, match="use it without a reduction, or with addition"):
         trained(BODIES[kind], reduction)
+
+
+def test_whole_numbers():
+    signature = "(int64[4,5] x, int64[2,5] i, int64[2,5] u) => (int64[4,5] y)"
+    g = graph(signature, 'y = ScatterElements <reduction = "add"> (x, i, u)', infer=True)
+    assert plain_scatters(g) == 1
+    feeds = {"x": np.ones((4, 5), np.int64), "i": ROWS, "u": np.full((2, 5), 2)}
+    expected = np.ones((4, 5), np.int64)
+    np.add.at(expected, (ROWS, np.arange(5)), 2)
+    np.testing.assert_array_equal(run(g, feeds)["y"], expected)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
-from graphs import model
+from graphs import graph, model
 from training_graph import compiled
+
+from fourbit_onnx.passes.select_sites import _is_table
 
 VALUES = {
     "frequencies": 0.5 ** np.arange(4, dtype=np.float32).reshape(4, 1),
@@ -45,3 +47,24 @@ def test_angles_that_sum_nothing_are_no_site(product):
 def test_trained_ones_are_a_site(product):
     """As a layer of one feature is."""
     assert set(sites(product, ())) == {"first", "last", "angles"}
+
+
+# Operator, sizes of both operands, and whether nothing is summed.
+TABLES = {
+    "a column and a row": ("Gemm", "5,1", "1,3", True),
+    "turned columns": ("Gemm <transA = 1>", "1,5", "1,3", True),
+    "turned rows": ("Gemm <transB = 1>", "5,1", "3,1", True),
+    "one of them is known": ("Gemm", "5,1", "K,3", True),
+    "two terms": ("Gemm", "1,2", "2,3", False),
+    "two turned terms": ("Gemm <transA = 1>", "2,1", "2,3", False),
+    "two terms of turned rows": ("Gemm <transB = 1>", "5,2", "1,2", False),
+    "a vector": ("MatMul", "5,2", "2", False),
+    "a convolution": ("Conv", "1,1,1,1", "1,1,1,1", False),
+}
+
+
+@pytest.mark.parametrize(("op", "left", "right", "none"), TABLES.values(), ids=TABLES)
+def test_what_sums_nothing(op, left, right, none):
+    g = graph(f"(float[{left}] a, float[{right}] b) => (y)", f"y = {op} (a, b)")
+    assert _is_table(g.nodes[0], set()) == none
+    assert not _is_table(g.nodes[0], {id(g.nodes[0].inputs[1])})

@@ -6,7 +6,7 @@ from graphs import exact, graph
 
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.passes.roles import Roles
-from fourbit_onnx.passes.select_sites import _is_table, _kept, select_sites
+from fourbit_onnx.passes.select_sites import _kept, select_sites
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import Quantizer, Recipe
 
@@ -327,24 +327,3 @@ def test_points_of_the_backward_pass_with_quantisers_of_their_own():
     site = plan_of(CHAIN, recipe).sites[2]
     assert (site.points["fwd.w"], site.points["dgrad.w"]) == ("int4 sawb", "int4 absmax")
     assert (site.points["fwd.x"], site.points["wgrad.x"]) == ("uint4 pact", "int4_full minmax")
-
-
-# Operator, sizes of both operands, and whether nothing is summed.
-TABLES = {
-    "a column and a row": ("Gemm", "5,1", "1,3", True),
-    "turned columns": ("Gemm <transA = 1>", "1,5", "1,3", True),
-    "turned rows": ("Gemm <transB = 1>", "5,1", "3,1", True),
-    "one of them is known": ("Gemm", "5,1", "K,3", True),
-    "two terms": ("Gemm", "1,2", "2,3", False),
-    "two turned terms": ("Gemm <transA = 1>", "2,1", "2,3", False),
-    "two terms of turned rows": ("Gemm <transB = 1>", "5,2", "1,2", False),
-    "a vector": ("MatMul", "5,2", "2", False),
-    "a convolution": ("Conv", "1,1,1,1", "1,1,1,1", False),
-}
-
-
-@pytest.mark.parametrize(("op", "left", "right", "none"), TABLES.values(), ids=TABLES)
-def test_what_sums_nothing(op, left, right, none):
-    g = graph(f"(float[{left}] a, float[{right}] b) => (y)", f"y = {op} (a, b)")
-    assert _is_table(g.nodes[0], set()) == none
-    assert not _is_table(g.nodes[0], {id(g.nodes[0].inputs[1])})

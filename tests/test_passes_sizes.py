@@ -37,7 +37,18 @@ def test_no_size_counts_once():
 
 
 @pytest.mark.parametrize(
-    "text", ["batch", "/layer.1/rows", "4*batch", "batch*time", "2*(n + 1)", "4*(/rows/2)", "9" * 5000, "٣*n"]
+    "text",
+    [
+        "batch",
+        "/layer.1/rows",
+        "4*batch",
+        "batch*time",
+        "2*(n + 1)",
+        "m*(n + 1)",
+        "4*(/rows/2)",
+        "9" * 5000,
+        "٣*n",
+    ],
 )
 def test_written_as_it_was_read(text):
     assert Size.read(text).written() == text
@@ -48,6 +59,7 @@ def test_written_as_it_was_read(text):
     [
         ("batch * 2*3", Size(6, ("batch",))),
         ("b*a*b", Size(1, ("a", "b", "b"))),
+        ("2*layer.1", Size(2, ("layer.1",))),
         ("n + 2*m", Size(1, ("n + 2*m",))),
         ("2*(n + 1)", Size(2, ("n + 1",))),
         ("m * 4*(2*n + 1)", Size(4, ("2*n + 1", "m"))),
@@ -129,3 +141,11 @@ A, B = Size(1, ("a",)), Size(1, ("b",))
 )
 def test_how_far_sizes_are_followed(result, expected):
     assert result == expected
+
+
+def test_what_is_followed_of_numbers_and_names():
+    batch = Size(1, ("batch",))
+    assert sizes.minus(batch, Size(0)) == batch
+    assert sizes.times(Size(-(2**62)), Size(4)) is None  # no int64
+    assert sizes.broadcast(Size(2, ("batch",)), None) == Size(2, ("batch",))  # 0 or more, but never 1
+    assert sizes.broadcast(batch, None) is None

@@ -3,9 +3,10 @@
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from graphs import model, text
+from graphs import check, model, text
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.passes.roles import Literal
 from fourbit_onnx.passes.standardize import standardize
 
 SIGNATURE = "(float[N,1,4] x) => (float[] y)"
@@ -55,3 +56,14 @@ def test_a_model_without_outputs():
     assert str(refusal.value) == (
         "the model has no outputs, so nothing can be trained; export it with its outputs"
     )
+
+
+def test_an_exponent_that_others_read_stays_for_them():
+    """And no exponent is a weight, though it may have several elements."""
+    values = {"i": np.array([1, 0, 2, 1])}
+    g = standardize(model("(float[4] x) => (float[4] y)", "p = Pow (x, i) y = Gather (p, i)", values))
+    check(g)
+    power, gather = g.nodes
+    assert isinstance(power.inputs[1], Literal)
+    assert (power.inputs[1].dtype, gather.inputs[1].dtype) == (np.float32, np.int64)
+    assert power.inputs[1].name != gather.inputs[1].name

@@ -8,7 +8,7 @@ import onnx
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _KINDS = ("BUFFER", "CONSTANT_TENSOR")  # of the module, or written in its code: torch.tensor([0.5, 0.4, 0.3])
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
-_PARAMETER = re.compile(r"\bPARAMETER target='([^']*)'")
+_PARAMETER = re.compile(r"PARAMETER target='([^']*)'")
 _FOLDED = "pkg.onnxscript.optimizer.folded_from"  # the names of all that went into it, as Python's list
 _NAME = re.compile(r"'([^']*)'")
 

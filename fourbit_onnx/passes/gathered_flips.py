@@ -33,5 +33,5 @@ def _indices(node: gs.Node) -> dict[int, range] | None:
         size = shape[axis]
         if not isinstance(size, int) or size > LARGEST:
             return None
-        found[axis % len(shape)] = range(*slice(start, end, step).indices(size))
+        found[axis] = range(*slice(start, end, step).indices(size))
     return found

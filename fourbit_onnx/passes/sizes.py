@@ -123,7 +123,7 @@ def broadcast(one: Size | None, other: Size | None) -> Size | None:
     if other == Size(1):
         return one
     for size in (one, other):
-        if size is not None and not size.names and size.factor > 1:  # the other is that number, or 1
+        if size is not None and size.factor > 1:  # never 1, so the other is as large, or 1
             return size
     return None
 
