@@ -1,5 +1,6 @@
 """A folder that is opened is the one that was converted: digests of graphs and manifest, names of outputs."""
 
+import hashlib
 import json
 
 import pytest
@@ -41,6 +42,14 @@ def fields_of(folder):
 
 def test_all_graphs_and_the_manifest_have_digests(folder):
     assert list(fields_of(folder)["sha256"]) == [*files.GRAPHS, files.MANIFEST]
+    assert {path.name for path in folder.glob("*.onnx")} == set(files.GRAPHS)
+
+
+def test_a_digest_is_of_all_bytes_and_of_no_order_of_fields(tmp_path):
+    content = bytes(2**21) + b"the end"
+    (tmp_path / "file").write_bytes(content)
+    assert digests.of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+    assert digests.of_fields({"a": 1, "b": 2}) == digests.of_fields({"b": 2, "a": 1})
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "inspect", "export"])

@@ -48,7 +48,10 @@ def test_quiet_and_json(folder):
     assert found["last"] == found["history"][0]
 
 
-@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals")
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(),
+    reason="Python delivers signals to the main thread only",
+)
 def test_ctrl_c_while_the_data_is_read(folder, monkeypatch):
     from fourbit_onnx.data import named
 

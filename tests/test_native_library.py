@@ -26,7 +26,7 @@ QUANTIZE = ("QuantizeInt4", {"x": np.linspace(-3, 3, 20, dtype=F), "scale": F(0.
 @needs_library
 def test_exports_two_names():
     if shutil.which("nm") is None:
-        pytest.skip("no nm here")
+        pytest.skip("nm, which lists symbols, is not installed")
     command = ["nm", "-D", "--defined-only", library.require()]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert sorted(line.split()[-1] for line in listed) == ["RegisterCustomOps", "fourbit_kernels"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import check, exact, graph, run, text
+from graphs import check, exact, graph, model, run, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +10,7 @@ from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.average_pool import average_pool
 from fourbit_onnx.passes.explicit_pads import explicit_pads
 from fourbit_onnx.passes.flat_convolutions import flat_convolutions
+from fourbit_onnx.passes.pipeline import prepare
 
 
 def integers(shape, seed=0):
@@ -328,3 +329,9 @@ def test_a_grouped_convolution_of_three_dimensions_is_refused():
         "the 3-D convolution 'conv' has 2 groups, which ONNX Runtime cannot train in float; "
         "use a 4-bit recipe for it with --set (settings=[...]), or one group"
     )
+
+
+def test_average_pools_of_a_model_are_convolutions():
+    body = "p = AveragePool <kernel_shape = [4, 4]> (x) f = Flatten (p) y = MatMul (f, w)"
+    proto = model("(float[N,2,4,4] x) => (float[N,3] y)", body, {"w": np.ones((2, 3), np.float32)})
+    assert "AveragePool" not in {node.op for node in prepare(proto)[0].nodes}

@@ -15,6 +15,9 @@ from fourbit_onnx.errors import DataError
 Array = NDArray[Any]
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What zipfile raises for what is no intact archive; NotImplementedError for a version, a compression or an
+# encryption that it does not know.
+_UNREADABLE = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
 
 
 def read(path: Path, keys: Mapping[str, str] | None = None, *, limit: int = paths.LIMIT) -> dict[str, Array]:
@@ -31,7 +34,7 @@ def read(path: Path, keys: Mapping[str, str] | None = None, *, limit: int = path
         length = file.seek(0, 2)
         try:
             archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise _damaged(path, error) from error
         with archive:
             members = _members(archive, path)
@@ -75,7 +78,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
             paths.check_length(header.nbytes, found, where, "write it again with numpy.savez")
             flat = np.empty(header.nbytes, np.uint8)
             _fill(stream, flat.data)  # with the last byte, the checksum is compared
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+    except (*_UNREADABLE, zlib.error, EOFError) as error:
         raise _damaged(path, error) from error
     array = flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
     return array if header.dtype.isnative else array.astype(header.dtype.newbyteorder("="))
