@@ -193,7 +193,7 @@ def test_a_part_of_data_that_has_one(tmp_path):
     said = refusal("eval", trained(), "--data", path, "--split", "train", code=2)
     assert said == f"--split is for data with a part to train on and one to test on, not {path}"
     result = fourbit("eval", trained(), "--data", "digits", "--split", "train")
-    assert result.stdout.endswith(" 1437 samples\n")
+    assert result.stdout.endswith(" 1,437 samples\n")
 
 
 WRONG = {

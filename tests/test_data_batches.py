@@ -95,7 +95,10 @@ def test_nan_in_memory_is_found_before_the_first_batch():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ArrayBatches(arrays(0), SPECS, 2), "the data set is empty: every array has 0 samples"),
+        (
+            lambda: ArrayBatches(arrays(0), SPECS, 2),
+            "the data set is empty: every array has 0 samples; give some",
+        ),
         (lambda: ArrayBatches(arrays(), SPECS, 0), "batch size 0: a batch has at least one sample"),
         (
             lambda: ArrayBatches(arrays(), SPECS, 16, drop_last=True),

@@ -12,6 +12,7 @@ from cli import write
 from harness_runs import opened, quiet, tiny
 
 from fourbit_onnx.artifacts import checkpoint
+from fourbit_onnx.data.checks import Spec
 from fourbit_onnx.errors import ArtifactError, DataError, FourbitError, RecipeError
 from fourbit_onnx.harness import observe, run, subjects
 from fourbit_onnx.harness.experiment import hold_out
@@ -244,6 +245,29 @@ def test_held_out_samples_are_a_fifth_and_the_rest_is_trained_on():
     np.testing.assert_array_equal(hold_out({"x": np.arange(11)})[1]["x"], test["x"])
     with pytest.raises(DataError, match="4 samples are too few to hold some out; give test data with --eval"):
         hold_out({"x": np.arange(4)})
+
+
+@pytest.mark.parametrize("wrong", range(10))
+def test_a_wrong_sample_is_named_by_its_place_in_the_file(tmp_path, wrong):
+    """Not by that in the part that it is trained or tested in."""
+    x = np.zeros((10, 3), np.float32)
+    x[wrong, 1] = np.nan
+    np.savez(tmp_path / "mine.npz", x=x, labels=np.zeros(10, np.int64))
+    (tmp_path / "mine.onnx").touch()
+    mine = subjects.experiment(
+        str(tmp_path / "mine.onnx"),
+        data=str(tmp_path / "mine.npz"),
+        evaluation=None,
+        keys={},
+        model=None,
+        settings={"epochs": 1},
+    )
+    specs = {
+        "x": Spec("x", np.dtype(np.float32), ("N", 3)),
+        "labels": Spec("labels", np.dtype(np.int64), ("N",)),
+    }
+    with pytest.raises(DataError, match=rf"^x\[{wrong}, 1\] "):
+        mine.arrays(["x", "labels"], specs)
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, {0}), (3, {0, 1, 2}), (8, set(range(8)))])

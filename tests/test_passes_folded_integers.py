@@ -50,6 +50,9 @@ def test_pads_as_the_older_exporter_computes_them():
 
 FOLDED = {
     "as many as there may be": ("n = ConstantOfShape <value = int64[1] {3}> (most)", np.full(2**16, 3)),
+    "the shape of a weight": ("n = Shape (weight)", np.array([4])),
+    "sizes of data that are known": ("n = Shape <start = -1> (x)", np.array([4])),
+    "no sizes": ("n = Shape <start = 1, end = 1> (x)", np.zeros(0, np.int64)),
     "without axes": ('n = Slice (triple, two, triple_end, "", one)', np.array([3])),
 }
 
@@ -65,6 +68,8 @@ def test_folded(body, expected):
 LEFT_ALONE = {
     "floats": "f = Cast <to = 1> (pads) y = other.Use (x, f)",
     "weights": "f = Mul (weight, weight) y = Add (x, f)",
+    "a size that is not known": "n = Shape <end = 1> (x) y = other.Use (x, n)",
+    "the size of what is not known": "u = other.Make (x) n = Shape (u) y = other.Use (x, n)",
     "data": "s = Shape (x) d = Mul (s, two) y = Reshape (x, d)",
     "large": "n = ConstantOfShape <value = int64[1] {0}> (many) y = other.Use (x, n)",
     "a large Expand": "n = Expand (two, many) y = other.Use (x, n)",
@@ -109,3 +114,6 @@ def test_an_output_stays():
     g = graph("(float[N,4] x) => (int64[2] y)", "y = Mul (pads, two)", VALUES)
     assert folded_integers(g) == 0
     assert [node.op for node in g.nodes] == ["Mul"]
+    g = graph("(float[2,4] x) => (int64[2] y)", "y = Shape (x)")
+    assert folded_integers(g) == 0
+    assert [node.op for node in g.nodes] == ["Shape"]

@@ -146,7 +146,7 @@ REFUSED = {
         f"name = '../mine'\n{QUANTIZED}",
         ": a recipe cannot be called '../mine'; up to 100 letters, digits and ._~+-",
     ),
-    "no TOML": ("weight = ", " is no TOML: Invalid value (at end of document)"),
+    "no TOML": ("weight = ", " is no TOML: Invalid value (at end of document); correct it there"),
     "nested": ("keep = " + "[" * 9999 + "]" * 9999, " is no TOML: "),
     "not a number": (
         f"keep_last = nan\n{QUANTIZED}",

@@ -2,6 +2,7 @@
 
 import shutil
 
+import graphs
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -119,6 +120,28 @@ def test_nothing_is_stored_or_computed_in_vain(tmp_path, capfd, recipe, weights)
     capfd.readouterr()
     plain(export(tmp_path / "out", tmp_path / "model.onnx", weights=weights), image=data["image"][:4])
     assert capfd.readouterr().err == ""
+
+
+def test_no_weight_is_stored_for_its_shape(tmp_path):
+    """PyTorch's newer exporter gives a convolution without bias zeros, as many as its weight has rows."""
+    draw = np.random.default_rng(0).standard_normal
+    shapes = {"first": (4, 1, 2, 2), "middle": (4, 4, 2, 2), "last": (16, 3)}
+    values = {name: draw(shape).astype(np.float32) for name, shape in shapes.items()}
+    body = """
+        a = Conv (image, first) r = Relu (a)
+        rows = Shape <start = 0, end = 1> (middle) b = Expand (zero, rows)
+        c = Conv (r, middle, b) d = Relu (c) f = Flatten (d) y = MatMul (f, last)
+    """
+    signature = "(float[N,1,4,4] image) => (float[N,3] y)"
+    convert(graphs.model(signature, body, values | {"zero": np.zeros(1, np.float32)}), tmp_path / "out")
+    trainer = Trainer(tmp_path / "out")
+    image = draw((8, 1, 4, 4)).astype(np.float32)
+    trainer.step({"image": image, "labels": np.arange(8) % 3}, learning_rate=0.1)
+    trainer.save()
+    stored = export(tmp_path / "out", tmp_path / "model.onnx").graph.initializer
+    floats = {tuple(tensor.dims) for tensor in stored if tensor.data_type == onnx.TensorProto.FLOAT}
+    assert {shapes["first"], shapes["last"]} <= floats
+    assert shapes["middle"] not in floats
 
 
 def test_what_nothing_reads_goes_from_branches_too():

@@ -53,4 +53,4 @@ def command(
     if as_json:
         output.print_json({**result, "samples": samples})
     else:
-        click.echo(f"{output.numbers(result)}, {samples} samples")
+        click.echo(f"{output.numbers(result)}, {output.counted(samples, 'sample')}")

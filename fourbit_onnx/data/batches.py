@@ -72,7 +72,7 @@ class ArrayBatches:
         if batch_size < 1:
             raise DataError(f"batch size {batch_size}: a batch has at least one sample")
         if self._length == 0:
-            raise DataError("the data set is empty: every array has 0 samples")
+            raise DataError("the data set is empty: every array has 0 samples; give some")
         if drop_last and self._length < batch_size:
             raise DataError(
                 f"{self._length} samples do not fill one batch of {batch_size}; use a smaller batch"

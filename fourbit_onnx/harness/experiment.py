@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fourbit_onnx.data import digest
+from fourbit_onnx.data import checks, digest
 from fourbit_onnx.errors import ArtifactError, DataError, GraphError
 from fourbit_onnx.harness.tasks import Task
 
@@ -133,6 +133,10 @@ class Experiment:
             return train, named.find(self.evaluation, names, keys=keys, split="test", specs=specs)
         if named.has_parts(source):
             return train, named.find(source, names, keys=keys, split="test", specs=specs)
+        if specs is not None:  # messages name samples by their places in the file, not in a part
+            checks.structure(train, specs)
+            for name, spec in specs.items():
+                checks.values(name, train[name], spec)
         return hold_out(train)
 
 

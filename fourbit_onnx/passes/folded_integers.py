@@ -1,4 +1,4 @@
-"""Integers that are computed of constants only  →  constants."""
+"""Integers that are computed of constants and of known shapes only  →  constants."""
 
 import math
 
@@ -6,13 +6,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from fourbit_onnx.passes.roles import Literal, replace_for_readers
+from fourbit_onnx.passes.roles import Literal, is_standard, replace_for_readers
 from fourbit_onnx.passes.tidy import tidy
 
 # What pads, axes and sizes are computed with; a longer list would only be slower to read.
 _OPERATORS = frozenset(
     """
-    Add Cast Concat ConstantOfShape Div Equal Expand Flatten Gather Identity Mod Mul Neg Range Reshape Shape
+    Add Cast Concat ConstantOfShape Div Equal Expand Flatten Gather Identity Mod Mul Neg Range Reshape
     Slice Squeeze Sub Tile Transpose Unsqueeze Where
     """.split()  # noqa: SIM905
 )
@@ -23,10 +23,12 @@ _EXACT = 2**53
 def folded_integers(graph: gs.Graph) -> int:
     """Compute what can be computed before training, so that passes may read it.
 
-    PyTorch's older exporter computes the pads of a Pad by ten operators.
+    PyTorch's older exporter computes the pads of a Pad by ten operators. Its newer one gives a convolution
+    without bias zeros, as many as its weight's shape says: for that, an exported model would keep the
+    weight in float32 beside its codes.
 
     ============  =============================================================================
-    before        ``pads = Cast(Reshape(Transpose(...)))`` of constants
+    before        ``pads = Cast(Reshape(Transpose(...)))`` of constants; ``Shape(x)``, all sizes known
     after         ``pads``, a constant
     leaves alone  results of floats, which may differ in the last bits; what is large, or is an
                   output; operators that neither pads nor sizes are computed with
@@ -36,6 +38,11 @@ def folded_integers(graph: gs.Graph) -> int:
     found: dict[int, NDArray[np.generic]] = {}
     count = 0
     for node in graph.nodes:
+        if is_standard(node, "Shape") and id(node.outputs[0]) not in kept:
+            if (sizes := _sizes(node)) is not None:
+                found[id(node.outputs[0])] = sizes
+                count += 1
+            continue
         if not _foldable(node, found) or id(node.outputs[0]) in kept:
             continue
         values = [_value(tensor, found) for tensor in node.inputs]
@@ -52,6 +59,13 @@ def folded_integers(graph: gs.Graph) -> int:
     if count:
         tidy(graph)
     return count
+
+
+def _sizes(node: gs.Node) -> NDArray[np.int64] | None:
+    """What a Shape gives; None if a size of those is not known."""
+    shape = node.inputs[0].shape
+    chosen = [None] if shape is None else list(shape)[node.attrs.get("start", 0) : node.attrs.get("end")]
+    return np.array(chosen, np.int64) if all(isinstance(size, int) for size in chosen) else None
 
 
 def _foldable(node: gs.Node, found: dict[int, NDArray[np.generic]]) -> bool:

@@ -102,7 +102,9 @@ def load(path: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path} is no TOML: {str(error) or 'nested too deeply'}") from error
+        raise RecipeError(
+            f"{path} is no TOML: {str(error) or 'nested too deeply'}; correct it there"
+        ) from error
 
 
 def _quantizer(where: str, given: Any) -> Quantizer:
