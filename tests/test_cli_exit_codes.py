@@ -27,6 +27,7 @@ ASKED = {  # what does not exist, is out of its range, or does not go together; 
     "no schedule": (*TRAIN, "digits", "--schedule", "linear"),
     "rate": (*TRAIN, "digits", "--lr", "0"),
     "rate that is no number": (*TRAIN, "digits", "--lr", "nan"),
+    "rate without bound": (*TRAIN, "digits", "--lr", "inf"),
     "epochs": (*TRAIN, "digits", "--epochs", "0"),
     "no data": (*TRAIN, "no.npz"),
     "no test data": (*TRAIN, "digits", "--eval", "digts"),

@@ -1,5 +1,6 @@
 """The library file: found, loaded, exporting two names, chosen by environment, used by sessions."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -166,3 +167,18 @@ def test_many_sessions_of_one_process():
     results = [s.run(None, feeds(inputs))[0].tolist() for s in sessions]
     del sessions[0]
     assert results[0] == results[1] == results[2] == sessions[0].run(None, feeds(inputs))[0].tolist()
+
+
+def test_a_clone_that_is_what_was_installed_is_not_built(monkeypatch, tmp_path):
+    """In place, or not installed at all: there is no other folder to start Python in."""
+    monkeypatch.delenv("FOURBIT_LIBRARY", raising=False)
+    monkeypatch.setattr(library, "_NAMES", ("no_such_library.so",))
+    monkeypatch.setattr(library, "_installed", lambda: [Path(library.__file__)])
+    assert "not built; build it with" in library.describe()
+    monkeypatch.undo()
+
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    assert library._installed() == []

@@ -44,8 +44,9 @@ def test_a_table_of_the_code_is_no_weight_though_it_is_multiplied():
 def test_constant_nodes_are_the_weights_of_a_model_without_others():
     """As frozen TorchScript and some other exporters write them."""
     literal = "c = Constant <value_floats = [1.0, 2.0, 3.0, 4.0]> ()"
-    values = {"s": np.float32(2), "i": np.array([1, 2])}  # initialisers, but no weights
-    roles = roles_of(f"{TABLE} {literal} h = Gemm (x, v, c) y = Mul (h, s) j = Add (i, i)", values)
+    values = {"s": np.float32(2), "i": np.array([0, 1, 1, 0])}  # initialisers, but no weights
+    body = f"{TABLE} {literal} h = Gemm (x, v, c) k = Mul (h, s) j = Add (i, i) y = Gather <axis = 1> (k, j)"
+    roles = roles_of(body, values)
     assert (roles.parameters, roles.frozen) == (["c", "v"], [])
 
 
