@@ -1,4 +1,4 @@
-"""Inputs and attributes of the three convolutions, from one geometry."""
+"""Inputs and attributes of the convolution and its gradients, from one geometry."""
 
 import numpy as np
 from native import INT4, LOG4, UINT4, codes
@@ -6,7 +6,11 @@ from native import INT4, LOG4, UINT4, codes
 SA, SB = np.float32(0.37), np.float32(0.0113)
 
 
-def convolutions(geometry, zx=0, zw=0, *, ops=("QConv", "QConvInputGrad", "QConvWeightGrad"), seed=0):
+TWO_PHASE = ("QConvInputGradTwoPhase", "QConvWeightGradTwoPhase")
+OPS = ("QConv", "QConvInputGrad", "QConvWeightGrad", *TWO_PHASE)
+
+
+def convolutions(geometry, zx=0, zw=0, *, ops=OPS, seed=0):
     batch, channels, filters, spatial, kernel, strides, pads, dilations, group = geometry
     rng = np.random.default_rng(seed)
     rank = len(spatial)
@@ -20,6 +24,7 @@ def convolutions(geometry, zx=0, zw=0, *, ops=("QConv", "QConvInputGrad", "QConv
         codes(rng, (filters, channels // group, *kernel), "int4", -8),
     )
     dy = codes(rng, (batch, filters, *out), "uint4")
+    odd = codes(rng, dy.array.shape, "uint4")  # any pairs: more than a quantiser gives
     shared = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
     cases = {
         "QConv": (
@@ -54,6 +59,30 @@ def convolutions(geometry, zx=0, zw=0, *, ops=("QConv", "QConvInputGrad", "QConv
                 "w_shape": np.array([filters, channels // group, *kernel]),
             },
             {"x_values": x_values, "dy_values": LOG4},
+        ),
+        "QConvInputGradTwoPhase": (
+            {
+                "dy_even": dy,
+                "dy_odd": odd,
+                "dy_scale": SA,
+                "w": w,
+                "w_scale": SB,
+                "w_zero_point": np.int32(zw),
+                "x_shape": np.array([batch, channels, *spatial]),
+            },
+            {"w_values": INT4},
+        ),
+        "QConvWeightGradTwoPhase": (
+            {
+                "x": x,
+                "x_scale": SA,
+                "x_zero_point": np.int32(zx),
+                "dy_even": dy,
+                "dy_odd": odd,
+                "dy_scale": SB,
+                "w_shape": np.array([filters, channels // group, *kernel]),
+            },
+            {"x_values": x_values},
         ),
     }
     for op in ops:

@@ -32,6 +32,7 @@ from independent_numbers import (
     first_random,
     levels15,
     log4,
+    mean,
     minmax,
     next_top,
     pact,
@@ -47,7 +48,7 @@ class Recipe:
 
     activation: str = "pact"  # or "minmax"
     weight: str = "sawb"  # or "minmax"
-    dgrad: str = "even"  # or "odd", "int4"
+    dgrad: str = "even"  # or "odd", "mean" (of even and odd), "int4"
     wgrad: str = "odd"
     learned: bool = False
     threshold: float = UNBIASED
@@ -57,6 +58,7 @@ class Recipe:
 RECIPES = {
     "ibm2020": Recipe(),
     "ibm2020-static": Recipe(threshold=2.5, dither=False),
+    "ibm2020-mean": Recipe(dgrad="mean", wgrad="mean"),
     "ibm2020-notpr": Recipe(wgrad="even"),
     "ibm2020-learned-scale": Recipe(learned=True),
     "int4-linear": Recipe(dgrad="int4", wgrad="int4", dither=False),
@@ -145,16 +147,18 @@ class Network:
             self.result.tops[site] = next_top(T, largest, t)
         self.result.levels[site] = T
         factor = dither(first_random(self.counter, self.streams[site])) if self.recipe.dither else 1
-        both = []
-        for kind in kinds:
+        found = {}
+        for kind in dict.fromkeys(["even", "odd"] if "mean" in kinds else kinds):
             operand = log4(dy, T / 4096 * factor, t, odd=kind == "odd")
             self.result.operands[site, kind] = operand
             # The quotient is rounded, too: what is moved may come to the other side of a threshold by that.
             moved = error + 2 * U * np.abs(dy) * np.any(error)
             self._margin(site, kind, dy, moved, operand.scale * t / 4 * 4.0 ** np.arange(7))
-            both.append(operand)
+            found[kind] = operand
         self._margin(site, "top", largest, np.max(error), t / 2 * T * np.array([1, 2]))
-        return *both, 0.0
+        if "mean" in kinds:
+            found["mean"] = mean(found["even"], found["odd"])
+        return *(found[kind] for kind in kinds), 0.0
 
     def _margin(self, site, kind, dy, error, thresholds):
         distance = np.abs(np.abs(np.asarray(dy, np.float64))[..., None] - thresholds).min(-1)

@@ -80,6 +80,13 @@ def log4(dy, smallest, threshold, *, odd):
     return Operand(e + 8 * negative, integers, s)
 
 
+def mean(even, odd):
+    """Section 2: (even + odd) / 2, but 0 where the odd one is; in units of 1.5 levels."""
+    thirds = np.where(odd.integers == 0, 0, even.integers + 2 * odd.integers)
+    assert (thirds % 3 == 0).all()
+    return Operand(even.codes, thirds // 3, even.scale * f32(1.5))
+
+
 def top_level(largest, threshold):
     """Section 2: the smallest power of two T with largest <= threshold T."""
     t, T = float(f32(threshold)), 1.0

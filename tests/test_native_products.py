@@ -1,5 +1,7 @@
 """QMatMul, QConv and its gradients: the kernel has the bits of the function body, on any geometry."""
 
+import itertools
+
 import numpy as np
 import pytest
 from convolution_cases import SA, SB, convolutions
@@ -39,6 +41,27 @@ def test_matmul(m, k, n, trans_a, trans_b):
         left = codes(rng, (k, m) if trans_a else (m, k), a, -8)
         right = codes(rng, (n, k) if trans_b else (k, n), b, -8)
         matmul(left, right, a_values, b_values, trans_a, trans_b)
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (5, 7, 3), (12, 4, 32), (13, 5, 33), (40, 70, 65), (150, 9, 200), (3, 0, 40)]
+)
+@pytest.mark.parametrize("trans", list(itertools.product((0, 1), repeat=3)), ids=str)
+def test_matmul_of_both_phases(m, k, n, trans):
+    trans_a, trans_dy, trans_y = trans
+    rng = np.random.default_rng(m)
+    dy = (2, n, k) if trans_dy else (2, k, n)
+    for kind, values, zero_point in (("uint4", UINT4, 0), ("int4", INT4, -8), ("int4", INT4, 131072)):
+        inputs = {
+            "a": codes(rng, (2, k, m) if trans_a else (2, m, k), kind, -8),
+            "a_scale": SA,
+            "a_zero_point": np.int32(zero_point),
+            "dy_even": codes(rng, dy, "uint4"),
+            "dy_odd": codes(rng, dy, "uint4"),
+            "dy_scale": SB,
+        }
+        attributes = {"a_values": values, "trans_a": trans_a, "trans_dy": trans_dy, "trans_y": trans_y}
+        check("QMatMulTwoPhase", inputs, (), attributes)
 
 
 @pytest.mark.parametrize("a_values", [UINT4, LOG2, LOG4], ids=["uint4", "log2", "log4"])
@@ -240,7 +263,7 @@ def test_what_is_given_is_used():
     """One code off by one changes the result: the comparison can fail."""
     for op, inputs, attributes in convolutions(GEOMETRIES["3x3"]):
         before = run(op, inputs, (), attributes)[0]
-        name = "x" if "x" in inputs else "dy"
+        name = next(name for name in ("x", "dy", "dy_odd") if name in inputs)
         changed = inputs[name].array.copy()
         changed.flat[changed.size // 2] ^= 1
         after = run(op, {**inputs, name: Codes(changed, inputs[name].element_type)}, (), attributes)[0]

@@ -185,6 +185,28 @@ def test_gradients_of_a_shape_that_does_not_fit():
         assert reason in message
 
 
+def test_phases_of_two_shapes():
+    even, odd = codes(RNG, (1, 6, 3, 3), "uint4"), codes(RNG, (1, 6, 9), "uint4")
+    message = "both phases of dy must have one shape; they are [1, 6, 3, 3] and [1, 6, 9]"
+    geometry = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
+    dy = {"dy_even": even, "dy_odd": odd, "dy_scale": F(1)}
+    x = {"x": codes(RNG, (1, 4, 5, 5), "uint4"), "x_scale": F(1), "x_zero_point": np.int32(0)}
+    w = {"w": codes(RNG, (6, 4, 3, 3), "int4"), "w_scale": F(1), "w_zero_point": np.int32(0)}
+    a = {"a": codes(RNG, (1, 6, 4, 3), "uint4"), "a_scale": F(1), "a_zero_point": np.int32(0)}
+    cases = [
+        ("QConvWeightGradTwoPhase", {**x, **dy, "w_shape": np.array([6, 4, 3, 3])}, {"x_values": UINT4}),
+        ("QConvInputGradTwoPhase", {**dy, **w, "x_shape": np.array([1, 4, 5, 5])}, {"w_values": INT4}),
+        ("QMatMulTwoPhase", {**a, **dy}, {"a_values": UINT4}),
+    ]
+    for op, inputs, values in cases:
+        assert message in refusal(op, inputs, (), values if op == "QMatMulTwoPhase" else geometry | values)
+    bad = {**a, **dy, "dy_even": odd, "dy_odd": odd}
+    assert "a and dy must have the same rank" in refusal("QMatMulTwoPhase", bad, (), {"a_values": UINT4})
+    assert "the depths of a and dy differ" in refusal(
+        "QMatMulTwoPhase", {**a, **dy, "dy_odd": even}, (), {"a_values": UINT4, "trans_a": 1}
+    )
+
+
 def test_phase():
     assert "phase must be 0 (even) or 1 (odd); it is 2" in refusal(
         "QuantizeLog4", {"x": np.ones(3, F), "scale": F(1)}, (), {"phase": 2}

@@ -166,6 +166,7 @@ def test_every_operator_is_tested():
         "SawbScale", "AbsMaxScale", "MinMaxScale", "GradientScale", "LearnedGradientScale",
         "PactGrad",
         "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul", "QMatMulBias",  # in …_products.py
+        "QConvInputGradTwoPhase", "QConvWeightGradTwoPhase", "QMatMulTwoPhase",
         "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py
         "Relu", "AddRelu", "ReluGrad", "SumReluGrad", "BatchNorm", "BatchNormGrad", "After", "Gelu",
         "GeluGrad", "GatherGrad", "LayerNorm", "LayerNormGrad", "LstmCell", "LstmCellGrad", "UnderflowScale",

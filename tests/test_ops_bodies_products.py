@@ -78,6 +78,23 @@ def test_input_gradient(geometry, zero_point):
 
 
 @EXAMPLES
+@given(geometries(), st.sampled_from([0, 3, -8]))
+def test_input_gradient_of_both_phases(geometry, zero_point):
+    attributes, x_shape, w_shape = geometry
+    rng = np.random.default_rng(math.prod(x_shape))
+    inputs = {
+        "dy_even": codes(rng, output_shape(*geometry), "uint4"),
+        "dy_odd": codes(rng, output_shape(*geometry), "uint4"),
+        "dy_scale": F(0.37),
+        "w": codes(rng, w_shape, "int4", -8),
+        "w_scale": F(0.0113),
+        "w_zero_point": np.int32(zero_point),
+        "x_shape": np.array(x_shape),
+    }
+    check_body("QConvInputGradTwoPhase", inputs, (), attributes | {"w_values": INT4})
+
+
+@EXAMPLES
 @given(geometries(), st.sampled_from(["uint4", "int4"]), st.sampled_from([0, 3, -8]))
 def test_weight_gradient(geometry, kind, zero_point):
     attributes, x_shape, w_shape = geometry
@@ -91,6 +108,23 @@ def test_weight_gradient(geometry, kind, zero_point):
         "w_shape": np.array(w_shape),
     }
     check_body("QConvWeightGrad", inputs, (), attributes | {"x_values": KINDS[kind], "dy_values": LOG4})
+
+
+@EXAMPLES
+@given(geometries(), st.sampled_from(["uint4", "int4"]), st.sampled_from([0, 3, -8]))
+def test_weight_gradient_of_both_phases(geometry, kind, zero_point):
+    attributes, x_shape, w_shape = geometry
+    rng = np.random.default_rng(math.prod(x_shape))
+    inputs = {
+        "x": codes(rng, x_shape, kind, -8),
+        "x_scale": F(0.37),
+        "x_zero_point": np.int32(zero_point),
+        "dy_even": codes(rng, output_shape(*geometry), "uint4"),
+        "dy_odd": codes(rng, output_shape(*geometry), "uint4"),
+        "dy_scale": F(0.0113),
+        "w_shape": np.array(w_shape),
+    }
+    check_body("QConvWeightGradTwoPhase", inputs, (), attributes | {"x_values": KINDS[kind]})
 
 
 sizes = st.integers(1, 7)
@@ -150,3 +184,27 @@ def test_the_longest_input_gradient_is_exact():
     }
     attributes = {"strides": [1], "pads": [0, 0], "dilations": [1], "group": 1}
     check_body("QConvInputGrad", inputs, (), attributes | {"dy_values": LOG4, "w_values": INT4})
+
+
+@EXAMPLES
+@given(
+    st.lists(st.integers(0, 3), max_size=2),
+    st.tuples(sizes, sizes, sizes),
+    st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)),
+    st.sampled_from(["uint4", "int4"]),
+    st.sampled_from([0, 3, -8, 131072]),
+)
+def test_matrices_of_both_phases(batch, mkn, trans, kind, zero_point):
+    (m, k, n), (trans_a, trans_dy, trans_y) = mkn, trans
+    rng = np.random.default_rng(m * k * n)
+    dy = (*batch, n, k) if trans_dy else (*batch, k, n)
+    inputs = {
+        "a": codes(rng, (*batch, k, m) if trans_a else (*batch, m, k), kind, -8),
+        "a_scale": F(0.37),
+        "a_zero_point": np.int32(zero_point),
+        "dy_even": codes(rng, dy, "uint4"),
+        "dy_odd": codes(rng, dy, "uint4"),
+        "dy_scale": F(0.0113),
+    }
+    attributes = {"a_values": KINDS[kind], "trans_a": trans_a, "trans_dy": trans_dy, "trans_y": trans_y}
+    check_body("QMatMulTwoPhase", inputs, (), attributes)

@@ -100,6 +100,7 @@ JOINED = {
     "fp16": "Gemm",
     "ibm2020": "QMatMul",
     "ibm2020-static": "QMatMul",
+    "ibm2020-mean": "QMatMulTwoPhase",
     "ibm2020-learned-scale": "QMatMul",
     "ibm2020~layer-gradient-scale": "QMatMul",
     "luq": "QMatMul",

@@ -43,20 +43,25 @@ def test_a_quantised_convolution():
     assert recompute(g) == 0
 
 
-def test_the_weight_gradient_comes_before_that_of_the_input():
+@pytest.mark.parametrize("codes", ["h", "h, o"])
+@pytest.mark.parametrize(
+    "gradient", ["QConvWeightGrad (a, s, z, o, f, q)", "QConvWeightGradTwoPhase (a, s, z, h, o, f, q)"]
+)
+def test_the_weight_gradient_comes_before_that_of_the_input(gradient, codes):
+    op = "QConvInputGradTwoPhase" if "o" in codes else "QConvInputGrad"
     dy = "{0}, c = ai.fourbit.QuantizeLog4 <phase = {1}> (dx, f)"
-    rest = "q = Shape (k) dw = ai.fourbit.QConvWeightGrad (a, s, z, o, f, q)"
+    rest = f"q = Shape (k) dw = ai.fourbit.{gradient}"
     signature = SIGNATURE.replace("float[] dx", "float[] di")
     body = f"{CONV} {NORMAL} {{0}} {dy.format('h', 0)} {dy.format('o', 1).replace(' c ', ' d ')} {rest}"
     g = graph(
-        signature, body.format(GRADIENT.format("x")) + " di = ai.fourbit.QConvInputGrad (h, f, w, t, z, q)"
+        signature, body.format(GRADIENT.format("x")) + f" di = ai.fourbit.{op} ({codes}, f, w, t, z, q)"
     )
     assert recompute(g) == 1
     second = f"l = ai.fourbit.After (s, dy) r = ai.fourbit.QConv {ATTRIBUTES} (a, l, z, w, t, z) "
     after = graph(
         signature,
         body.format(second + GRADIENT.format("r"))
-        + " p = ai.fourbit.After (f, dw) di = ai.fourbit.QConvInputGrad (h, p, w, t, z, q)",
+        + f" p = ai.fourbit.After (f, dw) di = ai.fourbit.{op} ({codes}, p, w, t, z, q)",
     )
     assert text(g) == text(after)
 
@@ -90,6 +95,18 @@ MADE = {
         "x = ai.fourbit.QMatMul <trans_b = 1> (c, s, z, w, t, z)",
         "l = ai.fourbit.After (s, dy) r = ai.fourbit.QMatMul <trans_b = 1> (c, l, z, w, t, z)",
         "dw = ai.fourbit.QMatMul <trans_a = 1> (c, s, z, e, f, z)",
+    ),
+    "a convolution and the mean of two phases": (
+        "c, j, n = ai.fourbit.QuantizePact (i, f)",
+        "x = ai.fourbit.QConv (c, s, z, w, t, z)",
+        "l = ai.fourbit.After (s, dy) r = ai.fourbit.QConv (c, l, z, w, t, z)",
+        "dw = ai.fourbit.QConvWeightGradTwoPhase (c, s, z, e, e, f, u)",
+    ),
+    "a matrix product and the mean of two phases": (
+        "c, j, n = ai.fourbit.QuantizePact (i, f)",
+        "x = ai.fourbit.QMatMul <trans_b = 1> (c, s, z, w, t, z)",
+        "l = ai.fourbit.After (s, dy) r = ai.fourbit.QMatMul <trans_b = 1> (c, l, z, w, t, z)",
+        "dw = ai.fourbit.QMatMulTwoPhase <trans_x = 1> (c, s, z, e, e, f)",
     ),
     "a convolution in float": (
         "c = Neg (i)",

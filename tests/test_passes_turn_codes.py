@@ -67,9 +67,10 @@ def test_a_shape_that_is_not_known_is_left_alone():
     assert turn_codes(graph(signature, body)) == 0
 
 
-def test_the_input_gradients_of_an_lstm_read_one_transpose(monkeypatch):
+@pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-mean"])
+def test_the_input_gradients_of_an_lstm_read_one_transpose(monkeypatch, recipe):
     """And a training step keeps its bits."""
-    turned, plain = with_and_without(monkeypatch, "turn_codes", lstm(), "ibm2020")
+    turned, plain = with_and_without(monkeypatch, "turn_codes", lstm(), recipe)
     (node,) = (node for node in turned.training.graph.node if node.op_type == "TransposeCodes")
     readers = [reader.name for reader in turned.training.graph.node if node.output[0] in reader.input]
     assert sorted(readers) == [f"l.recurrent.{t}/input_grad" for t in range(1, T)]

@@ -61,6 +61,8 @@ def test_what_changes(name, technique):
 def test_the_phase_that_stays_is_that_of_dgrad():
     turned = Recipe("turned", dgrad=ODD, wgrad=EVEN).without("two-phase-rounding")
     assert (turned.dgrad.phase, turned.wgrad.phase) == (1, 1)
+    mean = table.find("ibm2020-mean~two-phase-rounding")
+    assert (mean.dgrad, mean.wgrad) == (EVEN, EVEN)
 
 
 def test_several():
@@ -79,6 +81,7 @@ def test_which_recipe_has_what():
         "ibm2020": own,
         "ibm2020-static": own[:-1],
         "ibm2020-learned-scale": own,
+        "ibm2020-mean": own,
         "ibm2020-notpr": own[1:],
         "int4-linear": own[2:-1],
         "nvfp4": ["hadamard", "stochastic-rounding"],

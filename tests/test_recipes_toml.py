@@ -133,7 +133,7 @@ REFUSED = {
         ": weight.format is a text in quotes, not 4",
     ),
     "samples": (f"wgrad = {{{GOOD}, samples = 2.0}}", ": wgrad.samples is a whole number, not 2.0"),
-    "phase": (f"wgrad = {{{GOOD}, phase = 'first'}}", ": wgrad.phase is one of even, odd, not 'first'"),
+    "phase": (f"wgrad = {{{GOOD}, phase = 'first'}}", ": wgrad.phase is one of even, odd, both, not 'first'"),
     "value": (
         "weight = {format = 'int5', scale = 'sawb'}",
         ": weight: no format 'int5'; there are: int4, int4_full, uint4, log4, log2, e2m1",

@@ -5,7 +5,17 @@
 From the smallest to the largest level it spans 1 to 4096. Two phases (Sun et al., "Ultra-Low Precision
 4-bit Training of Deep Neural Networks", NeurIPS 2020; details reconstructed): the even grid has levels
 scale * 4**k, the odd one 2 * scale * 4**k, which is this format with twice the scale, exactly.
+
+The mean of what a number is on both grids has levels 1.5 * scale * 2**k: it is rounded on radix 2, though no
+code has more than four bits. It is a sum of two integers, one of each code, in units of 1.5 * scale:
+
+    even part = 4**(e - 1) // 3        odd part = (2 * 4**(e - 1) + 1) // 3        with the sign; 0 for e = 0
+
+The odd code's e is that of the even one, or one less, so the sum is 4**(e - 1), or half of it. (Where the odd
+code is 0 and the even one is 1 it is 0, not a third: the pair underflows where its odd code does.)
 """
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +41,11 @@ def value(code: int) -> int:
     return -magnitude if sign else magnitude
 
 
+def _part(code: int, numerator: int) -> int:
+    """(numerator * 4**(e - 1) + numerator - 1) // 3 with the sign of ``code``."""
+    return int(math.copysign((numerator * abs(value(code)) + numerator - 1) // 3, value(code)))
+
+
 def thresholds(threshold: Scalar = THRESHOLD) -> NDArray[np.float32]:
     """What a magnitude in units of the scale must exceed for e = 1..7: ``threshold * 4**k``, k = -1..5.
 
@@ -39,6 +54,11 @@ def thresholds(threshold: Scalar = THRESHOLD) -> NDArray[np.float32]:
     """
     return np.float32(threshold) * np.array([4.0**k for k in range(-1, 6)], np.float32)
 
+
+# What a code adds to the mean of both phases, in units of MEAN_UNIT times the scale of the even grid.
+EVEN_PART = tuple(_part(code, 1) for code in range(16))
+ODD_PART = tuple(_part(code, 2) for code in range(16))
+MEAN_UNIT = 1.5
 
 VALUES = np.array([value(code) for code in range(16)], np.float32)
 THRESHOLDS = thresholds()

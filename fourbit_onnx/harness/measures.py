@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fourbit_onnx.formats import log4
 from fourbit_onnx.formats.table import FORMATS
 
 Array = npt.NDArray[Any]
@@ -66,6 +67,32 @@ def measure(
         **noise(x.astype(np.float64), integers * step.astype(np.float64)),
         "saturated": _share(np.asarray(beyond)),
         "codes": np.bincount(nibbles.reshape(-1), minlength=16).tolist(),
+    }
+
+
+def measure_mean(
+    x: Array, even: Array, odd: Array, scale: float | np.float32, threshold: float
+) -> dict[str, Any]:
+    """The figures of the mean of both phases of ``log4``, as `measure` has them; ``codes`` are those of both.
+
+    Args:
+        x: What was quantised, float32, any shape.
+        even: Its codes on the even grid, 0..15.
+        odd: Its codes on the odd grid.
+        scale: The smallest level of the even grid.
+        threshold: Where either rounds up, above the lower level.
+    """
+    parts = [
+        np.asarray(table, np.int64)[codes.astype(np.int64) & 15]
+        for table, codes in ((log4.EVEN_PART, even), (log4.ODD_PART, odd))
+    ]
+    mean = (parts[0] + parts[1]) * (np.float64(scale) * log4.MEAN_UNIT)
+    top = measure(x, odd, np.float32(2) * np.float32(scale), "log4", threshold=threshold)
+    counts = np.bincount((even.astype(np.int64) & 15).reshape(-1), minlength=16)
+    return {
+        **noise(x.astype(np.float64), mean),
+        "saturated": top["saturated"],
+        "codes": (counts + np.array(top["codes"])).tolist(),
     }
 
 

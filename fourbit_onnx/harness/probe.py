@@ -14,7 +14,7 @@ from fourbit_onnx.artifacts import manifest as files
 from fourbit_onnx.data import batches
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.formats import blocks
-from fourbit_onnx.harness.measures import measure
+from fourbit_onnx.harness.measures import measure, measure_mean
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.recipes import plan as plans
 from fourbit_onnx.recipes.plan import Plan, Site
@@ -65,6 +65,8 @@ _PRODUCTS = {  # product of a site, as `expand` names it, to the points of its o
     "input_grad": ("dgrad.dy", "dgrad.w"),
     "weight_grad": ("wgrad.dy", "wgrad.x"),
 }
+# Products of the mean of both phases: the input that is the even one; the next is the odd one.
+_EVEN = {"QConvInputGradTwoPhase": 0, "QConvWeightGradTwoPhase": 3, "QMatMulTwoPhase": 3}
 _REUSED = {"dgrad.w": "fwd.w", "wgrad.x": "fwd.x"}  # mostly the codes of the forward pass
 
 
@@ -95,7 +97,8 @@ class Probe:
                 f"{path} cannot be read ({error}); make the folder again with fourbit convert"
             ) from error
         self._points = list(_points(model.graph, plans.read(folder / files.PLAN)))
-        self._outputs = _expose(model, {id(point.node): point.node for point in self._points}.values())
+        quantizers = [node for point in self._points for node in point.nodes()]
+        self._outputs = _expose(model, {id(node): node for node in quantizers}.values())
         with tempfile.TemporaryDirectory() as temporary:
             exposed = Path(temporary) / files.TRAINING_MODEL
             onnx.save(model, exposed)
@@ -122,10 +125,10 @@ class Probe:
         state = {name: value(np.asarray(tensor)) for name, tensor in values.items()}
         feeds = {**state, **self._batch}
         found = self._session.run(feeds, self._outputs, "probe") if self._outputs else {}
-        figures: dict[tuple[str, str], dict[str, Any]] = {}
+        figures: dict[tuple[str, ...], dict[str, Any]] = {}
         quantizers = []
         for point in self._points:
-            key = (point.node.output[0], point.format)
+            key = (*(node.output[0] for node in point.nodes()), point.format)
             if key not in figures:
                 figures[key] = _figures(point, lambda name: array(found.get(name) or feeds[name]))
             about = {"site": point.site, "group": point.group, "point": point.point}
@@ -137,7 +140,7 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class _Point:
-    """One quantisation point of a site, and the node that makes its codes."""
+    """One quantisation point of a site, and the node that makes its codes; of two phases, both nodes."""
 
     site: str
     group: str
@@ -145,6 +148,10 @@ class _Point:
     format: str
     scale_rule: str
     node: onnx.NodeProto
+    even: onnx.NodeProto | None = None
+
+    def nodes(self) -> list[onnx.NodeProto]:
+        return [self.node] if self.even is None else [self.node, self.even]
 
 
 def _points(graph: onnx.GraphProto, plan: Plan) -> Iterator[_Point]:
@@ -155,6 +162,11 @@ def _points(graph: onnx.GraphProto, plan: Plan) -> Iterator[_Point]:
     """
     products = {node.name: node for node in graph.node if node.domain == DOMAIN}
     makers = {output: node for node in graph.node for output in node.output[:1]}
+    evens = {  # codes on the odd grid to what makes those on the even one
+        node.input[_EVEN[node.op_type] + 1]: makers[node.input[_EVEN[node.op_type]]]
+        for node in graph.node
+        if node.domain == DOMAIN and node.op_type in _EVEN
+    }
 
     def base(quantizer: onnx.NodeProto) -> str:
         name = quantizer.input[0]
@@ -177,20 +189,22 @@ def _points(graph: onnx.GraphProto, plan: Plan) -> Iterator[_Point]:
             if pair is not None:  # the one that is not made from the operand of the forward pass is dy
                 dy, again = pair if base(pair[0]) != base(other) else pair[::-1]
                 seen |= dict(zip(_PRODUCTS[product], (dy, again), strict=True))
-        yield from _known(site, seen)
+        yield from _known(site, seen, evens)
         joined = products.get(f"{site.group}/weight_grad")
         if joined is not None and site.group not in groups:
             groups.add(site.group)
             pair = _operands(joined, makers)
-            if pair is not None:  # dy on the left, as w is read transposed
-                yield from _known(site, {"wgrad.dy": pair[0]})
+            if pair is not None:  # dy on the left, as w is read transposed; its odd phase is on the right
+                dy = pair[1] if pair[1].output[0] in evens else pair[0]
+                yield from _known(site, {"wgrad.dy": dy}, evens)
 
 
 def _operands(
     product: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]
 ) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
-    """The two quantisers whose codes a product reads."""
-    found = [makers[name] for name in product.input if name in makers]
+    """The two quantisers whose codes a product reads; of two phases, the odd one."""
+    even = _EVEN.get(product.op_type)
+    found = [makers[name] for place, name in enumerate(product.input) if place != even and name in makers]
     for place, maker in enumerate(found):
         while maker.op_type in _CODE_MOVES:
             maker = makers[maker.input[0]]
@@ -199,13 +213,16 @@ def _operands(
     return (found[0], found[1]) if len(found) == 2 else None
 
 
-def _known(site: Site, seen: Mapping[str, onnx.NodeProto]) -> Iterator[_Point]:
+def _known(
+    site: Site, seen: Mapping[str, onnx.NodeProto], evens: Mapping[str, onnx.NodeProto]
+) -> Iterator[_Point]:
     for point in plans.POINTS:
         node = seen.get(point)
         if node is None or node.op_type not in QUANTIZERS or node is seen.get(_REUSED.get(point, "")):
             continue
         quantizer = Quantizer.parse(site.points[point])
-        yield _Point(site.name, site.group, point, quantizer.format, quantizer.scale, node)
+        even = evens.get(node.output[0]) if quantizer.both_phases else None
+        yield _Point(site.name, site.group, point, quantizer.format, quantizer.scale, node, even)
 
 
 def _figures(point: _Point, tensor: Callable[[str], Array]) -> dict[str, Any]:
@@ -221,9 +238,14 @@ def _figures(point: _Point, tensor: Callable[[str], Array]) -> dict[str, Any]:
         step = integers * np.float64(scale)
     zero_point = 0 if wiring.zero_point is None else int(tensor(node.input[wiring.zero_point]))
     threshold = attributes.get("threshold", 2.5)
+    codes = tensor(_integers(node))
+    if point.even is not None:
+        even = np.float32(tensor(_scale(point.even)))
+        found = measure_mean(x, tensor(_integers(point.even)), codes, even, threshold)
+        return {**found, "scale": float(even)}
     found = measure(
         x,
-        tensor(_integers(node)),
+        codes,
         step,
         point.format,
         zero_point=zero_point,

@@ -9,7 +9,7 @@ million; ConvTranspose has only a float32 kernel, exact while 15 * 64 * K < 2**2
 output channels per group times kernel elements).
 """
 
-from fourbit_onnx.ops.text import function, rescale, values
+from fourbit_onnx.ops.text import function, integers, rescale, two_phase_mean, values
 
 _CONV = """
         <strides : ints = @strides, pads : ints = @pads, dilations : ints = @dilations,
@@ -98,10 +98,7 @@ QConv <strides, pads, dilations, group, x_values, w_values>
 
 # ConvTranspose without pads gives every position that an input element may have touched; what pads
 # cut off at the beginning, and what no window reached at the end, is put right by Pad and Slice.
-Q_CONV_INPUT_GRAD = function(f"""
-QConvInputGrad <strides, pads, dilations, group, dy_values, w_values>
-    (dy, dy_scale, w, w_scale, w_zero_point, x_shape) => (dx) {{
-    {values("dy", "dy_values", "dyv")}
+_INPUT_GRAD = f"""
     {values("w", "w_values", "wv")}
     {_planes("dyv")}
     low_float = Cast <to = 1> (low)
@@ -155,7 +152,25 @@ QConvInputGrad <strides, pads, dilations, group, dy_values, w_values>
     flat_zero = Squeeze (rank)
     axes = Range (first_axis, flat_zero, step)
     total = Slice (padded, begins, ends, axes)
+"""
+
+Q_CONV_INPUT_GRAD = function(f"""
+QConvInputGrad <strides, pads, dilations, group, dy_values, w_values>
+    (dy, dy_scale, w, w_scale, w_zero_point, x_shape) => (dx) {{
+    {values("dy", "dy_values", "dyv")}
+    {_INPUT_GRAD}
     {rescale("dy_scale", "w_scale", "dx")}
+}}
+""")
+
+Q_CONV_INPUT_GRAD_TWO_PHASE = function(f"""
+QConvInputGradTwoPhase <strides, pads, dilations, group, w_values>
+    (dy_even, dy_odd, dy_scale, w, w_scale, w_zero_point, x_shape) => (dx) {{
+    {integers("dy_even", "dy_even")}
+    {integers("dy_odd", "dy_odd")}
+    {two_phase_mean("dy_even_code", "dy_odd_code", "dyv")}
+    {_INPUT_GRAD}
+    {rescale("mean_scale", "w_scale", "dx")}
 }}
 """)
 
@@ -177,11 +192,7 @@ def _weight_grad_sum(x: str, result: str) -> str:
 
 # A convolution of x with dy as its kernel: channels and batch change places, strides and dilations too.
 # x [N, G*c, S] -> [c, G*N, S]; dy [N, G*o, P] -> [G*o, N, P]; result [c, G*o, K] -> [G*o, c, K].
-Q_CONV_WEIGHT_GRAD = function(f"""
-QConvWeightGrad <strides, pads, dilations, group, x_values, dy_values>
-    (x, x_scale, x_zero_point, dy, dy_scale, w_shape) => (dw) {{
-    {values("x", "x_values", "xv")}
-    {values("dy", "dy_values", "dyv")}
+_WEIGHT_GRAD = f"""
     {_planes("dyv")}
     {_bytes("xv", 8, "x_byte")}
     xb_zero = Identity (x_byte_zero)
@@ -249,6 +260,26 @@ QConvWeightGrad <strides, pads, dilations, group, x_values, dy_values>
     nothing = Constant <value = int64 {{0}}> ()
     empty = Equal (element_count, nothing)
     total = Where (empty, nothing, found)
+"""
+
+Q_CONV_WEIGHT_GRAD = function(f"""
+QConvWeightGrad <strides, pads, dilations, group, x_values, dy_values>
+    (x, x_scale, x_zero_point, dy, dy_scale, w_shape) => (dw) {{
+    {values("x", "x_values", "xv")}
+    {values("dy", "dy_values", "dyv")}
+    {_WEIGHT_GRAD}
     {rescale("x_scale", "dy_scale", "dw")}
+}}
+""")
+
+Q_CONV_WEIGHT_GRAD_TWO_PHASE = function(f"""
+QConvWeightGradTwoPhase <strides, pads, dilations, group, x_values>
+    (x, x_scale, x_zero_point, dy_even, dy_odd, dy_scale, w_shape) => (dw) {{
+    {values("x", "x_values", "xv")}
+    {integers("dy_even", "dy_even")}
+    {integers("dy_odd", "dy_odd")}
+    {two_phase_mean("dy_even_code", "dy_odd_code", "dyv")}
+    {_WEIGHT_GRAD}
+    {rescale("x_scale", "mean_scale", "dw")}
 }}
 """)

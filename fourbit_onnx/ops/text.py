@@ -2,6 +2,8 @@
 
 import onnx.parser
 
+from fourbit_onnx.formats import log4
+
 DOMAIN = "ai.fourbit"
 VERSION = 1
 OPSET = 21
@@ -87,18 +89,43 @@ def codes(lo: int, hi: int, element_type: int) -> str:
     return CODES.format(table=table, lo=lo, element_type=element_type)
 
 
+def integers(codes: str, name: str) -> str:
+    """Lines that read 4-bit ``codes`` as int64 `{name}_code`.
+
+    DequantizeLinear with scale 1 stands for Cast, which ONNX Runtime 1.19.2 lacks for 4 bits.
+    """
+    return f"""
+    {name}_unit = Constant <value = float {{1}}> ()
+    {name}_float = DequantizeLinear ({codes}, {name}_unit)
+    {name}_code = Cast <to = 7> ({name}_float)
+"""
+
+
 def values(codes: str, table: str, result: str) -> str:
     """Lines that read ``codes`` through the 16-entry attribute ``table``; int64, named ``result``.
 
     A negative INT4 code counts from the end of the table, which is the order of its nibbles.
-    DequantizeLinear with scale 1 stands for Cast, which ONNX Runtime 1.19.2 lacks for 4 bits.
     """
     return f"""
-    {result}_unit = Constant <value = float {{1}}> ()
-    {result}_float = DequantizeLinear ({codes}, {result}_unit)
-    {result}_code = Cast <to = 7> ({result}_float)
+    {integers(codes, result)}
     {result}_table = Constant <value_ints : ints = @{table}> ()
     {result} = Gather ({result}_table, {result}_code)
+"""
+
+
+def two_phase_mean(even: str, odd: str, result: str) -> str:
+    """Lines that make ``result``, int64, the mean of int64 codes of both phases of ``log4``.
+
+    It is in units of `mean_scale`, which is made of `dy_scale`, the smallest level of the even grid.
+    """
+    return f"""
+    even_table = Constant <value_ints = {list(log4.EVEN_PART)}> ()
+    odd_table = Constant <value_ints = {list(log4.ODD_PART)}> ()
+    even_part = Gather (even_table, {even})
+    odd_part = Gather (odd_table, {odd})
+    {result} = Add (even_part, odd_part)
+    mean_unit = Constant <value = float {{{log4.MEAN_UNIT}}}> ()
+    mean_scale = Mul (dy_scale, mean_unit)
 """
 
 

@@ -12,7 +12,7 @@ from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.sites import GRADIENTS, JOINED_WEIGHT_GRAD
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.block_operands import BlockProducts
-from fourbit_onnx.passes.operands import Operand, OperandBuilder
+from fourbit_onnx.passes.operands import Gradient, Operand, OperandBuilder, Side, TwoPhase
 from fourbit_onnx.passes.roles import Roles
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
@@ -29,7 +29,7 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
                   ``dw = GemmWeightGrad(x, ..., dy)``, of all steps of a sequence
     after         ``QuantizePact(x)``, ``SawbScale(w)``, ``QuantizeInt4(w)``, ``y = QConv(codes)``;
                   ``GradientScale(dy)``, ``QuantizeLog4(dy)`` even and odd, ``QConvInputGrad``,
-                  ``QConvWeightGrad``, ``dx, dc = PactGrad``
+                  ``QConvWeightGrad`` (``QConvWeightGradTwoPhase`` of both), ``dx, dc = PactGrad``
     leaves alone  everything that is not ``ai.fourbit``
     ============  ============================================================================================
 
@@ -89,10 +89,8 @@ class _Site:
         if self.qx is None or self.qw is None:
             self.blocks.forward(y)
         elif self.node.op == "Conv":
-            attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
-            self._product(
-                "QConv", f"{self.name}/forward", self.qx.full("x"), self.qw.full("w"), [], y, attributes
-            )
+            sides = self.qx.full("x"), self.qw.full("w")
+            self._product("QConv", f"{self.name}/forward", *sides, [], y, self._geometry())
         else:
             trans = (self.node.attrs.get("trans_a", 0), self.node.attrs.get("trans_b", 0))
             self._matmul(f"{self.name}/forward", self.qx, self.qw, trans, y)
@@ -106,8 +104,7 @@ class _Site:
                 inputs = [partial(self.blocks.input_grad, dy)]
             else:
                 weight = self._again("dgrad.w", "fwd.w", self.qw, self.w, "w")
-                drawn = self.builder.quantize_gradient(dy, self.points["dgrad.dy"], self.name)
-                inputs = [partial(self._input_grad, codes, weight) for codes in drawn]
+                inputs = [partial(self._input_grad, dy, weight) for dy in self._quantized(dy, "dgrad.dy")]
             self._through_clip(self.qx, dx, dx_clip, f"{self.name}.dx", inputs)
         if not (dw.is_empty() and dw_clip.is_empty()):
             self._through_clip(self.qw, dw, dw_clip, f"{self.name}.dw", self._weight_grads(dy))
@@ -136,8 +133,10 @@ class _Site:
         if self.blocks.has("wgrad.dy"):
             return [partial(self.blocks.weight_grad, dy)]
         x = self._again("wgrad.x", "fwd.x", self.qx, self.x, "x")
-        drawn = self.builder.quantize_gradient(dy, self.points["wgrad.dy"], self.name)
-        return [partial(self._weight_grad, codes, x) for codes in drawn]
+        return [partial(self._weight_grad, dy, x) for dy in self._quantized(dy, "wgrad.dy")]
+
+    def _quantized(self, dy: gs.Tensor, point: str) -> Sequence[Gradient]:
+        return self.builder.quantize_gradient(dy, self.points[point], self.name)
 
     def _again(
         self, point: str, first: str, operand: Operand | None, tensor: gs.Tensor, letter: str
@@ -185,40 +184,55 @@ class _Site:
         self.builder.graph.nodes.append(gs.Node("Add", f"{name}/samples", {}, parts, [both]))
         self.builder.graph.nodes.append(gs.Node("Mul", f"{name}/mean", {}, [both, half], [to]))
 
-    def _input_grad(self, dy: Operand, w: Operand, to: gs.Tensor) -> None:
+    def _input_grad(self, dy: Gradient, w: Operand, to: gs.Tensor) -> None:
         name = self.builder.unique(f"{self.name}/input_grad")
+        trans_a, trans_b = (self.node.attrs.get(trans, 0) for trans in ("trans_a", "trans_b"))
         if self.node.op == "Conv":
-            attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.x, f"{self.name}.x_shape")
-            self._product("QConvInputGrad", name, dy.symmetric("dy"), w.full("w"), [shape], to, attributes)
-        elif self.node.attrs.get("trans_a", 0):
-            self._matmul(name, w, dy, (self.node.attrs.get("trans_b", 0), 1), to)
+            self._product("QConvInputGrad", name, dy.side("dy"), w.full("w"), [shape], to, self._geometry())
+        elif isinstance(dy, TwoPhase):  # a product with dy on the left is the transpose of one
+            self._two_phase(name, w, dy, (trans_b, 1, 1 - trans_a), to)
+        elif trans_a:
+            self._matmul(name, w, dy, (trans_b, 1), to)
         else:
-            self._matmul(name, dy, w, (0, 1 - self.node.attrs.get("trans_b", 0)), to)
+            self._matmul(name, dy, w, (0, 1 - trans_b), to)
 
-    def _weight_grad(self, dy: Operand, x: Operand, to: gs.Tensor) -> None:
+    def _weight_grad(self, dy: Gradient, x: Operand, to: gs.Tensor) -> None:
         name = self.builder.unique(f"{self.name}/weight_grad")
+        trans_a, trans_b = (self.node.attrs.get(trans, 0) for trans in ("trans_a", "trans_b"))
         if self.node.op == "Conv":
-            attributes = {key: self.node.attrs[key] for key in _GEOMETRY}
             shape = self.builder.shape_of(self.w, f"{self.name}.w_shape")
-            self._product("QConvWeightGrad", name, x.full("x"), dy.symmetric("dy"), [shape], to, attributes)
-        elif self.node.attrs.get("trans_b", 0):
-            self._matmul(name, dy, x, (1, self.node.attrs.get("trans_a", 0)), to)
+            self._product("QConvWeightGrad", name, x.full("x"), dy.side("dy"), [shape], to, self._geometry())
+        elif isinstance(dy, TwoPhase):  # w is stored transposed, so dw is
+            self._two_phase(name, x, dy, (1 - trans_a, 0, trans_b), to)
+        elif trans_b:
+            self._matmul(name, dy, x, (1, trans_a), to)
         else:
-            self._matmul(name, x, dy, (1 - self.node.attrs.get("trans_a", 0), 0), to)
+            self._matmul(name, x, dy, (1 - trans_a, 0), to)
+
+    def _geometry(self) -> dict[str, object]:
+        return {key: self.node.attrs[key] for key in _GEOMETRY}
 
     def _matmul(self, name: str, a: Operand, b: Operand, trans: tuple[int, int], to: gs.Tensor) -> None:
         attributes = {"trans_a": trans[0], "trans_b": trans[1]}
         self._product("QMatMul", name, a.full("a"), b.full("b"), [], to, attributes)
 
+    def _two_phase(
+        self, name: str, a: Operand, dy: TwoPhase, trans: tuple[int, int, int], to: gs.Tensor
+    ) -> None:
+        attributes = dict(zip(("trans_a", "trans_dy", "trans_y"), trans, strict=True))
+        self._product("QMatMul", name, a.full("a"), dy.side("dy"), [], to, attributes)
+
     def _product(
         self,
         op: str,
         name: str,
-        left: tuple[list[gs.Tensor], dict[str, list[int]]],
-        right: tuple[list[gs.Tensor], dict[str, list[int]]],
+        left: Side,
+        right: Side,
         rest: Sequence[gs.Tensor],
         to: gs.Tensor,
         attributes: Mapping[str, object],
     ) -> None:
-        self.builder.node(op, name, [*left[0], *right[0], *rest], [to], {**attributes, **left[1], **right[1]})
+        values = {**left.values, **right.values}
+        op += left.suffix + right.suffix
+        self.builder.node(op, name, [*left.inputs, *right.inputs, *rest], [to], {**attributes, **values})

@@ -24,8 +24,8 @@ def join_weight_grads(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
                   fp16: of rounded rows, and rounded once; 4-bit: a ``GemmWeightGrad`` of the group, which
                   ``expand`` quantises as one tensor: one scale of dy for the layer, not one a step
     leaves alone  what is not of one group of ``roles.groups``; 4-bit sites whose weight gradient reads
-                  codes that are made a step at a time: those of the input gradient, too (no quantiser of
-                  its own), or those of x with a scale of that step's own (``minmax``)
+                  codes that are made a step at a time: those of the input gradient, too (one phase for
+                  both), or those of x with a scale of that step's own (``minmax``)
     ============  ==========================================================================================
 
     The rows of a step are few (the batch), and the result is as large as the weight. One product a step
@@ -76,7 +76,7 @@ def _joins(site: Site, forward: gs.Node) -> bool:
     """Whether codes of all steps at once are what the recipe asks for."""
     x, again = (Quantizer.parse(site.points[point]) for point in ("fwd.x", "wgrad.x"))
     dgrad, wgrad = (Quantizer.parse(site.points[point]) for point in ("dgrad.dy", "wgrad.dy"))
-    own_dy = dgrad != wgrad or wgrad.stochastic
+    own_dy = dgrad != wgrad or wgrad.stochastic or wgrad.both_phases
     same_x = x.scale in CLIPS or again != x or again.blocked  # a clip is that of all steps
     like_lstm = (forward.attrs.get("trans_a", 0), forward.attrs.get("trans_b", 0)) == (0, 1)
     return own_dy and same_x and like_lstm

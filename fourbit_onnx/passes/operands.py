@@ -8,7 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import RecipeError
-from fourbit_onnx.formats import dither
+from fourbit_onnx.formats import dither, log4
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.text import DOMAIN, INT4
 from fourbit_onnx.passes.random_state import random_state
@@ -18,7 +18,14 @@ from fourbit_onnx.recipes.recipe import CLIPS, PHASES, Quantizer
 # Streams of random numbers below are those of Dropout.
 _FIRST_STREAM = 2**16
 
-Side = tuple[list[gs.Tensor], dict[str, list[int]]]
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One side of a product: its inputs, its attribute with values, what it adds to the operator's name."""
+
+    inputs: list[gs.Tensor]
+    values: dict[str, list[int]]
+    suffix: str = ""
 
 
 @dataclasses.dataclass
@@ -34,14 +41,28 @@ class Operand:
 
     def full(self, name: str) -> Side:
         """Codes, scale and zero point as inputs of a product, and its table of values."""
-        return [self.codes, self.scale, self.zero_point], {
-            f"{name}_values": list(FORMATS[self.format].values)
-        }
+        values = {f"{name}_values": list(FORMATS[self.format].values)}
+        return Side([self.codes, self.scale, self.zero_point], values)
 
-    def symmetric(self, name: str) -> Side:
-        """The same without the zero point."""
-        inputs, values = self.full(name)
-        return inputs[:2], values
+    def side(self, name: str) -> Side:
+        """The same without the zero point, which gradients have not."""
+        full = self.full(name)
+        return Side(full.inputs[:2], full.values)
+
+
+@dataclasses.dataclass
+class TwoPhase:
+    """A gradient as the mean of what it is on both grids of ``log4``."""
+
+    even: Operand
+    odd: Operand
+
+    def side(self, name: str) -> Side:
+        """Both codes and the smallest level of the even grid, as inputs of a product of two phases."""
+        return Side([self.even.codes, self.odd.codes, self.even.scale], {}, "TwoPhase")
+
+
+Gradient = Operand | TwoPhase
 
 
 def _not_there(name: str, quantizer: Quantizer) -> RecipeError:
@@ -150,13 +171,16 @@ class OperandBuilder:
             self.node("QuantizeInt4", f"{name}/quantize", [tensor, scale], [codes])
         return Operand(format, codes, scale, self.no_zero_point, shape)
 
-    def quantize_gradient(self, dy: gs.Tensor, point: str, site: str) -> list[Operand]:
+    def quantize_gradient(self, dy: gs.Tensor, point: str, site: str) -> Sequence[Gradient]:
         """Quantise the output gradient of a site for one of its two products; one operand a sample."""
         quantizer = Quantizer.parse(point)
         if quantizer.format not in ("log4", "log2"):
             name = f"{site}.dy.{quantizer.format}"
             return [self.quantize(dy, point, name, gs.Variable.empty()) for _ in range(quantizer.samples)]
         scale = self._gradient_scale(dy, quantizer, site)
+        if quantizer.both_phases:
+            grids = (dataclasses.replace(quantizer, phase=phase) for phase in (log4.EVEN, log4.ODD))
+            return [TwoPhase(*(self._logarithmic(dy, grid, scale, site) for grid in grids))]
         return [self._logarithmic(dy, quantizer, scale, site) for _ in range(quantizer.samples)]
 
     def _logarithmic(self, dy: gs.Tensor, quantizer: Quantizer, scale: gs.Tensor, site: str) -> Operand:

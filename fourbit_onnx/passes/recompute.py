@@ -6,15 +6,16 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
 
-# A product, and the backward node that reads its first operand, which so is kept whatever we do.
+# A product, and the backward nodes one of which reads its first operand, which so is kept whatever we do.
 _KEEPERS = {
-    (DOMAIN, "QConv"): (DOMAIN, "QConvWeightGrad"),
-    (DOMAIN, "QMatMul"): (DOMAIN, "QMatMul"),
-    ("", "Conv"): ("com.microsoft", "ConvGrad"),
+    (DOMAIN, "QConv"): [(DOMAIN, "QConvWeightGrad"), (DOMAIN, "QConvWeightGradTwoPhase")],
+    (DOMAIN, "QMatMul"): [(DOMAIN, "QMatMul"), (DOMAIN, "QMatMulTwoPhase")],
+    ("", "Conv"): [("com.microsoft", "ConvGrad")],
 }
 # What is computed again. The time is proportional to the terms of the sum that each number is, the memory to
 # the numbers: so what has few terms is cheap.
 FORMS = {"none": 0.0, "cheap": 1152.0, "all": math.inf}  # the most terms
+_SCALE_OF_DY = {"QConvInputGrad": 1, "QConvInputGradTwoPhase": 2}  # of the inputs
 _DELAYED = 1  # of the inputs of each of these: a scale, or the weights of Conv; small, and in float32
 
 
@@ -76,27 +77,31 @@ def _weights_first(graph: gs.Graph, dx: gs.Tensor) -> None:
     float gradients of all layers until then.
     """
     codes = [reader.outputs[0] for reader in dx.outputs]
-    readers = [node for tensor in codes for node in tensor.outputs]
-    inputs = [node for node in readers if (node.domain, node.op) == (DOMAIN, "QConvInputGrad")]
-    weights = [node for node in readers if (node.domain, node.op) == (DOMAIN, "QConvWeightGrad")]
+    readers = {
+        id(node): node for tensor in codes for node in tensor.outputs
+    }.values()  # one may read both phases
+    inputs = [node for node in readers if node.domain == DOMAIN and node.op in _SCALE_OF_DY]
+    weights = [node for node in readers if (node.domain, node.op) in _KEEPERS[DOMAIN, "QConv"]]
     if len(inputs) == 1 and len(weights) == 1:
-        scale = inputs[0].inputs[1]
+        place = _SCALE_OF_DY[inputs[0].op]
+        scale = inputs[0].inputs[place]
         late = gs.Variable(f"{dx.name}.scale.late", scale.dtype, scale.shape)
         name = f"{inputs[0].name}.late"
         graph.nodes.append(
             gs.Node("After", name, inputs=[scale, weights[0].outputs[0]], outputs=[late], domain=DOMAIN)
         )
-        inputs[0].inputs[1] = late
+        inputs[0].inputs[place] = late
 
 
 def _kept(product: gs.Node) -> bool:
     """Whether ``product`` is one to run again, and its first operand is there in the backward pass."""
-    keeper = _KEEPERS.get((product.domain or "", product.op))
+    keepers = _KEEPERS.get((product.domain or "", product.op), [])
     operand = product.inputs[0]
-    return keeper is not None and (
+    return bool(keepers) and (
         not operand.inputs
         or any(
-            reader is not product and (reader.domain or "", reader.op) == keeper for reader in operand.outputs
+            reader is not product and (reader.domain or "", reader.op) in keepers
+            for reader in operand.outputs
         )
     )
 

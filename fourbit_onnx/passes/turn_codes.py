@@ -9,6 +9,8 @@ _INT4 = (
     INT4,
     onnx.helper.tensor_dtype_to_np_dtype(INT4),
 )  # as a pass writes it, and as it is read from a model
+# Product, the input that may be read the long way round, the attribute that says so, and its value then.
+_PLACES = (("QMatMul", 0, "trans_a", 1), ("QMatMul", 3, "trans_b", 0), ("QMatMulTwoPhase", 0, "trans_a", 1))
 _READERS = 4  # a transpose takes as long as two or three products lose
 
 
@@ -32,8 +34,8 @@ def turn_codes(graph: gs.Graph) -> int:
         readers = [
             (node, place, trans)
             for node in {id(node): node for node in tensor.outputs}.values()
-            for place, trans, of_rows in ((0, "trans_a", 1), (3, "trans_b", 0))
-            if (node.domain, node.op) == (DOMAIN, "QMatMul")
+            for op, place, trans, of_rows in _PLACES
+            if (node.domain, node.op) == (DOMAIN, op)
             and node.inputs[place] is tensor
             and node.attrs.get(trans, 0) == of_rows
         ]

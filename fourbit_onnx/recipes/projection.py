@@ -7,9 +7,10 @@ one in format f, in time or in energy (`hardware.FIGURES`, FP16 = 1):
     projected cost of the step = sum over products of cost / sum over products of m
 
 so the same products in FP16 cost 1. Two phases of a gradient are not two products: dgrad has the one, wgrad
-the other. ``samples`` is 2 where the products of two stochastic draws are averaged, else 1. A product that
-nothing needs (dgrad of what depends on no weight, wgrad of what is not trained) is in neither sum. A trained
-clip (PACT) needs dgrad even of the data, which FP16 does not have: it is in the first sum only.
+the other. ``samples`` is 2 where the products of two stochastic draws, or of both phases, are averaged, else
+1. A product that nothing needs (dgrad of what depends on no weight, wgrad of what is not trained) is in
+neither sum. A trained clip (PACT) needs dgrad even of the data, which FP16 does not have: it is in the first
+sum only.
 
 The sites in high precision cost k of it, whatever 4 bits cost: no 4-bit hardware makes the products more than
 1 / k times faster (Amdahl's law).
@@ -139,4 +140,8 @@ def _operands(site: Site, product: str) -> tuple[list[str], int]:
     if not site.points:
         return [ROWS[site.precision]], 1
     left, right = (Quantizer.parse(site.points[point]) for point in PRODUCTS[product][:2])
-    return [ROWS[left.format], ROWS[right.format]], max(left.samples, right.samples)
+    return [ROWS[left.format], ROWS[right.format]], max(_products(left), _products(right))
+
+
+def _products(quantizer: Quantizer) -> int:
+    return 2 if quantizer.both_phases else quantizer.samples

@@ -13,7 +13,7 @@ CLIPS = ("pact", "clip")
 SCALES = (*CLIPS, "sawb", "absmax", "minmax", "gradient", "learned", "shared", "underflow", *BLOCKS)
 # It names a folder of `fourbit check`, too.
 _NAME = re.compile(r"[A-Za-z0-9_~+-][A-Za-z0-9._~+-]{0,99}")
-PHASES = ("even", "odd")
+PHASES = ("even", "odd", "both")
 ROUNDINGS = ("nearest", "stochastic")
 
 # Format to the scale rules that know its codes.
@@ -55,7 +55,7 @@ class Quantizer:
             tensor), ``learned`` (the same, state of the layer), ``shared`` (the same, one state for the
             whole model), ``underflow`` (max|x| is the top level of ``log2``); one scale a block: ``nvfp4``
             (16 elements), ``nvfp4_2d`` (16 x 16), ``mxfp4`` (32), ``block16`` (16).
-        phase: ``log4`` only: 0 even, 1 odd.
+        phase: ``log4`` only: 0 even, 1 odd; 2 both, of which the product has the mean.
         threshold: ``log4`` rounded to nearest only: where to round up, above the lower level; gradients up
             to ``threshold`` times the top level are covered.
         rounding: ``nearest``, or ``stochastic``: up with the probability that makes it unbiased.
@@ -79,8 +79,8 @@ class Quantizer:
             raise RecipeError(f"no format {self.format!r}; there are: {', '.join(FORMATS)}")
         if self.scale not in SCALES:
             raise RecipeError(f"no scale rule {self.scale!r}; there are: {', '.join(SCALES)}")
-        if self.phase not in (0, 1):
-            raise RecipeError(f"phase is 0 (even) or 1 (odd), not {self.phase!r}")
+        if self.phase not in (0, 1, 2):
+            raise RecipeError(f"phase is 0 (even), 1 (odd) or 2 (both), not {self.phase!r}")
         if not 1 <= self.threshold <= 4:
             raise RecipeError(f"threshold is from 1 to 4, the next level, not {self.threshold!r}")
         if self.rounding not in ROUNDINGS:
@@ -93,6 +93,8 @@ class Quantizer:
             raise RecipeError(f"format {self.format!r} does not go with scale rule {self.scale!r}")
         if self.phase and self.format != "log4":
             raise RecipeError(f"only format 'log4' has an odd phase, not {self.format!r}")
+        if self.both_phases and self.stochastic:
+            raise RecipeError("both phases are rounded to nearest; with stochastic rounding, use samples = 2")
         if self.threshold != 2.5 and (self.format != "log4" or self.stochastic):
             raise RecipeError("only format 'log4' rounded to nearest has a threshold")
         if self.stochastic and self.scale not in _STOCHASTIC:
@@ -113,6 +115,11 @@ class Quantizer:
     def stochastic(self) -> bool:
         """Whether it needs random numbers."""
         return self.rounding == "stochastic"
+
+    @property
+    def both_phases(self) -> bool:
+        """Whether it gives codes on two grids, whose mean the product has."""
+        return PHASES[self.phase] == "both"
 
     @property
     def blocked(self) -> bool:
@@ -174,6 +181,7 @@ class Quantizer:
 UNBIASED = 2.1640425613334453  # formats.log4.UNBIASED, for which a table of recipes need not load NumPy
 EVEN = Quantizer("log4", "gradient", phase=0, threshold=UNBIASED, dither=True)
 ODD = dataclasses.replace(EVEN, phase=1)
+BOTH = dataclasses.replace(EVEN, phase=2)
 
 
 def readable(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fourbit_onnx.errors import RecipeError, as_wrong_use
 from fourbit_onnx.recipes import toml
-from fourbit_onnx.recipes.recipe import EVEN, ODD, Quantizer, Recipe
+from fourbit_onnx.recipes.recipe import BOTH, EVEN, ODD, Quantizer, Recipe
 from fourbit_onnx.recipes.techniques import WITHOUT
 
 DEFAULT = "ibm2020"
@@ -45,6 +45,7 @@ RECIPES: Mapping[str, Recipe] = {
             wgrad=dataclasses.replace(ODD, scale="learned"),
             source="ibm2020 with the gradient scale kept as state (reconstructed)",
         ),
+        Recipe("ibm2020-mean", dgrad=BOTH, wgrad=BOTH, source="ibm2020, gradients from both phases"),
         Recipe("ibm2020-notpr", wgrad=EVEN, source="ablation: one phase for both gradients"),
         Recipe("int4-linear", dgrad=_LINEAR, wgrad=_LINEAR, source="ablation: linear INT4 gradients"),
         Recipe(

@@ -28,12 +28,17 @@ def _rule(old: tuple[str, ...], new: str) -> Callable[[Recipe], Recipe]:
 def _one_phase(recipe: Recipe) -> Recipe:
     if {recipe.dgrad.format, recipe.wgrad.format} != {"log4"}:
         return recipe
-    return dataclasses.replace(recipe, wgrad=dataclasses.replace(recipe.wgrad, phase=recipe.dgrad.phase))
+    phase = 0 if recipe.dgrad.both_phases else recipe.dgrad.phase
+    return dataclasses.replace(
+        recipe,
+        dgrad=dataclasses.replace(recipe.dgrad, phase=phase),
+        wgrad=dataclasses.replace(recipe.wgrad, phase=phase),
+    )
 
 
 # Technique to what takes it away; a recipe that stays as it is has it not.
 TECHNIQUES: Mapping[str, Callable[[Recipe], Recipe]] = {
-    # Both gradients on the grid of dgrad.
+    # Both gradients on the grid of dgrad, the even one if that has both.
     "two-phase-rounding": _one_phase,
     # One scale of the gradients, state of the whole model, as a loss scale would be.
     "layer-gradient-scale": _rule(("gradient", "learned"), "shared"),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fourbit_onnx.errors import GraphError
+from fourbit_onnx.formats import log4
 from fourbit_onnx.formats.types import Scalar
 from fourbit_onnx.ops.reference.geometry import Geometry
 
@@ -23,6 +24,14 @@ def _integers(codes: ArrayLike, values: Sequence[int], zero_point: int = 0) -> N
     """What codes stand for, in units of their scale: the table by the low four bits, less the zero point."""
     table = np.array(values, np.int64)
     return np.asarray(table[np.asarray(codes, np.int64) & 15] - int(zero_point), np.int64)
+
+
+def _mean(op: str, even: ArrayLike, odd: ArrayLike) -> NDArray[np.int64]:
+    """The mean of both phases of ``log4``, in units of ``log4.MEAN_UNIT`` times the scale of the even one."""
+    left, right = _integers(even, log4.EVEN_PART), _integers(odd, log4.ODD_PART)
+    if left.shape != right.shape:
+        raise GraphError(f"ai.fourbit.{op}: phases of {list(left.shape)} and of {list(right.shape)} codes")
+    return left + right
 
 
 def _rescale(total: NDArray[np.int64], scale_a: Scalar, scale_b: Scalar) -> NDArray[np.float32]:
@@ -87,14 +96,47 @@ def q_conv_input_grad(
     """
     geometry = Geometry("QConvInputGrad", strides, pads, dilations, group)
     dyv, wv = _integers(dy, dy_values), _integers(w, w_values, w_zero_point)
-    shape = [int(n) for n in x_shape]
-    positions = geometry.positions(shape, wv.shape)
-    geometry.check_result(dyv.shape, [shape[0], len(wv), *positions])
-    image, kernel = geometry.padded(np.zeros(shape, np.int64)), _grouped(wv, group)
-    result = dyv.reshape(shape[0], *kernel.shape[:2], *positions)
-    for tap, met in geometry.taps(wv.shape[2:], positions):
+    return _rescale(_input_grad(geometry, dyv, wv, x_shape), dy_scale, w_scale)
+
+
+def q_conv_input_grad_two_phase(
+    dy_even: ArrayLike,
+    dy_odd: ArrayLike,
+    dy_scale: Scalar,
+    w: ArrayLike,
+    w_scale: Scalar,
+    w_zero_point: int,
+    x_shape: Sequence[int],
+    *,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    group: int,
+    w_values: Sequence[int],
+) -> NDArray[np.float32]:
+    """``QConvInputGradTwoPhase``: as ``QConvInputGrad``, dy being the mean of both phases of ``log4``.
+
+    Of dy [N, M, ...] it takes the codes on both grids, and the smallest level of the even one.
+
+    Raises:
+        GraphError: The shapes are no convolution.
+    """
+    geometry = Geometry("QConvInputGradTwoPhase", strides, pads, dilations, group)
+    dyv, wv = _mean(geometry.op, dy_even, dy_odd), _integers(w, w_values, w_zero_point)
+    return _rescale(_input_grad(geometry, dyv, wv, x_shape), _mean_scale(dy_scale), w_scale)
+
+
+def _input_grad(
+    geometry: Geometry, dy: NDArray[np.int64], w: NDArray[np.int64], x_shape: Sequence[int]
+) -> NDArray[np.int64]:
+    shape, group = [int(n) for n in x_shape], geometry.group
+    positions = geometry.positions(shape, w.shape)
+    geometry.check_result(dy.shape, [shape[0], len(w), *positions])
+    image, kernel = geometry.padded(np.zeros(shape, np.int64)), _grouped(w, group)
+    result = dy.reshape(shape[0], *kernel.shape[:2], *positions)
+    for tap, met in geometry.taps(w.shape[2:], positions):
         image[met] += np.einsum("ngo...,goc->ngc...", result, kernel[tap])
-    return _rescale(image[geometry.inner(shape[2:])].reshape(shape), dy_scale, w_scale)
+    return image[geometry.inner(shape[2:])].reshape(shape)
 
 
 def q_conv_weight_grad(
@@ -119,15 +161,53 @@ def q_conv_weight_grad(
     """
     geometry = Geometry("QConvWeightGrad", strides, pads, dilations, group)
     xv, dyv = _integers(x, x_values, x_zero_point), _integers(dy, dy_values)
-    shape = [int(n) for n in w_shape]
-    positions = geometry.positions(xv.shape, shape)
-    geometry.check_result(dyv.shape, [len(xv), shape[0], *positions])
-    image, total = geometry.padded(xv), _grouped(np.zeros(shape, np.int64), group)
+    return _rescale(_weight_grad(geometry, xv, dyv, w_shape), x_scale, dy_scale)
+
+
+def q_conv_weight_grad_two_phase(
+    x: ArrayLike,
+    x_scale: Scalar,
+    x_zero_point: int,
+    dy_even: ArrayLike,
+    dy_odd: ArrayLike,
+    dy_scale: Scalar,
+    w_shape: Sequence[int],
+    *,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    group: int,
+    x_values: Sequence[int],
+) -> NDArray[np.float32]:
+    """``QConvWeightGradTwoPhase``: as ``QConvWeightGrad``, dy being the mean of both phases of ``log4``.
+
+    Of dy [N, M, ...] it takes the codes on both grids, and the smallest level of the even one.
+
+    Raises:
+        GraphError: The shapes are no convolution.
+    """
+    geometry = Geometry("QConvWeightGradTwoPhase", strides, pads, dilations, group)
+    xv, dyv = _integers(x, x_values, x_zero_point), _mean(geometry.op, dy_even, dy_odd)
+    return _rescale(_weight_grad(geometry, xv, dyv, w_shape), x_scale, _mean_scale(dy_scale))
+
+
+def _mean_scale(scale: Scalar) -> np.float32:
+    with np.errstate(over="ignore"):
+        return np.float32(scale) * np.float32(log4.MEAN_UNIT)
+
+
+def _weight_grad(
+    geometry: Geometry, x: NDArray[np.int64], dy: NDArray[np.int64], w_shape: Sequence[int]
+) -> NDArray[np.int64]:
+    shape, group = [int(n) for n in w_shape], geometry.group
+    positions = geometry.positions(x.shape, shape)
+    geometry.check_result(dy.shape, [len(x), shape[0], *positions])
+    image, total = geometry.padded(x), _grouped(np.zeros(shape, np.int64), group)
     count = math.prod(positions)
-    result = dyv.reshape(len(xv), group, shape[0] // group, count)
+    result = dy.reshape(len(x), group, shape[0] // group, count)
     for tap, met in geometry.taps(shape[2:], positions):
-        total[tap] = np.einsum("ngop,ngcp->goc", result, image[met].reshape(len(xv), group, shape[1], count))
-    return _rescale(total.reshape(shape), x_scale, dy_scale)
+        total[tap] = np.einsum("ngop,ngcp->goc", result, image[met].reshape(len(x), group, shape[1], count))
+    return total.reshape(shape)
 
 
 def q_matmul(
@@ -149,16 +229,47 @@ def q_matmul(
         GraphError: The shapes are no product, or their batch dimensions differ.
     """
     av, bv = _integers(a, a_values, a_zero_point), _integers(b, b_values, b_zero_point)
-    fit = av.ndim >= 2 and bv.ndim >= 2
+    return _rescale(_matmul("QMatMul", av, bv, trans_a, trans_b), a_scale, b_scale)
+
+
+def q_matmul_two_phase(
+    a: ArrayLike,
+    a_scale: Scalar,
+    a_zero_point: int,
+    dy_even: ArrayLike,
+    dy_odd: ArrayLike,
+    dy_scale: Scalar,
+    *,
+    a_values: Sequence[int],
+    trans_a: int = 0,
+    trans_dy: int = 0,
+    trans_y: int = 0,
+) -> NDArray[np.float32]:
+    """``QMatMulTwoPhase``: a [..., M, K] times dy [..., K, N], which is the mean of both phases of ``log4``.
+
+    Of dy it takes the codes on both grids, and the smallest level of the even one. ``trans_*`` swaps the
+    last two dimensions: of an operand first, of the result at last ([..., N, M]).
+
+    Raises:
+        GraphError: The shapes are no product, or their batch dimensions differ.
+    """
+    op = "QMatMulTwoPhase"
+    av, dyv = _integers(a, a_values, a_zero_point), _mean(op, dy_even, dy_odd)
+    total = _matmul(op, av, dyv, trans_a, trans_dy)
+    return _rescale(total.swapaxes(-1, -2) if trans_y else total, a_scale, _mean_scale(dy_scale))
+
+
+def _matmul(
+    op: str, a: NDArray[np.int64], b: NDArray[np.int64], trans_a: int, trans_b: int
+) -> NDArray[np.int64]:
+    fit = a.ndim >= 2 and b.ndim >= 2
     if fit:
-        av = av.swapaxes(-1, -2) if trans_a else av
-        bv = bv.swapaxes(-1, -2) if trans_b else bv
-        fit = av.shape[:-2] == bv.shape[:-2] and av.shape[-1] == bv.shape[-2]
+        a = a.swapaxes(-1, -2) if trans_a else a
+        b = b.swapaxes(-1, -2) if trans_b else b
+        fit = a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]
     if not fit:
-        raise GraphError(
-            f"ai.fourbit.QMatMul: {list(av.shape)} times {list(bv.shape)} is no product of matrices"
-        )
-    return _rescale(np.matmul(av, bv), a_scale, b_scale)
+        raise GraphError(f"ai.fourbit.{op}: {list(a.shape)} times {list(b.shape)} is no product of matrices")
+    return np.asarray(np.matmul(a, b), np.int64)
 
 
 def q_matmul_bias(

@@ -57,6 +57,7 @@ const char* take(const char* isa) {
   entry("dot_" #suffix, isa, dot_##suffix),                    \
   entry("column_sums_" #suffix, isa, column_sums_##suffix),    \
   entry("unpack_" #suffix, isa, unpack_##suffix),              \
+  entry("unpack_add_" #suffix, isa, unpack_add_##suffix),      \
   entry("interleave_" #suffix, isa, interleave_##suffix),      \
   entry("turn_" #suffix, isa, turn_##suffix),                  \
   entry("quantize_" #suffix, isa, elements_##suffix.quantize), \

@@ -28,6 +28,7 @@ namespace fourbit {
   }
 
 FOURBIT_BEST(Unpack, unpack)
+FOURBIT_BEST(UnpackAdd, unpack_add)
 FOURBIT_BEST(Interleave, interleave)
 FOURBIT_BEST(Turn, turn)
 FOURBIT_BEST(Dot, dot)

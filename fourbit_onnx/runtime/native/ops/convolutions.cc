@@ -1,5 +1,6 @@
 #include "kernels/conv/conv.h"
 #include "ops/kernels.h"
+#include "ops/two_phase.h"
 
 namespace fourbit {
 namespace {
@@ -115,6 +116,40 @@ void QConvWeightGrad::compute(const Context& context) const {
   const Operand left{x.data<uint8_t>(), x_values_, context.zero_point(2, "x_zero_point")};
   const Operand right{dy.data<uint8_t>(), dy_values_, 0};
   const float scale = context.scalar(1, "x_scale") * context.scalar(4, "dy_scale");
+  const Tensor dw = context.output(0, shape);
+  if (!dw.present() || dw.count() == 0) return;
+  conv_weight_grad(g, left, right, scale, dw.data<float>(), context);
+}
+
+QConvInputGradTwoPhase::QConvInputGradTwoPhase(const Attributes& attributes) : ConvOperator(attributes) {
+  attributes.values("w_values", w_values_);
+}
+
+void QConvInputGradTwoPhase::compute(const Context& context) const {
+  const Tensor w = context.input(3);
+  const Shape shape = shape_input(context, 6, "x_shape");
+  const ConvGeometry g = geometry(shape, w.shape());
+  check_gradient(g, context.input(0).shape());
+  const Operand left = two_phase(context, 0);
+  const Operand right{w.data<uint8_t>(), w_values_, context.zero_point(5, "w_zero_point")};
+  const float scale = two_phase_scale(context.scalar(2, "dy_scale")) * context.scalar(4, "w_scale");
+  const Tensor dx = context.output(0, shape);
+  if (!dx.present() || dx.count() == 0) return;
+  conv_input_grad(g, left, right, scale, dx.data<float>(), context);
+}
+
+QConvWeightGradTwoPhase::QConvWeightGradTwoPhase(const Attributes& attributes) : ConvOperator(attributes) {
+  attributes.values("x_values", x_values_);
+}
+
+void QConvWeightGradTwoPhase::compute(const Context& context) const {
+  const Tensor x = context.input(0);
+  const Shape shape = shape_input(context, 6, "w_shape");
+  const ConvGeometry g = geometry(x.shape(), shape);
+  check_gradient(g, context.input(3).shape());
+  const Operand left{x.data<uint8_t>(), x_values_, context.zero_point(2, "x_zero_point")};
+  const Operand right = two_phase(context, 3);
+  const float scale = context.scalar(1, "x_scale") * two_phase_scale(context.scalar(5, "dy_scale"));
   const Tensor dw = context.output(0, shape);
   if (!dw.present() || dw.count() == 0) return;
   conv_weight_grad(g, left, right, scale, dw.data<float>(), context);

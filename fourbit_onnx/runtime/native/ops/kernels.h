@@ -147,7 +147,17 @@ class QMatMulBias final : public QMatMul {
   void compute(const Context& context) const override { multiply(context, true); }
 };
 
-// What the three convolutions share: the attributes that give the geometry.
+class QMatMulTwoPhase final : public Operator {
+ public:
+  explicit QMatMulTwoPhase(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Values a_values_;
+  bool trans_a_, trans_dy_, trans_y_;
+};
+
+// What the convolutions share: the attributes that give the geometry.
 class ConvOperator : public Operator {
  protected:
   explicit ConvOperator(const Attributes& attributes);
@@ -184,6 +194,24 @@ class QConvWeightGrad final : public ConvOperator {
 
  private:
   Values x_values_, dy_values_;
+};
+
+class QConvInputGradTwoPhase final : public ConvOperator {
+ public:
+  explicit QConvInputGradTwoPhase(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Values w_values_;
+};
+
+class QConvWeightGradTwoPhase final : public ConvOperator {
+ public:
+  explicit QConvWeightGradTwoPhase(const Attributes& attributes);
+  void compute(const Context& context) const override;
+
+ private:
+  Values x_values_;
 };
 
 // Codes in another order or place (codes.cc)

@@ -5,11 +5,11 @@
 
 namespace fourbit {
 
-void unpack_avx2(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
-                 uint8_t* bytes) {
+template <bool kAdd>
+static void unpack(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, uint8_t* bytes) {
   if (first % 2 != 0 && count > 0) {
-    *bytes++ = table[codes[first / 2] >> 4];
-    ++first, --count;
+    *bytes = static_cast<uint8_t>((kAdd ? *bytes : 0) + table[codes[first / 2] >> 4]);
+    ++bytes, ++first, --count;
   }
   codes += first / 2;
   const __m256i values =
@@ -19,15 +19,26 @@ void unpack_avx2(const uint8_t* codes, int64_t first, int64_t count, const uint8
     const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + at / 2));
     const __m128i low = _mm_and_si128(pairs, mask), high = _mm_and_si128(_mm_srli_epi16(pairs, 4), mask);
     const __m256i order = _mm256_set_m128i(_mm_unpackhi_epi8(low, high), _mm_unpacklo_epi8(low, high));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(bytes + at), _mm256_shuffle_epi8(values, order));
+    __m256i* const to = reinterpret_cast<__m256i*>(bytes + at);
+    __m256i found = _mm256_shuffle_epi8(values, order);
+    if (kAdd) found = _mm256_add_epi8(found, _mm256_loadu_si256(to));
+    _mm256_storeu_si256(to, found);
   };
   int64_t i = 0;
   for (; i + 32 <= count; i += 32) convert(i);
-  if (i < count && count >= 34) {  // some of the rest once more, so that it is a whole vector
+  if (!kAdd && i < count && count >= 34) {  // some of the rest once more, so that it is a whole vector
     convert((count - 32) / 2 * 2);
     i = count / 2 * 2;
   }
-  for (; i < count; ++i) bytes[i] = table[nibble(codes, i)];
+  for (; i < count; ++i) bytes[i] = static_cast<uint8_t>((kAdd ? bytes[i] : 0) + table[nibble(codes, i)]);
+}
+
+void unpack_avx2(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, uint8_t* bytes) {
+  unpack<false>(codes, first, count, table, bytes);
+}
+
+void unpack_add_avx2(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, uint8_t* bytes) {
+  unpack<true>(codes, first, count, table, bytes);
 }
 
 void interleave_avx2(const uint8_t* const* rows, int64_t count, uint8_t* quads) {

@@ -5,11 +5,11 @@
 
 namespace fourbit {
 
-void unpack_avx512vnni(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
-                       uint8_t* bytes) {
+template <bool kAdd>
+static void unpack(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, uint8_t* bytes) {
   if (first % 2 != 0 && count > 0) {
-    *bytes++ = table[codes[first / 2] >> 4];
-    ++first, --count;
+    *bytes = static_cast<uint8_t>((kAdd ? *bytes : 0) + table[codes[first / 2] >> 4]);
+    ++bytes, ++first, --count;
   }
   codes += first / 2;
   const __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
@@ -22,13 +22,26 @@ void unpack_avx512vnni(const uint8_t* codes, int64_t first, int64_t count, const
   };
   int64_t i = 0;
   for (; i + 64 <= count; i += 64) {
-    _mm512_storeu_si512(bytes + i, bytes_of(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i / 2))));
+    __m512i found = bytes_of(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i / 2)));
+    if (kAdd) found = _mm512_add_epi8(found, _mm512_loadu_si512(bytes + i));
+    _mm512_storeu_si512(bytes + i, found);
   }
   if (i == count) return;
   // Rows of matrices seldom are whole vectors: the part of a task is 12 columns times any number.
   const int64_t rest = count - i;
   const __mmask32 pairs = static_cast<__mmask32>((uint64_t{1} << (rest + 1) / 2) - 1);
-  _mm512_mask_storeu_epi8(bytes + i, (uint64_t{1} << rest) - 1, bytes_of(_mm256_maskz_loadu_epi8(pairs, codes + i / 2)));
+  const __mmask64 present = (uint64_t{1} << rest) - 1;
+  __m512i found = bytes_of(_mm256_maskz_loadu_epi8(pairs, codes + i / 2));
+  if (kAdd) found = _mm512_add_epi8(found, _mm512_maskz_loadu_epi8(present, bytes + i));
+  _mm512_mask_storeu_epi8(bytes + i, present, found);
+}
+
+void unpack_avx512vnni(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, uint8_t* bytes) {
+  unpack<false>(codes, first, count, table, bytes);
+}
+
+void unpack_add_avx512vnni(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table, uint8_t* bytes) {
+  unpack<true>(codes, first, count, table, bytes);
 }
 
 void interleave_avx512vnni(const uint8_t* const* rows, int64_t count, uint8_t* quads) {

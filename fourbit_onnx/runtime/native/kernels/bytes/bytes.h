@@ -14,6 +14,9 @@ namespace fourbit {
 using Unpack = void (*)(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
                         uint8_t* bytes);
 
+// Likewise, bytes[i] += table[...], which wraps around.
+using UnpackAdd = Unpack;
+
 // quads[4 * i + j] = rows[j][i],  for i < count, j < 4
 using Interleave = void (*)(const uint8_t* const* rows, int64_t count, uint8_t* quads);
 
@@ -22,6 +25,7 @@ using Interleave = void (*)(const uint8_t* const* rows, int64_t count, uint8_t* 
 using Turn = void (*)(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
 
 FOURBIT_FUNCTION(Unpack, unpack)
+FOURBIT_FUNCTION(UnpackAdd, unpack_add)
 FOURBIT_FUNCTION(Interleave, interleave)
 FOURBIT_FUNCTION(Turn, turn)
 

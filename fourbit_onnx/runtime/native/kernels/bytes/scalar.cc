@@ -8,6 +8,11 @@ void unpack_scalar(const uint8_t* codes, int64_t first, int64_t count, const uin
   for (int64_t i = 0; i < count; ++i) bytes[i] = table[nibble(codes, first + i)];
 }
 
+void unpack_add_scalar(const uint8_t* codes, int64_t first, int64_t count, const uint8_t* table,
+                       uint8_t* bytes) {
+  for (int64_t i = 0; i < count; ++i) bytes[i] = static_cast<uint8_t>(bytes[i] + table[nibble(codes, first + i)]);
+}
+
 void interleave_scalar(const uint8_t* const* rows, int64_t count, uint8_t* quads) {
   for (int64_t i = 0; i < count; ++i) {
     for (int j = 0; j < 4; ++j) quads[4 * i + j] = rows[j][i];

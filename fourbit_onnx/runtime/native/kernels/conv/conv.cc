@@ -60,8 +60,8 @@ int64_t images_at_a_time(const Images& one, const Planes& planes, const Grid& gr
 void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale, float* y, const Host& host) {
   if (is_small(g, x, w)) return small_conv(g, x, w, scale, y, host);
   if (winograd_suits(g, x, w)) return winograd_conv(g, x, w, scale, y, host);
-  const Planes a_planes = unsigned_planes(w.values, w.zero_point, false);
-  const Planes b_planes = signed_planes(x.values, x.zero_point);
+  const Planes a_planes = unsigned_planes(w, false);
+  const Planes b_planes = signed_planes(x);
   const Grid grid = forward_grid(g);
   const int64_t taps = product(g.kernel), steps = taps * divide_up(g.channels, 4);
 
@@ -71,10 +71,10 @@ void conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale
   weights.pack_filters(bytes.data(), packed.data(), host);
   const Packed a(packed.data(), g.groups, divide_up(g.filters, kRows), a_planes.count, steps, kStepA);
 
-  const int64_t some = images_at_a_time({x.codes, 0, 1, g.groups, g.channels}, b_planes, grid);
-  Buffer<uint8_t> quads(quads_size({x.codes, 0, std::min(some, g.batch), g.groups, g.channels}, b_planes, grid));
+  const int64_t some = images_at_a_time({x, 0, 1, g.groups, g.channels}, b_planes, grid);
+  Buffer<uint8_t> quads(quads_size({x, 0, std::min(some, g.batch), g.groups, g.channels}, b_planes, grid));
   for (int64_t first = 0; first < g.batch; first += some) {
-    const Images images{x.codes, first, std::min(some, g.batch - first), g.groups, g.channels};
+    const Images images{x, first, std::min(some, g.batch - first), g.groups, g.channels};
     fill_quads(images, b_planes, grid, quads.data(), host);
     const WindowColumns b(images, b_planes.count, grid, quads.data());
     float* base = y + first * g.groups * g.filters * product(g.output);
@@ -87,8 +87,8 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
                      const Host& host) {
   if (is_small(g, dy, w)) return small_conv_input_grad(g, dy, w, scale, dx, host);
   if (winograd_suits_input_grad(g, dy, w)) return winograd_input_grad(g, dy, w, scale, dx, host);
-  const Planes a_planes = unsigned_planes(w.values, w.zero_point, false);
-  const Planes b_planes = signed_planes(dy.values, dy.zero_point);
+  const Planes a_planes = unsigned_planes(w, false);
+  const Planes b_planes = signed_planes(dy);
   const std::vector<Phase> phases = backward_phases(g);
   const Grid& grid = phases.front().grid;  // of the images; all phases share the frame
   const int64_t taps = product(g.kernel);
@@ -107,7 +107,7 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
   }
   const int64_t rows = g.groups * g.channels;
   const auto some_images = [&](int64_t first, int64_t count, uint8_t* quads, float* scratch, const Host& on) {
-    const Images images{dy.codes, first, count, g.groups, g.filters};
+    const Images images{dy, first, count, g.groups, g.filters};
     fill_quads(images, b_planes, grid, quads, on);
     float* const base = dx + first * rows * product(g.input);
     std::vector<const float*> results;
@@ -125,7 +125,7 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
     if (phases.size() > 1) weave(phases, results, g, count, base, on);
   };
   const auto quads_room = [&](int64_t images) {
-    return quads_size({dy.codes, 0, images, g.groups, g.filters}, b_planes, grid);
+    return quads_size({dy, 0, images, g.groups, g.filters}, b_planes, grid);
   };
   const auto room = [&](int64_t images) { return phases.size() > 1 ? images * rows * product(g.input) : 0; };
   const int64_t few = divide_up(kImageColumns, std::max<int64_t>(1, product(grid.windows)));
@@ -140,7 +140,7 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
     });
     return;
   }
-  const int64_t some = std::min(images_at_a_time({dy.codes, 0, 1, g.groups, g.filters}, b_planes, grid), g.batch);
+  const int64_t some = std::min(images_at_a_time({dy, 0, 1, g.groups, g.filters}, b_planes, grid), g.batch);
   Buffer<uint8_t> quads(quads_room(some));
   Buffer<float> scratch(room(some));
   for (int64_t first = 0; first < g.batch; first += some) {
@@ -152,18 +152,18 @@ void conv_weight_grad(const ConvGeometry& g, const Operand& x, const Operand& dy
                       const Host& host) {
   if (is_small(g, x, dy)) return small_conv_weight_grad(g, x, dy, scale, dw, host);
   if (winograd_suits_weight_grad(g, x, dy)) return winograd_weight_grad(g, x, dy, scale, dw, host);
-  const Planes a_planes = unsigned_planes(x.values, x.zero_point, true);
-  const Planes b_planes = signed_planes(dy.values, dy.zero_point);
+  const Planes a_planes = unsigned_planes(x, true);
+  const Planes b_planes = signed_planes(dy);
   const Grid grid = forward_grid(g);
   const int64_t taps = product(g.kernel), rows = g.channels * taps;
   const int64_t steps = window_steps(g.batch, grid), panels = divide_up(g.filters, kCols);
 
-  const Images inputs{x.codes, 0, g.batch, g.groups, g.channels};
+  const Images inputs{x, 0, g.batch, g.groups, g.channels};
   Buffer<uint8_t> bytes(bytes_size(inputs, a_planes, grid));
   fill_bytes(inputs, a_planes, grid, bytes.data(), host);
   const WindowRows a(inputs, a_planes.count, grid, bytes.data());
 
-  const Images gradients{dy.codes, 0, g.batch, g.groups, g.filters};
+  const Images gradients{dy, 0, g.batch, g.groups, g.filters};
   Buffer<uint8_t> packed(g.groups * panels * b_planes.count * steps * kStepB);
   pack_channels(gradients, b_planes, grid, packed.data(), host);
   const Packed b(packed.data(), g.groups, panels, b_planes.count, steps, kStepB);

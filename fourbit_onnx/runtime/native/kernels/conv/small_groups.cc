@@ -15,24 +15,34 @@ namespace {
 class Decoder {
  public:
   Decoder(const Operand& x, int64_t pixels)
-      : codes_(x.codes), unpack_(best_unpack()), kernels_(best_direct()), bytes_(pixels) {
+      : x_(x), unpack_(best_unpack()), kernels_(best_direct()), bytes_(pixels),
+        others_(x.others == nullptr ? 0 : pixels) {
     for (int i = 0; i < 16; ++i) {
       identity_[i] = static_cast<uint8_t>(i);
       table_[i] = static_cast<int16_t>(x.values[i] - x.zero_point);
+      if (x.others != nullptr) other_table_[i] = static_cast<int16_t>((*x.other_values)[i]);
     }
   }
   void operator()(int64_t first, int64_t count, int16_t* values) const {
-    unpack_(codes_, first, count, identity_, bytes_.data());
-    kernels_.look_up(bytes_.data(), count, table_, values);
+    look_up(x_.codes, first, count, table_, values);
+    if (x_.others == nullptr) return;
+    look_up(x_.others, first, count, other_table_, others_.data());
+    for (int64_t i = 0; i < count; ++i) values[i] = static_cast<int16_t>(values[i] + others_.data()[i]);
   }
 
  private:
-  const uint8_t* codes_;
+  void look_up(const uint8_t* codes, int64_t first, int64_t count, const int16_t* table, int16_t* values) const {
+    unpack_(codes, first, count, identity_, bytes_.data());
+    kernels_.look_up(bytes_.data(), count, table, values);
+  }
+
+  const Operand& x_;
   const Unpack unpack_;
   const DirectKernels& kernels_;
   const Buffer<uint8_t> bytes_;
+  const Buffer<int16_t> others_;  // values
   uint8_t identity_[16];
-  int16_t table_[16];
+  int16_t table_[16], other_table_[16];
 };
 
 // `count` images of a group, padded: [channel][grid.size], and slack.

@@ -68,7 +68,7 @@ int64_t quads_size(const Images& s, const Planes& planes, const Grid& grid) {
 void fill_quads(const Images& s, const Planes& planes, const Grid& grid, uint8_t* out, const Host& host) {
   const int64_t quads = divide_up(s.channels, 4), pixels = product(grid.source);
   parallel_ranges(host, s.images * s.groups * quads, [&](int64_t first, int64_t last) {
-    const Unpack unpack = best_unpack();
+    const UnpackPlane unpack;
     const Interleave interleave = best_interleave();
     Buffer<uint8_t> bytes(4 * pixels);
     Buffer<uint32_t> words(pixels);
@@ -77,7 +77,7 @@ void fill_quads(const Images& s, const Planes& planes, const Grid& grid, uint8_t
       const int64_t channel = (s.first * s.groups + image_group) * s.channels + 4 * quad;
       const int64_t present = std::min<int64_t>(4, s.channels - 4 * quad);
       for (int p = 0; p < planes.count; ++p) {
-        unpack(s.codes, channel * pixels, present * pixels, planes.plane[p].table, bytes.data());
+        unpack(s.codes, channel * pixels, present * pixels, planes.plane[p], bytes.data());
         std::memset(bytes.data() + present * pixels, 0, (4 - present) * pixels);
         const uint8_t* rows[4];
         for (int j = 0; j < 4; ++j) rows[j] = bytes.data() + j * pixels;
@@ -135,12 +135,12 @@ int64_t bytes_size(const Images& s, const Planes& planes, const Grid& grid) {
 void fill_bytes(const Images& s, const Planes& planes, const Grid& grid, uint8_t* out, const Host& host) {
   const int64_t pixels = product(grid.source), size = grid.size + kSlack;
   parallel_ranges(host, s.images * s.groups * s.channels, [&](int64_t first, int64_t last) {
-    const Unpack unpack = best_unpack();
+    const UnpackPlane unpack;
     Buffer<uint8_t> bytes(pixels);
     for (int64_t task = first; task < last; ++task) {
       const int64_t channel = s.first * s.groups * s.channels + task;
       for (int p = 0; p < planes.count; ++p) {
-        unpack(s.codes, channel * pixels, pixels, planes.plane[p].table, bytes.data());
+        unpack(s.codes, channel * pixels, pixels, planes.plane[p], bytes.data());
         uint8_t* image = out + (task * planes.count + p) * size;
         std::memset(image, planes.plane[p].padding, size);
         for_each_row(grid, [&](int64_t source, int64_t at, int64_t length) {
@@ -192,14 +192,14 @@ void pack_channels(const Images& s, const Planes& planes, const Grid& grid, uint
   const int64_t length = grid.row_length(), rows = grid.rows(), row_steps = divide_up(length, 4);
   const int64_t image_bytes = rows * row_steps * kStepB, plane_bytes = s.images * image_bytes;
   parallel_ranges(host, s.groups * panels * s.images, [&](int64_t first, int64_t last) {
-    const Unpack unpack = best_unpack();
+    const UnpackPlane unpack;
     Buffer<uint8_t> bytes(kCols * pixels);
     for (int64_t task = first; task < last; ++task) {
       const int64_t image = task % s.images, panel = task / s.images % panels, group = task / s.images / panels;
       const int64_t channel = ((s.first + image) * s.groups + group) * s.channels + panel * kCols;
       const int64_t present = std::min<int64_t>(kCols, s.channels - panel * kCols);
       for (int p = 0; p < planes.count; ++p) {
-        unpack(s.codes, channel * pixels, present * pixels, planes.plane[p].table, bytes.data());
+        unpack(s.codes, channel * pixels, present * pixels, planes.plane[p], bytes.data());
         std::memset(bytes.data() + present * pixels, 0, (kCols - present) * pixels);
         uint8_t* to = out + ((group * panels + panel) * planes.count + p) * plane_bytes + image * image_bytes;
         for (int64_t row = 0; row < rows; ++row) {

@@ -12,7 +12,7 @@ namespace fourbit {
 
 // Code images [batch, groups, channels, spatial...], of which `images` from `first` on are used.
 struct Images {
-  const uint8_t* codes;
+  const Operand& codes;
   int64_t first, images, groups, channels;
 };
 

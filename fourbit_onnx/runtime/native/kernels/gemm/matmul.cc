@@ -12,7 +12,7 @@ namespace {
 
 // A stack of code matrices to be packed: `count` rows (of a) or columns (of b), of depth k each.
 struct Matrices {
-  const uint8_t* codes;
+  const Operand& codes;
   int64_t batch, count, k;
   bool k_is_inner;  // stored [count, k], else [k, count]
 };
@@ -22,7 +22,7 @@ class Packer {
  public:
   Packer(const Matrices& m, const Planes& planes, int width, int64_t batch, int64_t first, int64_t last)
       : m_(m), planes_(planes), width_(width), batch_(batch), first_(first), last_(last), steps_(divide_up(m.k, 4)),
-        plane_(steps_ * width * 4), unpack_(best_unpack()) {}
+        plane_(steps_ * width * 4) {}
 
   int64_t bytes() const { return (last_ - first_) * planes_.count * plane_; }
 
@@ -47,7 +47,7 @@ class Packer {
       if (count < width_) std::memset(rows.data() + count * line, 0, (width_ - count) * line);
       for (int p = 0; p < planes_.count; ++p, out += plane_) {
         for (int64_t i = 0; i < count; ++i) {
-          unpack_(m_.codes, (batch_ * m_.count + panel * width_ + i) * m_.k, m_.k, planes_.plane[p].table,
+          unpack_(m_.codes, (batch_ * m_.count + panel * width_ + i) * m_.k, m_.k, planes_.plane[p],
                   rows.data() + i * line);
         }
         turn_panel(turn, rows.data(), line, steps_, width_, out);
@@ -68,7 +68,7 @@ class Packer {
           const int64_t k = 4 * step + j;
           uint8_t* const row = rows.data() + j * line;
           if (k < m_.k) {
-            unpack_(m_.codes, (batch_ * m_.k + k) * m_.count + begin, end - begin, planes_.plane[p].table, row);
+            unpack_(m_.codes, (batch_ * m_.k + k) * m_.count + begin, end - begin, planes_.plane[p], row);
           } else {
             std::memset(row, 0, line);
           }
@@ -86,7 +86,7 @@ class Packer {
   const Matrices& m_;
   const Planes& planes_;
   const int64_t width_, batch_, first_, last_, steps_, plane_;
-  const Unpack unpack_;
+  const UnpackPlane unpack_;
 };
 
 // How many parts of the rows and of the columns are tasks of their own. A task packs what it multiplies: panels that the
@@ -109,15 +109,9 @@ Grid choose_grid(int64_t threads, int64_t row_panels, int64_t col_panels, int a_
   return best;
 }
 
-bool is_wide(const Operand& x) { return signed_planes(x.values, 0).count > 1; }
+bool is_wide(const Operand& x) { return largest({x.codes, x.values, 0, x.others, x.other_values}) > 64; }
 
 }  // namespace
-
-int64_t largest(const Operand& x) {
-  int64_t most = 0;
-  for (const int64_t value : x.values) most = std::max(most, std::abs(value - x.zero_point));
-  return most;
-}
 
 void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scale, const float* bias, float* y,
             const Host& host) {
@@ -126,11 +120,11 @@ void matmul(const MatMulShape& s, const Operand& a, const Operand& b, float scal
   const bool narrower = is_wide(a) != is_wide(b) ? is_wide(a) : b.zero_point != 0 && a.zero_point == 0;
   const bool swap = narrower && bias == nullptr;
   const Operand &left = swap ? b : a, &right = swap ? a : b;
-  const Matrices rows = swap ? Matrices{b.codes, s.batch, s.n, s.k, s.trans_b} : Matrices{a.codes, s.batch, s.m, s.k, !s.trans_a};
-  const Matrices cols = swap ? Matrices{a.codes, s.batch, s.m, s.k, !s.trans_a} : Matrices{b.codes, s.batch, s.n, s.k, s.trans_b};
+  const Matrices rows = swap ? Matrices{b, s.batch, s.n, s.k, s.trans_b} : Matrices{a, s.batch, s.m, s.k, !s.trans_a};
+  const Matrices cols = swap ? Matrices{a, s.batch, s.m, s.k, !s.trans_a} : Matrices{b, s.batch, s.n, s.k, s.trans_b};
 
-  const Planes a_planes = unsigned_planes(left.values, left.zero_point, false);
-  const Planes b_planes = signed_planes(right.values, right.zero_point);
+  const Planes a_planes = unsigned_planes(left, false);
+  const Planes b_planes = signed_planes(right);
   const int64_t steps = divide_up(s.k, 4);
   const int64_t row_panels = divide_up(rows.count, kRows), col_panels = divide_up(cols.count, kCols);
   const int64_t row_distance = swap ? 1 : s.n, col_distance = swap ? s.n : 1;

@@ -8,17 +8,6 @@
 
 namespace fourbit {
 
-// Codes with their meaning: value = values[nibble] - zero_point, times a scale that the product
-// of scales carries.
-struct Operand {
-  const uint8_t* codes;
-  const Values& values;
-  int64_t zero_point;
-};
-
-// max |value - zero_point| over all codes
-int64_t largest(const Operand& x);
-
 struct MatMulShape {
   int64_t batch, m, k, n;
   bool trans_a, trans_b;  // stored [k, m], [n, k] instead of [m, k], [k, n]

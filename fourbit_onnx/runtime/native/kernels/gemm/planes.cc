@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <tuple>
 
 namespace fourbit {
 namespace {
@@ -10,12 +11,17 @@ constexpr int64_t kNarrow = 64;
 
 enum class Part { whole, low, high };
 
-Plane make(const Values& values, Part part, int64_t shift) {
+// The part of a value: value = low + 64 * high.
+int64_t part_of(int64_t value, Part part) {
+  const int64_t high = value / 64;  // C++ truncates
+  return part == Part::whole ? value : part == Part::high ? high : value - 64 * high;
+}
+
+Plane make(const Operand& x, Part part, int64_t shift) {
   Plane plane{};
   for (int code = 0; code < 16; ++code) {
-    const int64_t high = values[code] / 64;  // C++ truncates
-    const int64_t value = part == Part::whole ? values[code] : part == Part::high ? high : values[code] - 64 * high;
-    plane.table[code] = static_cast<uint8_t>(value + shift);
+    plane.table[code] = static_cast<uint8_t>(part_of(x.values[code], part) + shift);
+    if (x.other_values != nullptr) plane.others[code] = static_cast<uint8_t>(part_of((*x.other_values)[code], part));
   }
   plane.padding = static_cast<uint8_t>(shift);
   plane.factor = part == Part::high ? 64 : 1;
@@ -30,37 +36,51 @@ Plane presence(int64_t factor) {
   return plane;
 }
 
-Planes split(const Values& values, int64_t zero_point, bool is_unsigned) {
+Planes split(const Operand& x, bool is_unsigned) {
   Planes planes;
-  const auto [low, high] = std::minmax_element(values, values + 16);
-  if (-kNarrow <= *low && *high <= kNarrow) {
-    planes.plane[planes.count++] = make(values, Part::whole, is_unsigned ? std::max<int64_t>(0, -*low) : 0);
+  auto [low, high] = std::minmax_element(x.values, x.values + 16);
+  int64_t least = *low, most = *high;
+  if (x.other_values != nullptr) {
+    std::tie(low, high) = std::minmax_element(*x.other_values, *x.other_values + 16);
+    least += *low, most += *high;
+  }
+  if (-kNarrow <= least && most <= kNarrow) {
+    planes.plane[planes.count++] = make(x, Part::whole, is_unsigned ? std::max<int64_t>(0, -least) : 0);
   } else {
     const int64_t shift = is_unsigned ? kNarrow : 0;
-    planes.plane[planes.count++] = make(values, Part::low, shift);
-    planes.plane[planes.count++] = make(values, Part::high, shift);
+    planes.plane[planes.count++] = make(x, Part::low, shift);
+    planes.plane[planes.count++] = make(x, Part::high, shift);
   }
-  planes.largest = std::max(std::abs(*low - zero_point), std::abs(*high - zero_point));
+  planes.largest = std::max(std::abs(least - x.zero_point), std::abs(most - x.zero_point));
   return planes;
 }
 
 }  // namespace
 
-Planes unsigned_planes(const Values& values, int64_t zero_point, bool padded) {
-  Planes planes = split(values, zero_point, true);
-  if (zero_point == 0) return planes;
+Planes unsigned_planes(const Operand& x, bool padded) {
+  Planes planes = split(x, true);
+  if (x.zero_point == 0) return planes;
   if (padded) {
-    planes.plane[planes.count++] = presence(-zero_point);
+    planes.plane[planes.count++] = presence(-x.zero_point);
   } else {
-    planes.plane[0].shift += zero_point;  // its factor is 1
+    planes.plane[0].shift += x.zero_point;  // its factor is 1
   }
   return planes;
 }
 
-Planes signed_planes(const Values& values, int64_t zero_point) {
-  Planes planes = split(values, zero_point, false);
-  if (zero_point != 0) planes.plane[planes.count++] = presence(-zero_point);
+Planes signed_planes(const Operand& x) {
+  Planes planes = split(x, false);
+  if (x.zero_point != 0) planes.plane[planes.count++] = presence(-x.zero_point);
   return planes;
+}
+
+int64_t largest(const Operand& x) {
+  int64_t most = 0, others = 0;
+  for (const int64_t value : x.values) most = std::max(most, std::abs(value - x.zero_point));
+  if (x.other_values != nullptr) {
+    for (const int64_t value : *x.other_values) others = std::max(others, std::abs(value));
+  }
+  return most + others;
 }
 
 }  // namespace fourbit

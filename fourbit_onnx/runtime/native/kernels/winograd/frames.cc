@@ -11,13 +11,16 @@ static_assert(4 * kTurnLines == kVectorBytes, "a pixel is whole vectors");
 }  // namespace
 
 Frames::Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most)
-    : codes_(x.codes), channels_(channels), height_(height), width_(width), bytes_(bytes), most_(most),
+    : x_(x), channels_(channels), height_(height), width_(width), bytes_(bytes), most_(most),
       unpack_(best_unpack()), interleave_(best_interleave()), turn_(best_turn()),
-      lines_(4 * most), words_(4 * (kTurnLines * most + kTurnLines)) {
+      lines_(4 * most), words_(4 * (kTurnLines * most + kTurnLines)), others_(x.others == nullptr ? 0 : 4 * most) {
+  const auto split = [](int64_t value, int code, uint8_t (&table)[2][16]) {
+    table[0][code] = static_cast<uint8_t>(value);
+    table[1][code] = static_cast<uint8_t>(value >> 8);
+  };
   for (int code = 0; code < 16; ++code) {
-    const int64_t value = x.values[code] - x.zero_point;
-    table_[0][code] = static_cast<uint8_t>(value);
-    table_[1][code] = static_cast<uint8_t>(value >> 8);
+    split(x.values[code] - x.zero_point, code, table_);
+    if (x.others != nullptr) split((*x.other_values)[code], code, other_table_);
   }
 }
 
@@ -42,13 +45,27 @@ void Frames::read(int64_t image, int64_t top, int64_t left, int64_t rows, int64_
 }
 
 void Frames::fill(int64_t image, int64_t word, int64_t row, int64_t pixels, uint8_t* out) const {
+  fill(x_.codes, table_, image, word, row, pixels, out);
+  if (x_.others == nullptr) return;
+  fill(x_.others, other_table_, image, word, row, pixels, others_.data());
+  if (bytes_ == 1) {
+    for (int64_t i = 0; i < 4 * pixels; ++i) out[i] = static_cast<uint8_t>(out[i] + others_.data()[i]);
+    return;
+  }
+  uint16_t* const sums = reinterpret_cast<uint16_t*>(out);
+  const uint16_t* const others = reinterpret_cast<const uint16_t*>(others_.data());
+  for (int64_t i = 0; i < 2 * pixels; ++i) sums[i] = static_cast<uint16_t>(sums[i] + others[i]);
+}
+
+void Frames::fill(const uint8_t* codes, const uint8_t (&tables)[2][16], int64_t image, int64_t word, int64_t row,
+                  int64_t pixels, uint8_t* out) const {
   const uint8_t* lines[4];
   for (int j = 0; j < 4; ++j) {
     const int64_t channel = word * (4 / bytes_) + j / bytes_;
     uint8_t* line = lines_.data() + j * most_;
     lines[j] = line;
     if (channel < channels_) {
-      unpack_(codes_, ((image * channels_ + channel) * height_ + row) * width_, pixels, table_[j % bytes_], line);
+      unpack_(codes, ((image * channels_ + channel) * height_ + row) * width_, pixels, tables[j % bytes_], line);
     } else {
       std::memset(line, 0, pixels);
     }

@@ -29,16 +29,21 @@ class Frames {
   // `pixels` of the channels of a word, from a row on.
   void fill(int64_t image, int64_t word, int64_t row, int64_t pixels, uint8_t* out) const;
 
-  const uint8_t* codes_;
+  // values of `codes` by the tables of low and high bytes; of all channels of a word
+  void fill(const uint8_t* codes, const uint8_t (&tables)[2][16], int64_t image, int64_t word, int64_t row, int64_t pixels,
+            uint8_t* out) const;
+
+  const Operand& x_;
   int64_t channels_, height_, width_;
   int bytes_;
   int64_t most_;
-  uint8_t table_[2][16];  // low and high byte of the value of a code
+  uint8_t table_[2][16], other_table_[2][16];  // low and high byte of the value of a code
   Unpack unpack_;
   Interleave interleave_;
   Turn turn_;
   Buffer<uint8_t> lines_;  // four rows of bytes
   Buffer<uint8_t> words_;  // 16 lines of words of four bytes
+  Buffer<uint8_t> others_; // one of them, of the other phase
 };
 
 }  // namespace fourbit
