@@ -1,38 +1,49 @@
-"""What the probe sees of weight gradients from the mean of both phases."""
+"""What the probe sees of gradients that are the mean of both phases."""
 
 import math
 
 import numpy as np
 import pytest
-from probe_cases import RNG, expected, inner, made, mlp, vectors
+from probe_cases import RNG, expected, images, inner, made, mlp, vectors
 
 from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.harness.probe import Probe
 from fourbit_onnx.models import registry
 
 
+CASES = [("mlp", "wgrad.dy"), ("lstm", "wgrad.dy"), ("resnet8", "dgrad.dy"), ("resnet8", "wgrad.dy")]
+
+
 @pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("make", ["mlp", "lstm"])
-def test_the_mean_of_both_phases(tmp_path, native, make):
-    """Its noise is that of the mean; its codes are those of both; of an LSTM, of all steps at once."""
+@pytest.mark.parametrize(("make", "point"), CASES)
+def test_the_mean_of_both_phases(tmp_path, native, make, point):
+    """Its noise is that of the mean; its codes are those of both; of an LSTM's weights, of all steps."""
     arrays = vectors()
     model = mlp()
     if make == "lstm":
         model = registry.build("bilstm", input_shape=(6, 5), classes=3, hidden=8, layers=1, seed=1)
         arrays = RNG.normal(size=(9, 6, 5)).astype(np.float32), RNG.integers(0, 3, 9)
+    if make == "resnet8":
+        model, arrays = registry.build("resnet8", input_shape=(1, 8, 8), width=8, seed=1), images()
     folder, graph, state, batch = made(tmp_path, model, arrays, "ibm2020-mean")
     found = [
         q
         for q in Probe(folder, batch, native=native).measure(state)["quantizers"]
-        if q["point"] == "wgrad.dy"
+        if q["point"] == point
     ]
-    assert len(found) == (2 if make == "mlp" else len({q["group"] or q["site"] for q in found})) > 0
+    sites = {site.name: site.group or site.name for site in graph.plan.sites if site.precision == "4-bit"}
+    assert len(found) == len({*(sites.values() if point == "wgrad.dy" else sites)}) > 0
+    gradient = {"dgrad.dy": "input_grad", "wgrad.dy": "weight_grad"}[point]
     nodes = {node.name: node for node in graph.training.graph.node}
+    makers = {output: node for node in nodes.values() for output in node.output}
+    grids = []
     for q in found:
-        product = nodes.get(f"{q['site']}/weight_grad") or nodes[f"{q['group']}/weight_grad"]
-        makers = {output: node for node in nodes.values() for output in node.output}
-        even, odd = (makers[name] for name in product.input[3:5])
-        feeds = inner(graph.training, {**state, **batch}, {odd.input[0], even.input[1], odd.input[1]})
+        product = nodes.get(f"{q['site']}/{gradient}") or nodes[f"{q['group']}/{gradient}"]
+        first = 0 if product.op_type == "QConvInputGradTwoPhase" else 3
+        grids.append([makers[name] for name in product.input[first : first + 2]])
+    wanted = {name for pair in grids for node in pair for name in node.input[:2]}
+    feeds = inner(graph.training, {**state, **batch}, wanted)
+    for q, (even, odd) in zip(found, grids, strict=True):
         x, decoded, counts = feeds[odd.input[0]].astype(np.float64), [], np.zeros(16, np.int64)
         for node in (even, odd):
             codes, scale = expected(node, feeds[odd.input[0]], feeds)

@@ -106,7 +106,7 @@ MADE = {
         "c, j, n = ai.fourbit.QuantizePact (i, f)",
         "x = ai.fourbit.QMatMul <trans_b = 1> (c, s, z, w, t, z)",
         "l = ai.fourbit.After (s, dy) r = ai.fourbit.QMatMul <trans_b = 1> (c, l, z, w, t, z)",
-        "dw = ai.fourbit.QMatMulTwoPhase <trans_x = 1> (c, s, z, e, e, f)",
+        "dw = ai.fourbit.QMatMulTwoPhase <trans_a = 1> (c, s, z, e, e, f)",
     ),
     "a convolution in float": (
         "c = Neg (i)",

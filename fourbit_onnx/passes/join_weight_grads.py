@@ -25,7 +25,8 @@ def join_weight_grads(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
                   ``expand`` quantises as one tensor: one scale of dy for the layer, not one a step
     leaves alone  what is not of one group of ``roles.groups``; 4-bit sites whose weight gradient reads
                   codes that are made a step at a time: those of the input gradient, too (one phase for
-                  both), or those of x with a scale of that step's own (``minmax``)
+                  both; of the mean of two phases, codes are made anew), or those of x with a scale of
+                  that step's own (``minmax``)
     ============  ==========================================================================================
 
     The rows of a step are few (the batch), and the result is as large as the weight. One product a step
