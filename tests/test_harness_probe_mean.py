@@ -10,7 +10,6 @@ from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.harness.probe import Probe
 from fourbit_onnx.models import registry
 
-
 CASES = [("mlp", "wgrad.dy"), ("lstm", "wgrad.dy"), ("resnet8", "dgrad.dy"), ("resnet8", "wgrad.dy")]
 
 
@@ -27,9 +26,7 @@ def test_the_mean_of_both_phases(tmp_path, native, make, point):
         model, arrays = registry.build("resnet8", input_shape=(1, 8, 8), width=8, seed=1), images()
     folder, graph, state, batch = made(tmp_path, model, arrays, "ibm2020-mean")
     found = [
-        q
-        for q in Probe(folder, batch, native=native).measure(state)["quantizers"]
-        if q["point"] == point
+        q for q in Probe(folder, batch, native=native).measure(state)["quantizers"] if q["point"] == point
     ]
     sites = {site.name: site.group or site.name for site in graph.plan.sites if site.precision == "4-bit"}
     assert len(found) == len({*(sites.values() if point == "wgrad.dy" else sites)}) > 0

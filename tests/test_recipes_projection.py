@@ -63,6 +63,14 @@ def test_by_hand():
     assert [*found.figures] == ["fp16", "fp32", "int4", "log4", "log2"]
 
 
+def test_both_phases_are_two_products():
+    """Of each gradient; the forward product is one."""
+    mean, one = (project(Plan("r", [site("a", 5, recipe)]), ROUND) for recipe in ("ibm2020-mean", "ibm2020"))
+    for part, single, times in zip(mean.phases, one.phases, (1, 2, 2, 1), strict=True):
+        assert part.macs == single.macs
+        assert (part.time, part.energy) == (times * single.time, times * single.energy)
+
+
 @pytest.mark.parametrize("recipe", ["luq", "nvfp4"])
 def test_products_that_nothing_needs_are_none_without_a_trained_clip(recipe):
     found = project(Plan("r", [site("a", 5, recipe, gradients=())]))

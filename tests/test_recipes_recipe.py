@@ -132,7 +132,11 @@ REFUSED = {
     ),
     "phase of another format": (
         lambda: Quantizer("log2", "underflow", phase=1),
-        "only format 'log4' has an odd phase, not 'log2'",
+        "only format 'log4' has the phase 'odd', not 'log2'",
+    ),
+    "both phases of another format": (
+        lambda: Quantizer("int4", "absmax", phase=2),
+        "only format 'log4' has the phase 'both', not 'int4'",
     ),
     "both phases of a draw": (
         lambda: Quantizer("log4", "gradient", phase=2, rounding="stochastic"),

@@ -92,7 +92,7 @@ class Quantizer:
         if self.scale not in _FITTING[self.format]:
             raise RecipeError(f"format {self.format!r} does not go with scale rule {self.scale!r}")
         if self.phase and self.format != "log4":
-            raise RecipeError(f"only format 'log4' has an odd phase, not {self.format!r}")
+            raise RecipeError(f"only format 'log4' has the phase {PHASES[self.phase]!r}, not {self.format!r}")
         if self.both_phases and self.stochastic:
             raise RecipeError("both phases are rounded to nearest; with stochastic rounding, use samples = 2")
         if self.threshold != 2.5 and (self.format != "log4" or self.stochastic):
