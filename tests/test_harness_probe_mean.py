@@ -56,3 +56,21 @@ def test_the_mean_of_both_phases(tmp_path, native, make, point):
         assert q["zeros"] == np.mean(mean == 0)
         assert q["underflow"] == np.sum((mean == 0) & (x != 0)) / max(np.sum(x != 0), 1)
         assert q["saturated"] == 0
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_step_of_another_format(tmp_path, place):
+    """Its weight gradient is its own; that of the others counts as one of them, not as the first step's."""
+    model = registry.build("bilstm", input_shape=(5, 5), classes=3, hidden=8, layers=1, seed=1)
+    arrays = RNG.normal(size=(9, 5, 5)).astype(np.float32), RNG.integers(0, 3, 9)
+    plan = made(tmp_path / "plan", model, arrays, "ibm2020-mean")[1].plan
+    grouped = [site for site in plan.sites if site.points and site.group]
+    steps = [site.name for site in grouped if site.group == grouped[0].group]
+    settings = [(steps[place - 1], "luq")]
+    folder, graph, state, batch = made(tmp_path, model, arrays, "ibm2020-mean", settings=settings)
+    formats = {site.name: site.points["wgrad.dy"].split()[0] for site in graph.plan.sites if site.points}
+    assert [formats[name] for name in steps].count("log2") == 1
+    found = [q for q in Probe(folder, batch).measure(state)["quantizers"] if q["point"] == "wgrad.dy"]
+    assert len(found) == 1 + len({site.group or site.name for site in plan.sites if site.points})
+    assert {q["site"]: q["format"] for q in found}.items() <= formats.items()
+    assert all(q["snr_db"] > 3 for q in found)

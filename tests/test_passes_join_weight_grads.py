@@ -127,6 +127,20 @@ def test_codes_that_are_made_a_step_at_a_time_are_multiplied_so(recipe):
     assert [node.op_type for node in found] == ["QMatMul"] * (T - 1)
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_step_with_a_recipe_of_its_own_is_multiplied_by_itself(place):
+    """As the plan says; the others are one product, wherever it is among them."""
+    graph = compiled(lstm(), "ibm2020-mean", settings=[(f"l.recurrent.{place}", "luq")])
+    products_of = {node.name: node for node in weight_grads(graph)}
+    single, joined = (products_of.pop(f"l.recurrent{part}/weight_grad") for part in (f".{place}", ""))
+    assert not products_of
+    assert joined.op_type == "QMatMulTwoPhase"
+    makers = {made_by(graph, name).op_type for name in single.input[:4:3]}
+    assert makers == {"QuantizeLogStochastic", "QuantizePactSigned"}
+    batch = batch_of(graph, data(), LABELS)
+    assert np.abs(gradients(graph, step(graph, calibrated(graph, batch), batch))["r"]).max() > 0
+
+
 def test_each_direction_has_its_own():
     graph = compiled(lstm("bidirectional"), "ibm2020")
     products_of = {node.name for node in graph.training.graph.node if node.name.endswith("/weight_grad")}

@@ -191,7 +191,8 @@ def _points(graph: onnx.GraphProto, plan: Plan) -> Iterator[_Point]:
                 seen |= dict(zip(_PRODUCTS[product], (dy, again), strict=True))
         yield from _known(site, seen, evens)
         joined = products.get(f"{site.group}/weight_grad")
-        if joined is not None and site.group not in groups:
+        alone = f"{site.name}/weight_grad" in products  # by a recipe of its own
+        if joined is not None and not alone and site.group not in groups:
             groups.add(site.group)
             pair = _operands(joined, makers)
             if pair is not None:  # dy on the left, as w is read transposed; its odd phase is on the right

@@ -26,7 +26,7 @@ def join_weight_grads(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     leaves alone  what is not of one group of ``roles.groups``; 4-bit sites whose weight gradient reads
                   codes that are made a step at a time: those of the input gradient, too (one phase for
                   both; of the mean of two phases, codes are made anew), or those of x with a scale of
-                  that step's own (``minmax``)
+                  that step's own (``minmax``); sites of other quantisers than most of their group
     ============  ==========================================================================================
 
     The rows of a step are few (the batch), and the result is as large as the weight. One product a step
@@ -40,7 +40,9 @@ def join_weight_grads(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
         found = [(tensor, _product(tensor, roles, sites)) for tensor in total.inputs]
         groups = {product[0]: None for _, product in found if product is not None}
         for number, group in enumerate(groups, 1):  # two where a sequence is read twice with one weight
-            members = [(term, product[1]) for term, product in found if product and product[0] == group]
+            members = _alike(
+                [(term, product[1]) for term, product in found if product and product[0] == group], sites
+            )
             if len(members) > 1:
                 name = f"{total.outputs[0].name}/joined" + (f"_{number}" if number > 1 else "")
                 _join(graph, total, group, name, members)
@@ -67,6 +69,20 @@ def _product(tensor: gs.Tensor, roles: Roles, sites: dict[str, Site]) -> tuple[s
     forward = _forward(node)
     site = sites[str(forward.attrs["site"])]
     return (site.group, node) if site.group and _joins(site, forward) else None
+
+
+def _alike(
+    members: Sequence[tuple[gs.Tensor, gs.Node]], sites: dict[str, Site]
+) -> Sequence[tuple[gs.Tensor, gs.Node]]:
+    """The most members whose weight gradients have equal quantisers: a step may have a recipe of its own."""
+    kinds: dict[tuple[str, ...], list[tuple[gs.Tensor, gs.Node]]] = {}
+    for term, node in members:
+        quantizers: tuple[str, ...] = ()
+        if node.domain == DOMAIN:
+            points = sites[str(_forward(node).attrs["site"])].points
+            quantizers = tuple(points[point] for point in ("fwd.x", "wgrad.x", "wgrad.dy"))
+        kinds.setdefault(quantizers, []).append((term, node))
+    return max(kinds.values(), key=len)
 
 
 def _forward(gradient: gs.Node) -> gs.Node:
