@@ -48,10 +48,6 @@ void Frames::fill(int64_t image, int64_t word, int64_t row, int64_t pixels, uint
   fill(x_.codes, table_, image, word, row, pixels, out);
   if (x_.others == nullptr) return;
   fill(x_.others, other_table_, image, word, row, pixels, others_.data());
-  if (bytes_ == 1) {
-    for (int64_t i = 0; i < 4 * pixels; ++i) out[i] = static_cast<uint8_t>(out[i] + others_.data()[i]);
-    return;
-  }
   uint16_t* const sums = reinterpret_cast<uint16_t*>(out);
   const uint16_t* const others = reinterpret_cast<const uint16_t*>(others_.data());
   for (int64_t i = 0; i < 2 * pixels; ++i) sums[i] = static_cast<uint16_t>(sums[i] + others[i]);

@@ -14,7 +14,7 @@ namespace fourbit {
 class Frames {
  public:
   // Values of `bytes` 1 or 2, which must hold value - zero_point of every code; at most `most` pixels of a channel are
-  // read at once.
+  // read at once. Two phases have values of 2 bytes.
   Frames(const Operand& x, int64_t channels, int64_t height, int64_t width, int bytes, int64_t most);
 
   // Channels of a frame: the next multiple of kVectorBytes; those added are 0.
