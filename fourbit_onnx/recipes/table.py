@@ -11,8 +11,8 @@ from fourbit_onnx.recipes.techniques import WITHOUT
 
 DEFAULT = "ibm2020"
 AUTO = "auto"  # what `choose_recipe` of the passes resolves
-# By docs/accuracy.md: the best mean of each field; for vision, of the recipes with fast kernels.
-BEST: Mapping[str, str] = {"vision": "luq", "speech": "ibm2020", "language": "nvfp4"}
+# By docs/accuracy.md: the best mean of each field, of the recipes with fast kernels.
+BEST: Mapping[str, str] = {"vision": "ibm2020-mean", "speech": "ibm2020", "language": "ibm2020-mean"}
 _TOML = ".toml"
 
 _LINEAR = Quantizer("int4", "absmax")
