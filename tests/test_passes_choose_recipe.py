@@ -121,6 +121,7 @@ def test_demo(tmp_path):
     found = fourbit("demo", "-o", tmp_path / "x", "--epochs", 1, "--recipes", "auto")
     assert VISION in found.stdout.splitlines()
     assert (tmp_path / "x" / "minmax.onnx").exists()
+    assert f"fourbit inspect {tmp_path / 'x' / 'minmax'} " in found.stdout  # not x/auto, which is not there
 
 
 def test_auto_needs_a_model():

@@ -99,6 +99,7 @@ def test_which_recipe_has_what():
         "ibm2020~": f"no technique ''; there are: {', '.join(TECHNIQUES)}",
         "luq~hadamard": "recipe 'luq' has no hadamard to leave out; it has: sawb, stochastic-rounding",
         "fp16~sawb": "recipe 'fp16' has no sawb to leave out; it has: none",
+        "mine.tomlx": f"no recipe 'mine.tomlx'; there are: {', '.join(table.RECIPES)}; or a file.toml",
         "ibm~sawb": f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}; or a file.toml",
     }.items(),
 )

@@ -53,20 +53,22 @@ def command(
     began = time.perf_counter()
     _make(folder, force)
     try:
-        good = _show(recipes, folder, epochs=epochs, seed=seed, threads=threads)
+        shown, good = _show(recipes, folder, epochs=epochs, seed=seed, threads=threads)
     except BaseException:  # Ctrl-C, too: a folder that the user never named does not stay half made
         if "--output" not in options.given():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    click.echo(f"\n{time.perf_counter() - began:.0f} s in all. Next:\n{_next(folder / recipes[-1])}")
+    click.echo(f"\n{time.perf_counter() - began:.0f} s in all. Next:\n{_next(folder / shown)}")
     if not good:
         raise click.ClickException(
             "the exported model does not predict what the trained one does; please report this"
         )
 
 
-def _show(recipes: list[str], folder: Path, *, epochs: int, seed: int, threads: int | None) -> bool:
-    """All of it; whether the exported model predicts what the trained one does."""
+def _show(
+    recipes: list[str], folder: Path, *, epochs: int, seed: int, threads: int | None
+) -> tuple[str, bool]:
+    """All of it; the recipe that was exported, and whether the file predicts what the trained model does."""
     import onnx
 
     from fourbit_onnx.data import digits
@@ -93,7 +95,7 @@ def _show(recipes: list[str], folder: Path, *, epochs: int, seed: int, threads: 
     (folder / MARK).write_text(
         json.dumps({"made_by": "fourbit demo", "epochs": epochs, "seed": seed, "runs": runs}, indent=1)
     )
-    return exported
+    return recipes[-1], exported
 
 
 def _next(folder: Path) -> str:

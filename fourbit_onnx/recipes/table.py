@@ -103,8 +103,9 @@ def find(name: str) -> Recipe:
     elif first in RECIPES:
         recipe = RECIPES[first]
     else:
+        wanted = first if rest[:1] in ("", WITHOUT) else name
         with as_wrong_use():
-            raise RecipeError(f"no recipe {first!r}; there are: {', '.join(RECIPES)}; or a file.toml")
+            raise RecipeError(f"no recipe {wanted!r}; there are: {', '.join(RECIPES)}; or a file.toml")
     for technique in rest.split(WITHOUT)[1:]:
         recipe = recipe.without(technique)
     return recipe
