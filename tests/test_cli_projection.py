@@ -56,6 +56,22 @@ def test_text(folder):
         assert sum(line.startswith(heading) for line in lines) == 1
 
 
+@pytest.mark.parametrize(
+    ("recipe", "phases"),
+    {"ibm2020": "", "ibm2020-mean": "dgrad and wgrad", "luq-smp2": "wgrad"}.items(),
+)
+def test_products_that_are_two_are_named(recipe, phases):
+    found = fourbit("inspect", model(), "--recipe", recipe, "--project")
+    said = " ".join(found.stdout.split())
+    if not phases:
+        assert "Counted twice" not in said
+        return
+    assert (
+        f"Counted twice: products of {phases} that read a gradient in both phases, or in two draws, are two "
+        "on 4-bit hardware."
+    ) in said
+
+
 def test_json(folder):
     found = json.loads(fourbit("inspect", folder, "--project", "--json").stdout)["projected"]
     expected = project(read(folder / "plan.json"))

@@ -66,6 +66,11 @@ def show(found: Projection) -> None:
             f"bring the total beyond {_factor(1, found.kept.time)} in time and "
             f"{_factor(1, found.kept.energy)} in energy."
         )
+    if found.twice:
+        _say(
+            f"Counted twice: products of {' and '.join(found.twice)} that read a gradient in both phases, or "
+            "in two draws, are two on 4-bit hardware."
+        )
     if found.unknown:
         _say(f"Left out of the projection, because their sizes are unknown: {found.unknown} sites.")
     click.echo("\nprojected with these figures for one multiply-accumulate, FP16 = 1:")

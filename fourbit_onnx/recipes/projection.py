@@ -67,11 +67,13 @@ class Projection:
         phases: Forward, dgrad and wgrad in 4 bits, then what is in high precision.
         unknown: Sites that are left out because the sizes of their operands are not known.
         figures: The rows of the table of figures that were used.
+        twice: Names of the phases some of whose products are two, of which the mean is taken.
     """
 
     phases: tuple[Phase, ...]
     unknown: int
     figures: Mapping[str, Figure]
+    twice: tuple[str, ...]
 
     @property
     def time(self) -> float:
@@ -102,6 +104,7 @@ def project(plan: Plan, figures: Mapping[str, Figure] = FIGURES) -> Projection:
     macs = dict.fromkeys((*PRODUCTS, KEPT), 0)
     time, energy = dict.fromkeys(macs, 0.0), dict.fromkeys(macs, 0.0)
     used: dict[str, None] = {}
+    twice: dict[str, None] = {}
     for site in plan.sites:
         for product, (_, _, operand) in PRODUCTS.items():
             in_fp16 = not operand or operand in site.gradients
@@ -113,6 +116,8 @@ def project(plan: Plan, figures: Mapping[str, Figure] = FIGURES) -> Projection:
             time[phase] += site.macs * samples * max(figures[row].time for row in rows)
             energy[phase] += site.macs * samples * max(figures[row].energy for row in rows)
             used.update(dict.fromkeys(rows))
+            if samples > 1:
+                twice[phase] = None
     total = sum(macs.values())
     if not total:
         raise RecipeError(
@@ -126,6 +131,7 @@ def project(plan: Plan, figures: Mapping[str, Figure] = FIGURES) -> Projection:
         ),
         sum(not site.macs for site in plan.sites),
         {row: figures[row] for row in figures if row in used},
+        tuple(twice),
     )
 
 
