@@ -61,70 +61,41 @@ def test_convolution(geometry, kind, zero_points):
     check_body("QConv", inputs, (), attributes | {"x_values": KINDS[kind], "w_values": INT4})
 
 
+def gradient(rng, shape, phases, scale):
+    """dy in one phase or in both, and what the operator is called for it, and its table."""
+    if phases == 1:
+        return {"dy": codes(rng, shape, "uint4"), "dy_scale": scale}, "", {"dy_values": LOG4}
+    grids = {name: codes(rng, shape, "uint4") for name in ("dy_even", "dy_odd")}
+    return {**grids, "dy_scale": scale}, "TwoPhase", {}
+
+
+@pytest.mark.parametrize("phases", [1, 2])
 @EXAMPLES
-@given(geometries(), st.sampled_from([0, 3, -8]))
-def test_input_gradient(geometry, zero_point):
+@given(geometry=geometries(), zero_point=st.sampled_from([0, 3, -8]))
+def test_input_gradient(phases, geometry, zero_point):
     attributes, x_shape, w_shape = geometry
     rng = np.random.default_rng(math.prod(x_shape))
+    dy, suffix, values = gradient(rng, output_shape(*geometry), phases, F(0.37))
     inputs = {
-        "dy": codes(rng, output_shape(*geometry), "uint4"),
-        "dy_scale": F(0.37),
+        **dy,
         "w": codes(rng, w_shape, "int4", -8),
         "w_scale": F(0.0113),
         "w_zero_point": np.int32(zero_point),
         "x_shape": np.array(x_shape),
     }
-    check_body("QConvInputGrad", inputs, (), attributes | {"dy_values": LOG4, "w_values": INT4})
+    check_body(f"QConvInputGrad{suffix}", inputs, (), {**attributes, **values, "w_values": INT4})
 
 
+@pytest.mark.parametrize("phases", [1, 2])
 @EXAMPLES
-@given(geometries(), st.sampled_from([0, 3, -8]))
-def test_input_gradient_of_both_phases(geometry, zero_point):
+@given(geometry=geometries(), kind=st.sampled_from(["uint4", "int4"]), zero_point=st.sampled_from([0, 3, -8]))
+def test_weight_gradient(phases, geometry, kind, zero_point):
     attributes, x_shape, w_shape = geometry
     rng = np.random.default_rng(math.prod(x_shape))
-    inputs = {
-        "dy_even": codes(rng, output_shape(*geometry), "uint4"),
-        "dy_odd": codes(rng, output_shape(*geometry), "uint4"),
-        "dy_scale": F(0.37),
-        "w": codes(rng, w_shape, "int4", -8),
-        "w_scale": F(0.0113),
-        "w_zero_point": np.int32(zero_point),
-        "x_shape": np.array(x_shape),
-    }
-    check_body("QConvInputGradTwoPhase", inputs, (), attributes | {"w_values": INT4})
-
-
-@EXAMPLES
-@given(geometries(), st.sampled_from(["uint4", "int4"]), st.sampled_from([0, 3, -8]))
-def test_weight_gradient(geometry, kind, zero_point):
-    attributes, x_shape, w_shape = geometry
-    rng = np.random.default_rng(math.prod(x_shape))
-    inputs = {
-        "x": codes(rng, x_shape, kind, -8),
-        "x_scale": F(0.37),
-        "x_zero_point": np.int32(zero_point),
-        "dy": codes(rng, output_shape(*geometry), "uint4"),
-        "dy_scale": F(0.0113),
-        "w_shape": np.array(w_shape),
-    }
-    check_body("QConvWeightGrad", inputs, (), attributes | {"x_values": KINDS[kind], "dy_values": LOG4})
-
-
-@EXAMPLES
-@given(geometries(), st.sampled_from(["uint4", "int4"]), st.sampled_from([0, 3, -8]))
-def test_weight_gradient_of_both_phases(geometry, kind, zero_point):
-    attributes, x_shape, w_shape = geometry
-    rng = np.random.default_rng(math.prod(x_shape))
-    inputs = {
-        "x": codes(rng, x_shape, kind, -8),
-        "x_scale": F(0.37),
-        "x_zero_point": np.int32(zero_point),
-        "dy_even": codes(rng, output_shape(*geometry), "uint4"),
-        "dy_odd": codes(rng, output_shape(*geometry), "uint4"),
-        "dy_scale": F(0.0113),
-        "w_shape": np.array(w_shape),
-    }
-    check_body("QConvWeightGradTwoPhase", inputs, (), attributes | {"x_values": KINDS[kind]})
+    x = {"x": codes(rng, x_shape, kind, -8), "x_scale": F(0.37), "x_zero_point": np.int32(zero_point)}
+    dy, suffix, values = gradient(rng, output_shape(*geometry), phases, F(0.0113))
+    inputs = {**x, **dy, "w_shape": np.array(w_shape)}
+    check_body(f"QConvWeightGrad{suffix}", inputs, (), {**attributes, **values, "x_values": KINDS[kind]})
 
 
 sizes = st.integers(1, 7)
@@ -202,9 +173,7 @@ def test_matrices_of_both_phases(batch, mkn, trans, kind, zero_point):
         "a": codes(rng, (*batch, k, m) if trans_a else (*batch, m, k), kind, -8),
         "a_scale": F(0.37),
         "a_zero_point": np.int32(zero_point),
-        "dy_even": codes(rng, dy, "uint4"),
-        "dy_odd": codes(rng, dy, "uint4"),
-        "dy_scale": F(0.0113),
+        **gradient(rng, dy, 2, F(0.0113))[0],
     }
     attributes = {"a_values": KINDS[kind], "trans_a": trans_a, "trans_dy": trans_dy, "trans_y": trans_y}
     check_body("QMatMulTwoPhase", inputs, (), attributes)

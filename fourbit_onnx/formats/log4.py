@@ -15,8 +15,6 @@ The odd code's e is that of the even one, or one less, so the sum is 4**(e - 1),
 code is 0 and the even one is 1 it is 0, not a third: the pair underflows where its odd code does.)
 """
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -41,9 +39,8 @@ def value(code: int) -> int:
     return -magnitude if sign else magnitude
 
 
-def _part(code: int, numerator: int) -> int:
-    """(numerator * 4**(e - 1) + numerator - 1) // 3 with the sign of ``code``."""
-    return int(math.copysign((numerator * abs(value(code)) + numerator - 1) // 3, value(code)))
+def _with_signs(parts: list[int]) -> tuple[int, ...]:
+    return (*parts, *(-part for part in parts))
 
 
 def thresholds(threshold: Scalar = THRESHOLD) -> NDArray[np.float32]:
@@ -56,8 +53,8 @@ def thresholds(threshold: Scalar = THRESHOLD) -> NDArray[np.float32]:
 
 
 # What a code adds to the mean of both phases, in units of MEAN_UNIT times the scale of the even grid.
-EVEN_PART = tuple(_part(code, 1) for code in range(16))
-ODD_PART = tuple(_part(code, 2) for code in range(16))
+EVEN_PART = _with_signs([value(code) // 3 for code in range(8)])
+ODD_PART = _with_signs([(2 * value(code) + 1) // 3 for code in range(8)])
 MEAN_UNIT = 1.5
 
 VALUES = np.array([value(code) for code in range(16)], np.float32)
@@ -103,3 +100,15 @@ def decode(codes: ArrayLike, scale: Scalar, phase: int = EVEN) -> NDArray[np.flo
     """The numbers that ``codes`` (0..15) stand for: ``VALUES[code]`` times the scale of the phase."""
     with np.errstate(over="ignore"):  # beyond float32: infinite, as IEEE has it
         return np.asarray(VALUES[np.asarray(codes, np.uint8)] * phase_scale(scale, phase), np.float32)
+
+
+def mean(even: ArrayLike, odd: ArrayLike) -> NDArray[np.int64]:
+    """The mean of numbers with these codes on either grid, in units of `MEAN_UNIT` times the scale.
+
+    Args:
+        even: Codes 0..15 on the even grid, any shape.
+        odd: Codes on the odd grid, the same shape.
+    """
+    parts = (np.array(EVEN_PART), even), (np.array(ODD_PART), odd)
+    left, right = (table[np.asarray(codes, np.int64) & 15] for table, codes in parts)
+    return np.asarray(left + right, np.int64)

@@ -82,11 +82,7 @@ def measure_mean(
         scale: The smallest level of the even grid.
         threshold: Where either rounds up, above the lower level.
     """
-    parts = [
-        np.asarray(table, np.int64)[codes.astype(np.int64) & 15]
-        for table, codes in ((log4.EVEN_PART, even), (log4.ODD_PART, odd))
-    ]
-    mean = (parts[0] + parts[1]) * (np.float64(scale) * log4.MEAN_UNIT)
+    mean = log4.mean(even, odd) * (np.float64(scale) * log4.MEAN_UNIT)
     top = measure(x, odd, np.float32(2) * np.float32(scale), "log4", threshold=threshold)
     counts = np.bincount((even.astype(np.int64) & 15).reshape(-1), minlength=16)
     return {

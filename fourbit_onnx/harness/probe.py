@@ -15,6 +15,7 @@ from fourbit_onnx.data import batches
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.formats import blocks
 from fourbit_onnx.harness.measures import measure, measure_mean
+from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.recipes import plan as plans
 from fourbit_onnx.recipes.plan import Plan, Site
@@ -66,7 +67,11 @@ _PRODUCTS = {  # product of a site, as `expand` names it, to the points of its o
     "weight_grad": ("wgrad.dy", "wgrad.x"),
 }
 # Products of the mean of both phases: the input that is the even one; the next is the odd one.
-_EVEN = {"QConvInputGradTwoPhase": 0, "QConvWeightGradTwoPhase": 3, "QMatMulTwoPhase": 3}
+_EVEN = {
+    name: list(function.input).index("dy_even")
+    for name, function in FUNCTIONS.items()
+    if "dy_even" in function.input
+}
 _REUSED = {"dgrad.w": "fwd.w", "wgrad.x": "fwd.x"}  # mostly the codes of the forward pass
 
 

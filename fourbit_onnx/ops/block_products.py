@@ -7,7 +7,7 @@ Both operands have the summed axis last, and blocks along it: no transposition i
 made of two, of the eleven low bits of A and of the rest, and added in int64: up to 932,067 terms.
 """
 
-from fourbit_onnx.ops.text import function
+from fourbit_onnx.ops.text import function, integers
 
 # 2**53 // (12 * 2**18) ** 2
 ONE_PRODUCT = 910
@@ -16,9 +16,7 @@ ONE_PRODUCT = 910
 def _operand(name: str) -> str:
     """Lines that flatten the codes and block scales of an operand to [batch, rows, ...], float codes."""
     return f"""
-    {name}_unit = Constant <value = float {{1}}> ()
-    {name}_float = DequantizeLinear ({name}, {name}_unit)
-    {name}_code = Cast <to = 7> ({name}_float)
+    {integers(name, name)}
     {name}_shape = Shape ({name}_code)
     {name}_outer = Slice ({name}_shape, zero, minus_two)
     {name}_outer_or_one = Concat <axis = 0> (one, {name}_outer)

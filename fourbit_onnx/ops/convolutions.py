@@ -96,6 +96,13 @@ QConv <strides, pads, dilations, group, x_values, w_values>
 }}
 """)
 
+# `dyv` of dy in two phases.
+_TWO_PHASES = f"""
+    {integers("dy_even", "dy_even")}
+    {integers("dy_odd", "dy_odd")}
+    {two_phase_mean("dy_even_code", "dy_odd_code", "dyv")}
+"""
+
 # ConvTranspose without pads gives every position that an input element may have touched; what pads
 # cut off at the beginning, and what no window reached at the end, is put right by Pad and Slice.
 _INPUT_GRAD = f"""
@@ -166,9 +173,7 @@ QConvInputGrad <strides, pads, dilations, group, dy_values, w_values>
 Q_CONV_INPUT_GRAD_TWO_PHASE = function(f"""
 QConvInputGradTwoPhase <strides, pads, dilations, group, w_values>
     (dy_even, dy_odd, dy_scale, w, w_scale, w_zero_point, x_shape) => (dx) {{
-    {integers("dy_even", "dy_even")}
-    {integers("dy_odd", "dy_odd")}
-    {two_phase_mean("dy_even_code", "dy_odd_code", "dyv")}
+    {_TWO_PHASES}
     {_INPUT_GRAD}
     {rescale("mean_scale", "w_scale", "dx")}
 }}
@@ -276,9 +281,7 @@ Q_CONV_WEIGHT_GRAD_TWO_PHASE = function(f"""
 QConvWeightGradTwoPhase <strides, pads, dilations, group, x_values>
     (x, x_scale, x_zero_point, dy_even, dy_odd, dy_scale, w_shape) => (dw) {{
     {values("x", "x_values", "xv")}
-    {integers("dy_even", "dy_even")}
-    {integers("dy_odd", "dy_odd")}
-    {two_phase_mean("dy_even_code", "dy_odd_code", "dyv")}
+    {_TWO_PHASES}
     {_WEIGHT_GRAD}
     {rescale("x_scale", "mean_scale", "dw")}
 }}

@@ -186,42 +186,41 @@ class _Site:
 
     def _input_grad(self, dy: Gradient, w: Operand, to: gs.Tensor) -> None:
         name = self.builder.unique(f"{self.name}/input_grad")
-        trans_a, trans_b = (self.node.attrs.get(trans, 0) for trans in ("trans_a", "trans_b"))
         if self.node.op == "Conv":
-            shape = self.builder.shape_of(self.x, f"{self.name}.x_shape")
-            self._product("QConvInputGrad", name, dy.side("dy"), w.full("w"), [shape], to, self._geometry())
-        elif isinstance(dy, TwoPhase):  # a product with dy on the left is the transpose of one
-            self._two_phase(name, w, dy, (trans_b, 1, 1 - trans_a), to)
-        elif trans_a:
-            self._matmul(name, w, dy, (trans_b, 1), to)
+            rest = [self.builder.shape_of(self.x, f"{self.name}.x_shape")]
+            self._product("QConvInputGrad", name, dy.symmetric("dy"), w.full("w"), rest, to, self._geometry())
+        elif self.node.attrs.get("trans_a", 0):
+            self._matmul(name, w, dy, (self.node.attrs.get("trans_b", 0), 1), to)
         else:
-            self._matmul(name, dy, w, (0, 1 - trans_b), to)
+            self._matmul(name, dy, w, (0, 1 - self.node.attrs.get("trans_b", 0)), to)
 
     def _weight_grad(self, dy: Gradient, x: Operand, to: gs.Tensor) -> None:
         name = self.builder.unique(f"{self.name}/weight_grad")
-        trans_a, trans_b = (self.node.attrs.get(trans, 0) for trans in ("trans_a", "trans_b"))
         if self.node.op == "Conv":
-            shape = self.builder.shape_of(self.w, f"{self.name}.w_shape")
-            self._product("QConvWeightGrad", name, x.full("x"), dy.side("dy"), [shape], to, self._geometry())
-        elif isinstance(dy, TwoPhase):  # w is stored transposed, so dw is
-            self._two_phase(name, x, dy, (1 - trans_a, 0, trans_b), to)
-        elif trans_b:
-            self._matmul(name, dy, x, (1, trans_a), to)
+            rest = [self.builder.shape_of(self.w, f"{self.name}.w_shape")]
+            self._product(
+                "QConvWeightGrad", name, x.full("x"), dy.symmetric("dy"), rest, to, self._geometry()
+            )
+        elif self.node.attrs.get("trans_b", 0):
+            self._matmul(name, dy, x, (1, self.node.attrs.get("trans_a", 0)), to)
         else:
-            self._matmul(name, x, dy, (1 - trans_a, 0), to)
+            self._matmul(name, x, dy, (1 - self.node.attrs.get("trans_a", 0), 0), to)
 
     def _geometry(self) -> dict[str, object]:
         return {key: self.node.attrs[key] for key in _GEOMETRY}
 
-    def _matmul(self, name: str, a: Operand, b: Operand, trans: tuple[int, int], to: gs.Tensor) -> None:
-        attributes = {"trans_a": trans[0], "trans_b": trans[1]}
-        self._product("QMatMul", name, a.full("a"), b.full("b"), [], to, attributes)
-
-    def _two_phase(
-        self, name: str, a: Operand, dy: TwoPhase, trans: tuple[int, int, int], to: gs.Tensor
+    def _matmul(
+        self, name: str, a: Gradient, b: Gradient, trans: tuple[int, int], to: gs.Tensor, trans_y: int = 0
     ) -> None:
-        attributes = dict(zip(("trans_a", "trans_dy", "trans_y"), trans, strict=True))
-        self._product("QMatMul", name, a.full("a"), dy.side("dy"), [], to, attributes)
+        """The product of two matrices; of those that may have two phases the operator takes the second."""
+        if isinstance(a, TwoPhase):  # the transpose of a product is that of the transposes, turned about
+            self._matmul(name, b, a, (1 - trans[1], 1 - trans[0]), to, trans_y=1)
+        elif isinstance(b, TwoPhase):
+            attributes = {"trans_a": trans[0], "trans_dy": trans[1], "trans_y": trans_y}
+            self._product("QMatMul", name, a.full("a"), b.symmetric("dy"), [], to, attributes)
+        else:
+            attributes = {"trans_a": trans[0], "trans_b": trans[1]}
+            self._product("QMatMul", name, a.full("a"), b.full("b"), [], to, attributes)
 
     def _product(
         self,

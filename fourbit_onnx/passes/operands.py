@@ -44,7 +44,7 @@ class Operand:
         values = {f"{name}_values": list(FORMATS[self.format].values)}
         return Side([self.codes, self.scale, self.zero_point], values)
 
-    def side(self, name: str) -> Side:
+    def symmetric(self, name: str) -> Side:
         """The same without the zero point, which gradients have not."""
         full = self.full(name)
         return Side(full.inputs[:2], full.values)
@@ -57,7 +57,7 @@ class TwoPhase:
     even: Operand
     odd: Operand
 
-    def side(self, name: str) -> Side:
+    def symmetric(self, name: str) -> Side:
         """Both codes and the smallest level of the even grid, as inputs of a product of two phases."""
         return Side([self.even.codes, self.odd.codes, self.even.scale], {}, "TwoPhase")
 

@@ -4,6 +4,7 @@ import math
 
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN
 
 # A product, and the backward nodes one of which reads its first operand, which so is kept whatever we do.
@@ -15,7 +16,7 @@ _KEEPERS = {
 # What is computed again. The time is proportional to the terms of the sum that each number is, the memory to
 # the numbers: so what has few terms is cheap.
 FORMS = {"none": 0.0, "cheap": 1152.0, "all": math.inf}  # the most terms
-_SCALE_OF_DY = {"QConvInputGrad": 1, "QConvInputGradTwoPhase": 2}  # of the inputs
+_INPUT_GRADS = ("QConvInputGrad", "QConvInputGradTwoPhase")
 _DELAYED = 1  # of the inputs of each of these: a scale, or the weights of Conv; small, and in float32
 
 
@@ -80,10 +81,10 @@ def _weights_first(graph: gs.Graph, dx: gs.Tensor) -> None:
     readers = {
         id(node): node for tensor in codes for node in tensor.outputs
     }.values()  # one may read both phases
-    inputs = [node for node in readers if node.domain == DOMAIN and node.op in _SCALE_OF_DY]
+    inputs = [node for node in readers if node.domain == DOMAIN and node.op in _INPUT_GRADS]
     weights = [node for node in readers if (node.domain, node.op) in _KEEPERS[DOMAIN, "QConv"]]
     if len(inputs) == 1 and len(weights) == 1:
-        place = _SCALE_OF_DY[inputs[0].op]
+        place = list(FUNCTIONS[inputs[0].op].input).index("dy_scale")
         scale = inputs[0].inputs[place]
         late = gs.Variable(f"{dx.name}.scale.late", scale.dtype, scale.shape)
         name = f"{inputs[0].name}.late"

@@ -28,10 +28,10 @@ def _integers(codes: ArrayLike, values: Sequence[int], zero_point: int = 0) -> N
 
 def _mean(op: str, even: ArrayLike, odd: ArrayLike) -> NDArray[np.int64]:
     """The mean of both phases of ``log4``, in units of ``log4.MEAN_UNIT`` times the scale of the even one."""
-    left, right = _integers(even, log4.EVEN_PART), _integers(odd, log4.ODD_PART)
-    if left.shape != right.shape:
-        raise GraphError(f"ai.fourbit.{op}: phases of {list(left.shape)} and of {list(right.shape)} codes")
-    return left + right
+    shapes = [list(np.shape(codes)) for codes in (even, odd)]
+    if shapes[0] != shapes[1]:
+        raise GraphError(f"ai.fourbit.{op}: phases of {shapes[0]} and of {shapes[1]} codes")
+    return log4.mean(even, odd)
 
 
 def _rescale(total: NDArray[np.int64], scale_a: Scalar, scale_b: Scalar) -> NDArray[np.float32]:
@@ -108,11 +108,8 @@ def q_conv_input_grad_two_phase(
     w_zero_point: int,
     x_shape: Sequence[int],
     *,
-    strides: Sequence[int],
-    pads: Sequence[int],
-    dilations: Sequence[int],
-    group: int,
     w_values: Sequence[int],
+    **geometry: Any,
 ) -> NDArray[np.float32]:
     """``QConvInputGradTwoPhase``: as ``QConvInputGrad``, dy being the mean of both phases of ``log4``.
 
@@ -121,9 +118,9 @@ def q_conv_input_grad_two_phase(
     Raises:
         GraphError: The shapes are no convolution.
     """
-    geometry = Geometry("QConvInputGradTwoPhase", strides, pads, dilations, group)
-    dyv, wv = _mean(geometry.op, dy_even, dy_odd), _integers(w, w_values, w_zero_point)
-    return _rescale(_input_grad(geometry, dyv, wv, x_shape), _mean_scale(dy_scale), w_scale)
+    op = "QConvInputGradTwoPhase"
+    dyv, wv = _mean(op, dy_even, dy_odd), _integers(w, w_values, w_zero_point)
+    return _rescale(_input_grad(Geometry(op, **geometry), dyv, wv, x_shape), _mean_scale(dy_scale), w_scale)
 
 
 def _input_grad(
@@ -173,11 +170,8 @@ def q_conv_weight_grad_two_phase(
     dy_scale: Scalar,
     w_shape: Sequence[int],
     *,
-    strides: Sequence[int],
-    pads: Sequence[int],
-    dilations: Sequence[int],
-    group: int,
     x_values: Sequence[int],
+    **geometry: Any,
 ) -> NDArray[np.float32]:
     """``QConvWeightGradTwoPhase``: as ``QConvWeightGrad``, dy being the mean of both phases of ``log4``.
 
@@ -186,9 +180,9 @@ def q_conv_weight_grad_two_phase(
     Raises:
         GraphError: The shapes are no convolution.
     """
-    geometry = Geometry("QConvWeightGradTwoPhase", strides, pads, dilations, group)
-    xv, dyv = _integers(x, x_values, x_zero_point), _mean(geometry.op, dy_even, dy_odd)
-    return _rescale(_weight_grad(geometry, xv, dyv, w_shape), x_scale, _mean_scale(dy_scale))
+    op = "QConvWeightGradTwoPhase"
+    xv, dyv = _integers(x, x_values, x_zero_point), _mean(op, dy_even, dy_odd)
+    return _rescale(_weight_grad(Geometry(op, **geometry), xv, dyv, w_shape), x_scale, _mean_scale(dy_scale))
 
 
 def _mean_scale(scale: Scalar) -> np.float32:
