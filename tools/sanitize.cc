@@ -23,6 +23,7 @@
 #include "kernels/gather_grad/gather_grad.h"
 #include "kernels/gelu/gelu.h"
 #include "kernels/gemm/matmul.h"
+#include "kernels/gemm/two_phase.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/softmax_grad/softmax_grad.h"
 #include "kernels/sum_rows/sum_rows.h"
@@ -113,10 +114,6 @@ const Values kUint4 = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 const Values kLog4 = {0, 1, 4, 16, 64, 256, 1024, 4096, 0, -1, -4, -16, -64, -256, -1024, -4096};
 const Values kLog2 = {0, 1, 2, 4, 8, 16, 32, 64, 0, -1, -2, -4, -8, -16, -32, -64};
 
-// The mean of both phases (runtime/native/ops/two_phase.cc).
-const Values kEven = {0, 0, 1, 5, 21, 85, 341, 1365, 0, 0, -1, -5, -21, -85, -341, -1365};
-const Values kOdd = {0, 1, 3, 11, 43, 171, 683, 2731, 0, -1, -3, -11, -43, -171, -683, -2731};
-
 const Values& any_values() {
   static const Values* const all[] = {&kInt4, &kUint4, &kLog4, &kLog2};
   return *all[pick(0, 3)];
@@ -131,8 +128,8 @@ void products(const Host& host) {
   Array<float> y(s.batch * s.m * s.n), bias = floats(s.n);
   Operand left{a, any_values(), any_zero_point()}, right{b, any_values(), any_zero_point()};
   matmul(s, left, right, 0.5f, one_in(2) ? bias.get() : nullptr, y, host);
-  matmul(s, {a, kEven, 0, other_a, &kOdd}, right, 0.5f, nullptr, y, host);
-  matmul(s, left, {b, kEven, 0, other_b, &kOdd}, 0.5f, nullptr, y, host);
+  matmul(s, two_phases(a, other_a), right, 0.5f, nullptr, y, host);
+  matmul(s, left, two_phases(b, other_b), 0.5f, nullptr, y, host);
 }
 
 void convolutions(const Host& host) {
@@ -159,7 +156,7 @@ void convolutions(const Host& host) {
   const auto x = codes(xs), w = codes(ws), dy = codes(ys), odd = codes(ys);
   const bool both = one_in(2);
   const Operand weights{w, kInt4, any_zero_point()}, one_phase{dy, one_in(4) ? any_values() : kLog4, 0};
-  const Operand two_phases{dy, kEven, 0, odd, &kOdd}, &gradient = both ? two_phases : one_phase;
+  const Operand two_phase = two_phases(dy, odd), &gradient = both ? two_phase : one_phase;
   Array<float> y(ys), dx(xs), dw(ws);
   conv(g, {x, kUint4, any_zero_point()}, weights, 0.5f, y, host);
   conv_input_grad(g, gradient, weights, 0.5f, dx, host);

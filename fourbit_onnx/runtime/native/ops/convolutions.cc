@@ -69,6 +69,32 @@ ConvGeometry ConvOperator::geometry(const Shape& x, const Shape& w) const {
   return g;
 }
 
+void ConvOperator::input_grad(const Context& context, const Operand& dy, float dy_scale, size_t w,
+                              const Values& w_values) const {
+  const Tensor weights = context.input(w);
+  const Shape shape = shape_input(context, w + 3, "x_shape");
+  const ConvGeometry g = geometry(shape, weights.shape());
+  check_gradient(g, context.input(0).shape());
+  const Operand right{weights.data<uint8_t>(), w_values, context.zero_point(w + 2, "w_zero_point")};
+  const float scale = dy_scale * context.scalar(w + 1, "w_scale");
+  const Tensor dx = context.output(0, shape);
+  if (!dx.present() || dx.count() == 0) return;
+  conv_input_grad(g, dy, right, scale, dx.data<float>(), context);
+}
+
+void ConvOperator::weight_grad(const Context& context, const Values& x_values, const Operand& dy, float dy_scale,
+                               size_t w_shape) const {
+  const Tensor x = context.input(0);
+  const Shape shape = shape_input(context, w_shape, "w_shape");
+  const ConvGeometry g = geometry(x.shape(), shape);
+  check_gradient(g, context.input(3).shape());
+  const Operand left{x.data<uint8_t>(), x_values, context.zero_point(2, "x_zero_point")};
+  const float scale = context.scalar(1, "x_scale") * dy_scale;
+  const Tensor dw = context.output(0, shape);
+  if (!dw.present() || dw.count() == 0) return;
+  conv_weight_grad(g, left, dy, scale, dw.data<float>(), context);
+}
+
 QConv::QConv(const Attributes& attributes) : ConvOperator(attributes) {
   attributes.values("x_values", x_values_);
   attributes.values("w_values", w_values_);
@@ -91,16 +117,7 @@ QConvInputGrad::QConvInputGrad(const Attributes& attributes) : ConvOperator(attr
 }
 
 void QConvInputGrad::compute(const Context& context) const {
-  const Tensor dy = context.input(0), w = context.input(2);
-  const Shape shape = shape_input(context, 5, "x_shape");
-  const ConvGeometry g = geometry(shape, w.shape());
-  check_gradient(g, dy.shape());
-  const Operand left{dy.data<uint8_t>(), dy_values_, 0};
-  const Operand right{w.data<uint8_t>(), w_values_, context.zero_point(4, "w_zero_point")};
-  const float scale = context.scalar(1, "dy_scale") * context.scalar(3, "w_scale");
-  const Tensor dx = context.output(0, shape);
-  if (!dx.present() || dx.count() == 0) return;
-  conv_input_grad(g, left, right, scale, dx.data<float>(), context);
+  input_grad(context, {context.input(0).data<uint8_t>(), dy_values_, 0}, context.scalar(1, "dy_scale"), 2, w_values_);
 }
 
 QConvWeightGrad::QConvWeightGrad(const Attributes& attributes) : ConvOperator(attributes) {
@@ -109,16 +126,7 @@ QConvWeightGrad::QConvWeightGrad(const Attributes& attributes) : ConvOperator(at
 }
 
 void QConvWeightGrad::compute(const Context& context) const {
-  const Tensor x = context.input(0), dy = context.input(3);
-  const Shape shape = shape_input(context, 5, "w_shape");
-  const ConvGeometry g = geometry(x.shape(), shape);
-  check_gradient(g, dy.shape());
-  const Operand left{x.data<uint8_t>(), x_values_, context.zero_point(2, "x_zero_point")};
-  const Operand right{dy.data<uint8_t>(), dy_values_, 0};
-  const float scale = context.scalar(1, "x_scale") * context.scalar(4, "dy_scale");
-  const Tensor dw = context.output(0, shape);
-  if (!dw.present() || dw.count() == 0) return;
-  conv_weight_grad(g, left, right, scale, dw.data<float>(), context);
+  weight_grad(context, x_values_, {context.input(3).data<uint8_t>(), dy_values_, 0}, context.scalar(4, "dy_scale"), 5);
 }
 
 QConvInputGradTwoPhase::QConvInputGradTwoPhase(const Attributes& attributes) : ConvOperator(attributes) {
@@ -126,16 +134,7 @@ QConvInputGradTwoPhase::QConvInputGradTwoPhase(const Attributes& attributes) : C
 }
 
 void QConvInputGradTwoPhase::compute(const Context& context) const {
-  const Tensor w = context.input(3);
-  const Shape shape = shape_input(context, 6, "x_shape");
-  const ConvGeometry g = geometry(shape, w.shape());
-  check_gradient(g, context.input(0).shape());
-  const Operand left = two_phase(context, 0);
-  const Operand right{w.data<uint8_t>(), w_values_, context.zero_point(5, "w_zero_point")};
-  const float scale = two_phase_scale(context.scalar(2, "dy_scale")) * context.scalar(4, "w_scale");
-  const Tensor dx = context.output(0, shape);
-  if (!dx.present() || dx.count() == 0) return;
-  conv_input_grad(g, left, right, scale, dx.data<float>(), context);
+  input_grad(context, two_phase(context, 0), two_phase_scale(context.scalar(2, "dy_scale")), 3, w_values_);
 }
 
 QConvWeightGradTwoPhase::QConvWeightGradTwoPhase(const Attributes& attributes) : ConvOperator(attributes) {
@@ -143,16 +142,7 @@ QConvWeightGradTwoPhase::QConvWeightGradTwoPhase(const Attributes& attributes) :
 }
 
 void QConvWeightGradTwoPhase::compute(const Context& context) const {
-  const Tensor x = context.input(0);
-  const Shape shape = shape_input(context, 6, "w_shape");
-  const ConvGeometry g = geometry(x.shape(), shape);
-  check_gradient(g, context.input(3).shape());
-  const Operand left{x.data<uint8_t>(), x_values_, context.zero_point(2, "x_zero_point")};
-  const Operand right = two_phase(context, 3);
-  const float scale = context.scalar(1, "x_scale") * two_phase_scale(context.scalar(5, "dy_scale"));
-  const Tensor dw = context.output(0, shape);
-  if (!dw.present() || dw.count() == 0) return;
-  conv_weight_grad(g, left, right, scale, dw.data<float>(), context);
+  weight_grad(context, x_values_, two_phase(context, 3), two_phase_scale(context.scalar(5, "dy_scale")), 6);
 }
 
 }  // namespace fourbit

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/conv/grid.h"
+#include "kernels/gemm/planes.h"
 #include "ops/operators.h"
 
 namespace fourbit {
@@ -163,6 +164,10 @@ class ConvOperator : public Operator {
   explicit ConvOperator(const Attributes& attributes);
   // Of x and w (their full shapes); refuses what does not fit together.
   ConvGeometry geometry(const Shape& x, const Shape& w) const;
+  // dx of dy, whose codes (of one phase) are input 0. Input w and those that follow: codes, scale, zero point; x_shape.
+  void input_grad(const Context& context, const Operand& dy, float dy_scale, size_t w, const Values& w_values) const;
+  // dw of x, inputs 0 to 2, and dy, whose codes (of one phase) are input 3; w_shape is an input, too.
+  void weight_grad(const Context& context, const Values& x_values, const Operand& dy, float dy_scale, size_t w_shape) const;
 
  private:
   Shape strides_, pads_, dilations_;

@@ -77,7 +77,7 @@ void fill_quads(const Images& s, const Planes& planes, const Grid& grid, uint8_t
       const int64_t channel = (s.first * s.groups + image_group) * s.channels + 4 * quad;
       const int64_t present = std::min<int64_t>(4, s.channels - 4 * quad);
       for (int p = 0; p < planes.count; ++p) {
-        unpack(s.codes, channel * pixels, present * pixels, planes.plane[p], bytes.data());
+        unpack(s.operand, channel * pixels, present * pixels, planes.plane[p], bytes.data());
         std::memset(bytes.data() + present * pixels, 0, (4 - present) * pixels);
         const uint8_t* rows[4];
         for (int j = 0; j < 4; ++j) rows[j] = bytes.data() + j * pixels;
@@ -140,7 +140,7 @@ void fill_bytes(const Images& s, const Planes& planes, const Grid& grid, uint8_t
     for (int64_t task = first; task < last; ++task) {
       const int64_t channel = s.first * s.groups * s.channels + task;
       for (int p = 0; p < planes.count; ++p) {
-        unpack(s.codes, channel * pixels, pixels, planes.plane[p], bytes.data());
+        unpack(s.operand, channel * pixels, pixels, planes.plane[p], bytes.data());
         uint8_t* image = out + (task * planes.count + p) * size;
         std::memset(image, planes.plane[p].padding, size);
         for_each_row(grid, [&](int64_t source, int64_t at, int64_t length) {
@@ -199,7 +199,7 @@ void pack_channels(const Images& s, const Planes& planes, const Grid& grid, uint
       const int64_t channel = ((s.first + image) * s.groups + group) * s.channels + panel * kCols;
       const int64_t present = std::min<int64_t>(kCols, s.channels - panel * kCols);
       for (int p = 0; p < planes.count; ++p) {
-        unpack(s.codes, channel * pixels, present * pixels, planes.plane[p], bytes.data());
+        unpack(s.operand, channel * pixels, present * pixels, planes.plane[p], bytes.data());
         std::memset(bytes.data() + present * pixels, 0, (kCols - present) * pixels);
         uint8_t* to = out + ((group * panels + panel) * planes.count + p) * plane_bytes + image * image_bytes;
         for (int64_t row = 0; row < rows; ++row) {

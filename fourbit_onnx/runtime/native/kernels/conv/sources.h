@@ -12,7 +12,7 @@ namespace fourbit {
 
 // Code images [batch, groups, channels, spatial...], of which `images` from `first` on are used.
 struct Images {
-  const Operand& codes;
+  const Operand& operand;
   int64_t first, images, groups, channels;
 };
 

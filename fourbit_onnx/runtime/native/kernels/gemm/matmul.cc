@@ -12,7 +12,7 @@ namespace {
 
 // A stack of code matrices to be packed: `count` rows (of a) or columns (of b), of depth k each.
 struct Matrices {
-  const Operand& codes;
+  const Operand& operand;
   int64_t batch, count, k;
   bool k_is_inner;  // stored [count, k], else [k, count]
 };
@@ -47,7 +47,7 @@ class Packer {
       if (count < width_) std::memset(rows.data() + count * line, 0, (width_ - count) * line);
       for (int p = 0; p < planes_.count; ++p, out += plane_) {
         for (int64_t i = 0; i < count; ++i) {
-          unpack_(m_.codes, (batch_ * m_.count + panel * width_ + i) * m_.k, m_.k, planes_.plane[p],
+          unpack_(m_.operand, (batch_ * m_.count + panel * width_ + i) * m_.k, m_.k, planes_.plane[p],
                   rows.data() + i * line);
         }
         turn_panel(turn, rows.data(), line, steps_, width_, out);
@@ -68,7 +68,7 @@ class Packer {
           const int64_t k = 4 * step + j;
           uint8_t* const row = rows.data() + j * line;
           if (k < m_.k) {
-            unpack_(m_.codes, (batch_ * m_.k + k) * m_.count + begin, end - begin, planes_.plane[p], row);
+            unpack_(m_.operand, (batch_ * m_.k + k) * m_.count + begin, end - begin, planes_.plane[p], row);
           } else {
             std::memset(row, 0, line);
           }
@@ -108,8 +108,6 @@ Grid choose_grid(int64_t threads, int64_t row_panels, int64_t col_panels, int a_
   }
   return best;
 }
-
-bool is_wide(const Operand& x) { return largest({x.codes, x.values, 0, x.others, x.other_values}) > 64; }
 
 }  // namespace
 

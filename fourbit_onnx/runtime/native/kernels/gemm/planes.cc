@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <tuple>
 
 namespace fourbit {
 namespace {
@@ -36,22 +35,28 @@ Plane presence(int64_t factor) {
   return plane;
 }
 
+struct Range {
+  int64_t low, high;
+};
+
+// Of the values before the zero point; of two phases, no smaller than it is.
+Range range(const Operand& x) {
+  const auto [low, high] = std::minmax_element(x.values, x.values + 16);
+  if (x.other_values == nullptr) return {*low, *high};
+  const auto [other_low, other_high] = std::minmax_element(*x.other_values, *x.other_values + 16);
+  return {*low + *other_low, *high + *other_high};
+}
+
 Planes split(const Operand& x, bool is_unsigned) {
   Planes planes;
-  auto [low, high] = std::minmax_element(x.values, x.values + 16);
-  int64_t least = *low, most = *high;
-  if (x.other_values != nullptr) {
-    std::tie(low, high) = std::minmax_element(*x.other_values, *x.other_values + 16);
-    least += *low, most += *high;
-  }
-  if (-kNarrow <= least && most <= kNarrow) {
-    planes.plane[planes.count++] = make(x, Part::whole, is_unsigned ? std::max<int64_t>(0, -least) : 0);
-  } else {
+  if (is_wide(x)) {
     const int64_t shift = is_unsigned ? kNarrow : 0;
     planes.plane[planes.count++] = make(x, Part::low, shift);
     planes.plane[planes.count++] = make(x, Part::high, shift);
+  } else {
+    planes.plane[planes.count++] = make(x, Part::whole, is_unsigned ? std::max<int64_t>(0, -range(x).low) : 0);
   }
-  planes.largest = std::max(std::abs(least - x.zero_point), std::abs(most - x.zero_point));
+  planes.largest = largest(x);
   return planes;
 }
 
@@ -74,13 +79,14 @@ Planes signed_planes(const Operand& x) {
   return planes;
 }
 
+bool is_wide(const Operand& x) {
+  const Range found = range(x);
+  return found.low < -kNarrow || found.high > kNarrow;
+}
+
 int64_t largest(const Operand& x) {
-  int64_t most = 0, others = 0;
-  for (const int64_t value : x.values) most = std::max(most, std::abs(value - x.zero_point));
-  if (x.other_values != nullptr) {
-    for (const int64_t value : *x.other_values) others = std::max(others, std::abs(value));
-  }
-  return most + others;
+  const Range found = range(x);
+  return std::max(std::abs(found.low - x.zero_point), std::abs(found.high - x.zero_point));
 }
 
 }  // namespace fourbit

@@ -39,6 +39,9 @@ struct Operand {
 // max |value - zero_point| over all codes; of two phases, no less than it
 int64_t largest(const Operand& x);
 
+// Whether it takes two planes.
+bool is_wide(const Operand& x);
+
 struct Plane {
   uint8_t table[16];  // by nibble
   uint8_t others[16]; // of the codes of the other phase, to be added
