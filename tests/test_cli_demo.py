@@ -35,6 +35,7 @@ def test_what_it_says(made):
     assert "  0.0 %         8.8 KiB " in rows["fp16"]
     assert "98.7 %         3.2 KiB " in rows["ibm2020"]
     assert "         on plain onnxruntime: 360 of 360 predictions the same" in lines
+    assert f"  fourbit inspect {folder}/ibm2020 " in result.stdout
     assert [line.split(maxsplit=1)[0] for line in result.stderr.splitlines()] == ["fp16"] * 2 + [
         "ibm2020"
     ] * 2
@@ -55,6 +56,13 @@ def test_what_it_leaves(made):
         runs["ibm2020"]["accuracy"], abs=2.0**-24
     )  # a mean of means in float32, each off by 2**-25
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_auto_is_shown_where_it_lies(tmp_path):
+    result = fourbit("demo", "-o", tmp_path / "x", "--recipes", "auto", "--epochs", 1)
+    assert result.exit_code == 0
+    assert f"  fourbit inspect {tmp_path}/x/ibm2020-mean " in result.stdout
+    assert (tmp_path / "x" / "ibm2020-mean").is_dir()
 
 
 def test_it_does_not_replace_unasked(made):

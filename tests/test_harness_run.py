@@ -247,12 +247,9 @@ def test_held_out_samples_are_a_fifth_and_the_rest_is_trained_on():
         hold_out({"x": np.arange(4)})
 
 
-@pytest.mark.parametrize("wrong", range(10))
-def test_a_wrong_sample_is_named_by_its_place_in_the_file(tmp_path, wrong):
-    """Not by that in the part that it is trained or tested in."""
-    x = np.zeros((10, 3), np.float32)
-    x[wrong, 1] = np.nan
-    np.savez(tmp_path / "mine.npz", x=x, labels=np.zeros(10, np.int64))
+def of_a_file(tmp_path, **arrays):
+    """What an experiment takes from a file of a user, which has no test data."""
+    np.savez(tmp_path / "mine.npz", **arrays)
     (tmp_path / "mine.onnx").touch()
     mine = subjects.experiment(
         str(tmp_path / "mine.onnx"),
@@ -266,8 +263,21 @@ def test_a_wrong_sample_is_named_by_its_place_in_the_file(tmp_path, wrong):
         "x": Spec("x", np.dtype(np.float32), ("N", 3)),
         "labels": Spec("labels", np.dtype(np.int64), ("N",)),
     }
+    return mine.arrays(["x", "labels"], specs)
+
+
+@pytest.mark.parametrize("wrong", range(10))
+def test_a_wrong_sample_is_named_by_its_place_in_the_file(tmp_path, wrong):
+    """Not by that in the part that it is trained or tested in."""
+    x = np.zeros((10, 3), np.float32)
+    x[wrong, 1] = np.nan
     with pytest.raises(DataError, match=rf"^x\[{wrong}, 1\] "):
-        mine.arrays(["x", "labels"], specs)
+        of_a_file(tmp_path, x=x, labels=np.zeros(10, np.int64))
+
+
+def test_a_wrong_shape_is_named_before_a_wrong_number(tmp_path):
+    with pytest.raises(DataError, match=r"^x has shape \(10, 4\), "):
+        of_a_file(tmp_path, x=np.full((10, 4), np.nan, np.float32), labels=np.zeros(10, np.int64))
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, {0}), (3, {0, 1, 2}), (8, set(range(8)))])

@@ -43,15 +43,18 @@ def test_matmul(m, k, n, trans_a, trans_b):
         matmul(left, right, a_values, b_values, trans_a, trans_b)
 
 
-@pytest.mark.parametrize(
-    ("m", "k", "n"), [(1, 1, 1), (5, 7, 3), (12, 4, 32), (13, 5, 33), (40, 70, 65), (150, 9, 200), (3, 0, 40)]
-)
+SIZES = [(1, 1, 1), (5, 7, 3), (12, 4, 32), (13, 5, 33), (40, 70, 65), (150, 9, 200)]
+EMPTY = [(0, 3, 4), (3, 4, 0), (3, 0, 40)]
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [*SIZES, *EMPTY])
 @pytest.mark.parametrize("trans", list(itertools.product((0, 1), repeat=3)), ids=str)
 def test_matmul_of_both_phases(m, k, n, trans):
     trans_a, trans_dy, trans_y = trans
     rng = np.random.default_rng(m)
     dy = (2, n, k) if trans_dy else (2, k, n)
-    for kind, values, zero_point in (("uint4", UINT4, 0), ("int4", INT4, -8), ("int4", INT4, 131072)):
+    kinds = (("uint4", UINT4, 0), ("int4", INT4, -8), ("int4", INT4, 131072), ("uint4", LOG4, 0))
+    for kind, values, zero_point in kinds:
         inputs = {
             "a": codes(rng, (2, k, m) if trans_a else (2, m, k), kind, -8),
             "a_scale": SA,
@@ -113,6 +116,16 @@ def test_sums_around_the_end_of_32_bits(k, code):
     """15 * 4096 * k is below 2^31 for k = 34,952, and above it for the others."""
     left, right = Codes(np.full((1, k), 15), "uint4"), Codes(np.full((k, 2), code), "uint4")
     y = matmul(left, right, UINT4, LOG4)
+    assert (np.sign(y) == (1 if code == 7 else -1)).all()
+
+
+@pytest.mark.parametrize("k", [34_952, 34_956])
+@pytest.mark.parametrize("code", [7, 15], ids=["up", "down"])
+def test_sums_of_both_phases_around_the_end_of_32_bits(k, code):
+    """Both parts together are 4096; neither alone is more than 2731."""
+    a, dy = Codes(np.full((1, k), 15), "uint4"), Codes(np.full((k, 2), code), "uint4")
+    inputs = {"a": a, "a_scale": SA, "a_zero_point": NONE, "dy_even": dy, "dy_odd": dy, "dy_scale": SB}
+    y = check("QMatMulTwoPhase", inputs, (), {"a_values": UINT4})[0]
     assert (np.sign(y) == (1 if code == 7 else -1)).all()
 
 

@@ -185,7 +185,7 @@ def test_gradients_of_a_shape_that_does_not_fit():
         assert reason in message
 
 
-def test_phases_of_two_shapes():
+def test_both_phases():
     even, odd = codes(RNG, (1, 6, 3, 3), "uint4"), codes(RNG, (1, 6, 9), "uint4")
     message = "both phases of dy must have one shape; they are [1, 6, 3, 3] and [1, 6, 9]"
     geometry = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
@@ -200,11 +200,21 @@ def test_phases_of_two_shapes():
     ]
     for op, inputs, values in cases:
         assert message in refusal(op, inputs, (), values if op == "QMatMulTwoPhase" else geometry | values)
+    for (op, inputs, values), name in zip(cases, ("x", "w", "a"), strict=True):
+        far = inputs | {"dy_odd": even, f"{name}_zero_point": np.int32(2_000_000)}
+        more = values if op == "QMatMulTwoPhase" else geometry | values
+        assert f": {name}_zero_point is 2000000" in refusal(op, far, (), more)
     bad = {**a, **dy, "dy_even": odd, "dy_odd": odd}
     assert "a and dy must have the same rank" in refusal("QMatMulTwoPhase", bad, (), {"a_values": UINT4})
     assert "the depths of a and dy differ" in refusal(
         "QMatMulTwoPhase", {**a, **dy, "dy_odd": even}, (), {"a_values": UINT4, "trans_a": 1}
     )
+    small = codes(RNG, (1, 6, 3, 2), "uint4")  # of both phases, but not of the output
+    for op, inputs, values in cases[:2]:
+        bad = {**inputs, "dy_even": small, "dy_odd": small}
+        assert "the shape of the output, [1, 6, 3, 3]; it is [1, 6, 3, 2]" in refusal(
+            op, bad, (), geometry | values
+        )
 
 
 def test_phase():

@@ -124,3 +124,18 @@ def test_phases_of_two_shapes_are_refused():
     with pytest.raises(GraphError) as refusal:
         reference.q_matmul_two_phase(codes, 1.0, 0, codes.T, codes, 1.0, a_values=UINT4)
     assert str(refusal.value) == "ai.fourbit.QMatMulTwoPhase: phases of [4, 3] and of [3, 4] codes"
+
+
+def test_what_is_no_convolution_is_refused_by_its_name():
+    dy, x, w = np.zeros((1, 6, 3, 2), int), np.zeros((1, 4, 5, 5), int), np.zeros((6, 4, 3, 3), int)
+    plain = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
+    with pytest.raises(GraphError, match=r"^ai\.fourbit\.QConvInputGradTwoPhase: "):
+        reference.q_conv_input_grad_two_phase(dy, dy, 1.0, w, 1.0, 0, x.shape, **plain, w_values=UINT4)
+    with pytest.raises(GraphError, match=r"^ai\.fourbit\.QConvWeightGradTwoPhase: "):
+        reference.q_conv_weight_grad_two_phase(x, 1.0, 0, dy, dy, 1.0, w.shape, **plain, x_values=UINT4)
+
+
+def test_a_scale_beyond_float32_is_infinite():
+    """As IEEE has it, without a warning: 1.5 times 3e38 is no number of float32."""
+    result = reference.q_matmul_two_phase([[1]], 1.0, 0, [[1]], [[1]], 3e38, a_values=UINT4)
+    assert result.tolist() == [[math.inf]]

@@ -1,5 +1,7 @@
 """The weight gradient of all steps of an LSTM is one product: its codes, scales and sum."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -12,7 +14,9 @@ from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.reference import products, quantizers, scales
 from fourbit_onnx.passes.join_weight_grads import join_weight_grads
 from fourbit_onnx.passes.roles import Roles
+from fourbit_onnx.recipes import table, toml
 from fourbit_onnx.recipes.plan import Plan
+from fourbit_onnx.recipes.recipe import ODD, Quantizer
 
 ROWS = 4 * H
 
@@ -139,6 +143,19 @@ def test_a_step_with_a_recipe_of_its_own_is_multiplied_by_itself(place):
     assert makers == {"QuantizeLogStochastic", "QuantizePactSigned"}
     batch = batch_of(graph, data(), LABELS)
     assert np.abs(gradients(graph, step(graph, calibrated(graph, batch), batch))["r"]).max() > 0
+
+
+OWN = {"wgrad": ODD, "wgrad_activation": Quantizer("int4", "absmax")}
+
+
+@pytest.mark.parametrize(("part", "quantizer"), OWN.items(), ids=OWN)
+def test_one_other_quantiser_of_the_weight_gradient_is_enough(tmp_path, part, quantizer):
+    recipe = dataclasses.replace(table.find("ibm2020-mean"), name="own", **{part: quantizer})
+    (tmp_path / "own.toml").write_text(toml.write(recipe))
+    graph = compiled(lstm(), "ibm2020-mean", settings=[("l.recurrent.2", str(tmp_path / "own.toml"))])
+    ops = {node.name: node.op_type for node in weight_grads(graph)}
+    single = "QMatMul" if part == "wgrad" else "QMatMulTwoPhase"
+    assert ops == {"l.recurrent/weight_grad": "QMatMulTwoPhase", "l.recurrent.2/weight_grad": single}
 
 
 def test_each_direction_has_its_own():

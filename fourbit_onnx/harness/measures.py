@@ -83,12 +83,12 @@ def measure_mean(
         threshold: Where either rounds up, above the lower level.
     """
     mean = log4.mean(even, odd) * (np.float64(scale) * log4.MEAN_UNIT)
-    top = measure(x, odd, np.float32(2) * np.float32(scale), "log4", threshold=threshold)
-    counts = np.bincount((even.astype(np.int64) & 15).reshape(-1), minlength=16)
+    first = measure(x, even, np.float32(scale), "log4", threshold=threshold)
+    counts = np.bincount(odd.astype(np.int64).reshape(-1), minlength=16)
     return {
         **noise(x.astype(np.float64), mean),
-        "saturated": top["saturated"],
-        "codes": (counts + np.array(top["codes"])).tolist(),
+        "saturated": first["saturated"],  # the even grid would go on first
+        "codes": (counts + np.array(first["codes"])).tolist(),
     }
 
 

@@ -80,7 +80,7 @@ def _alike(
         quantizers: tuple[str, ...] = ()
         if node.domain == DOMAIN:
             points = sites[str(_forward(node).attrs["site"])].points
-            quantizers = tuple(points[point] for point in ("fwd.x", "wgrad.x", "wgrad.dy"))
+            quantizers = points["wgrad.x"], points["wgrad.dy"]
         kinds.setdefault(quantizers, []).append((term, node))
     return max(kinds.values(), key=len)
 
