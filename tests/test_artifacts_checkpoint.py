@@ -108,7 +108,7 @@ def test_none_left(tmp_path):
         checkpoint.read(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}/checkpoint/state.json cannot be read (No such file or directory); no good checkpoint is "
-        f"left: restore one, or make the folder again with: fourbit convert MODEL -o {tmp_path}"
+        f"left: restore one, or make the folder again with: fourbit convert MODEL -o {tmp_path} --force"
     )
 
 

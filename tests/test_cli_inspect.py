@@ -38,6 +38,13 @@ def test_folder(tmp_path):
     assert ", 16 QuantizeLog4," in result.stdout.replace("\n", " ")
 
 
+def test_what_both_phases_are_is_said_where_they_are():
+    said = "log4 both: codes on the even grid and on the odd one; a product takes their mean\n"
+    mean = fourbit("inspect", model(), "--recipe", "ibm2020-mean").stdout
+    assert f"log4 both gradient 3/ln(4) dither\n{said}in 4 bits: " in mean
+    assert said not in fourbit("inspect", model()).stdout
+
+
 def test_folder_says_how_far_it_is():
     assert fourbit("inspect", trained()).stdout.splitlines()[0].endswith(", trained for 23 steps")
 

@@ -266,7 +266,7 @@ def test_damaged_checkpoint(tmp_path):
     shutil.rmtree(folder / "checkpoint.previous")
     assert refusal("eval", folder, "--data", "digits").endswith(
         f"no good checkpoint is left: restore one, or make the folder again with: fourbit convert "
-        f"MODEL -o {folder}"
+        f"MODEL -o {folder} --force"
     )
 
 

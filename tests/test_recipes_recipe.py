@@ -64,6 +64,15 @@ def test_a_recipe_that_does_not_exist():
     assert str(refusal.value) == f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}; or a file.toml"
 
 
+def test_auto_is_no_recipe_of_one_site():
+    with pytest.raises(RecipeError) as refusal:
+        table.find("auto~sawb")
+    assert str(refusal.value) == (
+        f"auto is chosen by the whole model, here a recipe is named: {', '.join(table.RECIPES)}"
+    )
+    assert refusal.value.wrong_use
+
+
 def test_the_threshold_is_that_of_the_format():
     assert module.UNBIASED == log4.UNBIASED == 3 / math.log(4)
 

@@ -102,7 +102,7 @@ def read(folder: Path) -> State:
         return state
     raise ArtifactError(
         f"{'; '.join(problems)}; no good checkpoint is left: restore one, or make the folder again with: "
-        f"fourbit convert MODEL -o {folder}"
+        f"fourbit convert MODEL -o {folder} --force"
     )
 
 

@@ -12,7 +12,7 @@ import click
 from fourbit_onnx.cli import options, output, projection
 from fourbit_onnx.recipes import hardware
 from fourbit_onnx.recipes.projection import project as project_plan
-from fourbit_onnx.recipes.recipe import readable
+from fourbit_onnx.recipes.recipe import Quantizer, readable
 from fourbit_onnx.recipes.techniques import WITHOUT
 from fourbit_onnx.recipes.toml import write
 
@@ -247,6 +247,8 @@ def _sites(plan: "Plan") -> None:
         of = dict(zip(next(site.points for site in plan.sites if site.points), points, strict=True))
         for number, pair in enumerate(_alike(of)):
             click.echo(f"{' ' if number else name}  {', '.join(pair):14}  {readable(of[pair[0]])}")
+    if any(Quantizer.parse(text).both_phases for points in formats for text in points):
+        click.echo("log4 both: codes on the even grid and on the odd one; a product takes their mean")
     click.echo(
         f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates\n"
         f"product inputs stored for backward: {output.size(plan.product_input_bytes)} a sample, "

@@ -102,6 +102,11 @@ def find(name: str) -> Recipe:
             raise RecipeError(f"{first} is not the recipe {recipe.name!r}; give it a name of its own")
     elif first in RECIPES:
         recipe = RECIPES[first]
+    elif first == AUTO:  # what may look at a model has resolved it
+        with as_wrong_use():
+            raise RecipeError(
+                f"{AUTO} is chosen by the whole model, here a recipe is named: {', '.join(RECIPES)}"
+            )
     else:
         wanted = first if rest[:1] in ("", WITHOUT) else name
         with as_wrong_use():
