@@ -46,7 +46,7 @@ from independent_numbers import (
 class Recipe:
     """One row of section 6."""
 
-    activation: str = "pact"  # or "minmax"
+    activation: str = "pact"  # or "pact+", "minmax"
     weight: str = "sawb"  # or "minmax"
     dgrad: str = "even"  # or "odd", "mean" (of even and odd), "int4"
     wgrad: str = "odd"
@@ -59,6 +59,7 @@ RECIPES = {
     "ibm2020": Recipe(),
     "ibm2020-static": Recipe(threshold=2.5, dither=False),
     "ibm2020-mean": Recipe(dgrad="mean", wgrad="mean"),
+    "ibm2020-plus": Recipe(activation="pact+", dgrad="mean", wgrad="mean"),
     "ibm2020-notpr": Recipe(wgrad="even"),
     "ibm2020-learned-scale": Recipe(learned=True),
     "int4-linear": Recipe(dgrad="int4", wgrad="int4", dither=False),
@@ -172,13 +173,16 @@ class Network:
         if operand.gate is None:
             return dx, error
         wide = dx.astype(np.float64)
-        total = wide[operand.upper].sum() - wide[operand.lower].sum()
+        slope = operand.upper * 1.0 - operand.lower
+        if self.recipe.activation == "pact+":
+            slope = slope + operand.slope
+        total = (wide * slope).sum()
         # Each term may be rounded, to float32 or to steps of 2**-30 of the largest |dx|; their sum, exact in
         # fixed point, only once more.
-        outside = operand.upper | operand.lower
-        steps = outside.sum() * 2.0**-31 * np.abs(wide).max()
-        rounding = U * np.abs(wide[outside]).sum() + 2 * U * abs(total)
-        self.note((site, point), total, steps + rounding + error[outside].sum())
+        share = np.abs(slope)
+        steps = share.sum() * 2.0**-31 * np.abs(wide).max()
+        rounding = U * (share * np.abs(wide)).sum() + 2 * U * abs(total)
+        self.note((site, point), total, steps + rounding + (share * error).sum())
         return np.where(operand.gate, dx, f32(0)), error
 
     def weight_gradient(self, name, integers, a, b, relative):

@@ -27,6 +27,7 @@ class Operand:
     gate: np.ndarray | None = None  # where the gradient passes; None: everywhere
     upper: np.ndarray | None = None  # where x >= alpha
     lower: np.ndarray | None = None  # where x <= -alpha
+    slope: np.ndarray | None = None  # of PACT+: what a rounded element moves by with alpha, one bit of it
 
 
 def sawb(w):
@@ -58,7 +59,8 @@ def pact(x, alpha, *, signed):
     upper = x >= alpha
     lower = x <= -alpha if signed else np.zeros_like(upper)
     gate = ~upper & ~lower if signed else ~upper & (x > 0)
-    return Operand(codes, codes, scale, gate, upper, lower)
+    slope = np.where(np.rint(x / scale) > x / scale, 0.25, -0.25) / top * gate
+    return Operand(codes, codes, scale, gate, upper, lower, slope)
 
 
 def minmax(x):

@@ -116,8 +116,13 @@ def test_pact_grad(shape, element_type, top):
     mask = rng.integers(0, 256, (n + 7) // 8).astype(np.uint8)
     inputs = {"dy": sample(shape, 4), "codes": extreme, "mask": mask}
     both = check("PactGrad", inputs, attributes={"top": top})
-    for i, name in enumerate(["dx", "dalpha"]):  # the other one is not wanted
-        np.testing.assert_array_equal(run("PactGrad", inputs, (), {"top": top}, [name])[0], both[i])
+    plus = inputs | {"up": rng.integers(0, 256, mask.size).astype(np.uint8)}
+    for op, given, found in (
+        ("PactGrad", inputs, both),
+        ("PactPlusGrad", plus, check("PactPlusGrad", plus, attributes={"top": top})),
+    ):
+        for i, name in enumerate(["dx", "dalpha"]):  # the other one is not wanted
+            np.testing.assert_array_equal(run(op, given, (), {"top": top}, [name])[0], found[i])
 
 
 @pytest.mark.parametrize("n", [*range(1, 18), 25, 33])
@@ -127,6 +132,37 @@ def test_pact_grad_of_every_tail(n, inside):
     inputs = {"dy": np.ones(n, F), "codes": Codes(np.full(n, 15), "uint4")}
     inputs["mask"] = np.full((n + 7) // 8, 255 * inside, np.uint8)
     assert check("PactGrad", inputs, attributes={"top": 15})[1] == (0 if inside else n)
+
+
+@pytest.mark.parametrize("n", [*range(1, 18), 25, 33])
+@pytest.mark.parametrize("top", [15, 7])
+def test_pact_plus_grad_of_every_place(n, top):
+    """One element inside, and one bit of what was rounded up; the others would add larger numbers."""
+    for place in range(n):
+        bit = np.packbits(np.arange(n) == place, bitorder="little")
+        codes_of = Codes(np.full(n, 1), "int4" if top == 7 else "uint4")
+        inputs = {"dy": np.where(np.arange(n) == place, F(1), F(8)), "codes": codes_of, "mask": bit}
+        for up, sign in ((bit, 1), (~bit, -1)):
+            found = check("PactPlusGrad", inputs | {"up": up}, attributes={"top": top})[1]
+            assert found == F(sign / (4 * top))
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_rounding_mask(shape):
+    x = sample(shape, 7)
+    for scale in (F(0.3), F(1e-30), F(1e30)):
+        check("RoundingMask", {"x": x, "scale": scale})
+    grid = neighbours([(k + part) * 0.3 for k in range(9) for part in (0, 0.25, 0.5)])
+    (mask,) = check("RoundingMask", {"x": grid, "scale": F(0.3)})
+    ratio = grid / F(0.3)
+    np.testing.assert_array_equal(np.unpackbits(mask, bitorder="little")[: grid.size], np.rint(ratio) > ratio)
+
+
+def test_rounding_mask_of_what_is_not_finite_is_0():
+    bad = np.array([np.nan, np.inf, -np.inf, HUGE, 1], F)
+    for scale in (1.0, 0.0, np.nan, np.inf):
+        (mask,) = check("RoundingMask", {"x": bad, "scale": F(scale)})
+        assert mask[0] & 7 == 0
 
 
 @pytest.mark.parametrize("n", [64, 65, 128, 200, 20_000])

@@ -83,9 +83,14 @@ def test_pact_grad():
     assert "codes must have the shape of dy, [2, 9]; theirs is [9, 2]" in refusal(
         "PactGrad", {**good, "codes": codes(RNG, (9, 2), "uint4")}
     )
+    plus = {**good, "up": np.zeros(3, np.uint8)}
+    assert "up must have 3 bytes for dy of shape [2, 9]; it has 4" in refusal(
+        "PactPlusGrad", {**plus, "up": np.zeros(4, np.uint8)}
+    )
     for bad, outputs in itertools.product((np.nan, np.inf, -np.inf), (["dx"], ["dalpha"], ["dx", "dalpha"])):
         dy[1, 8] = bad
         assert f"dy[1, 8] is {bad}" in refusal("PactGrad", good, outputs=outputs)
+        assert f"dy[1, 8] is {bad}" in refusal("PactPlusGrad", plus, outputs=outputs)
 
 
 def product(op="QMatMul", **changes):

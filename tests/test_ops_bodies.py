@@ -106,7 +106,16 @@ def test_pact_gradient(element_type, top, x):
     extreme = rng.choice([top, -top if top == 7 else 0], x.shape)
     found.array = np.asarray(np.where(rng.random(x.shape) < 0.5, extreme, found.array))
     mask = rng.integers(0, 256, (x.size + 7) // 8).astype(np.uint8)
-    check_body("PactGrad", {"dy": x, "codes": found, "mask": mask}, attributes={"top": top})
+    inputs = {"dy": x, "codes": found, "mask": mask}
+    check_body("PactGrad", inputs, attributes={"top": top})
+    up = rng.integers(0, 256, mask.size).astype(np.uint8)
+    check_body("PactPlusGrad", inputs | {"up": up}, attributes={"top": top})
+
+
+@pytest.mark.parametrize("x", TENSORS.values(), ids=TENSORS)
+@pytest.mark.parametrize("scale", [0.3, 1e-30, 1e30])
+def test_rounding_mask(scale, x):
+    check_body("RoundingMask", {"x": x, "scale": F(scale)})
 
 
 # ------------------------------------------------------------------------------------------------ refusals
@@ -158,13 +167,15 @@ def test_pact_gradient_refuses_what_is_not_finite(bad):
     inputs = {"dy": np.array([0, bad, 1], F), "codes": Codes([0, 15, 3], "uint4")}
     inputs["mask"] = np.array([7], np.uint8)
     assert "dy_has_nan_or_infinity" in refusal("PactGrad", inputs, native=False)
+    inputs["up"] = inputs["mask"]
+    assert "dy_has_nan_or_infinity" in refusal("PactPlusGrad", inputs, native=False)
 
 
 def test_every_operator_is_tested():
     tested = {
         *SCALE_INPUTS,
         "SawbScale", "AbsMaxScale", "MinMaxScale", "GradientScale", "LearnedGradientScale",
-        "PactGrad",
+        "PactGrad", "PactPlusGrad", "RoundingMask",
         "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul", "QMatMulBias",  # in …_products.py
         "QConvInputGradTwoPhase", "QConvWeightGradTwoPhase", "QMatMulTwoPhase",
         "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py

@@ -113,6 +113,7 @@ def test_pact_grad_has_uint4_as_default():
 def test_every_scale_rule_and_quantiser_refuses_what_is_not_finite(name, bad):
     x = np.array([[1.0, bad]], np.float32)
     rest = {"QuantizeAffine": [1.0, 0], "PactGrad": [np.zeros((1, 2)), np.zeros(1, np.uint8)]}
+    rest["PactPlusGrad"] = [*rest["PactGrad"], np.zeros(1, np.uint8)]
     if name.endswith("Stochastic"):
         rest[name] = [1.0, np.zeros((1, 2))]
     attributes = {"levels": range(8)} if name == "QuantizeLogStochastic" else {}

@@ -25,6 +25,16 @@ def test_several_quantisers_and_the_sum_of_their_gradients():
     assert fold_relu(g) == 0
 
 
+def test_a_clip_that_learns_of_rounding():
+    forward = f"{QUANTIZED.format('{0}')} r = ai.fourbit.RoundingMask ({{0}}, s)"
+    rest = "p, u = ai.fourbit.PactPlusGrad (d, c, m, r)"
+    g = graph(
+        SIGNATURE, f"y = Relu (z) {forward.format('y')} {rest} a = com.microsoft.ReluGrad (p, y) dz = Neg (a)"
+    )
+    assert fold_relu(g) == 1
+    assert text(g) == text(graph(SIGNATURE, f"{forward.format('z')} {rest} dz = Neg (p)"))
+
+
 def test_no_gradient_and_a_reader_of_the_shape():
     signature = "(float[N,4] z, float k) => (uint4[] c, int64[2] h)"
     g = graph(signature, "y = Relu (z) c, s, m = ai.fourbit.QuantizePact (y, k) h = Shape (y)")
@@ -48,6 +58,7 @@ LEFT_ALONE = {
     " a = com.microsoft.ReluGrad (y, p) dz = Neg (a)",
     "a graph output": f"dz = Relu (z) {QUANTIZED.format('dz')}",
     "a gradient that is an output": f"{FORWARD} {GRADIENTS} dz = com.microsoft.ReluGrad (p, y)",
+    "a scale made of it": f"{FORWARD} r = ai.fourbit.RoundingMask (z, y) dz = other.Use (r)",
     "it is the clip": "y = Relu (k) c, s, m = ai.fourbit.QuantizePact (z, y) dz = Neg (d)"
     " b, t, n = ai.fourbit.QuantizePact (z, l)",
     "gradients added in another domain": f"{FORWARD} {GRADIENTS} w = other.Sum (p, q)"

@@ -24,6 +24,7 @@ ROWS_OF_THE_PAGE = {
     "minmax": (FULL, FULL, EVEN, ODD),
     "ibm2020": (PACT, SAWB, EVEN, ODD),
     "ibm2020-mean": (PACT, SAWB, BOTH, BOTH),
+    "ibm2020-plus": (Quantizer("uint4", "pact+"), SAWB, BOTH, BOTH),
     "ibm2020-notpr": (PACT, SAWB, EVEN, EVEN),
     "int4-linear": (PACT, SAWB, LINEAR, LINEAR),
     "luq": (CLIP, SAWB, DRAWN_LOG2, DRAWN_LOG2),
@@ -85,12 +86,14 @@ def test_names_are_those_of_the_formats():
 
 PAIRS = {
     ("int4", "pact"),
+    ("int4", "pact+"),
     ("int4", "clip"),
     ("int4", "sawb"),
     ("int4", "absmax"),
     ("int4", "block16"),
     ("int4_full", "minmax"),
     ("uint4", "pact"),
+    ("uint4", "pact+"),
     ("uint4", "clip"),
     ("log4", "gradient"),
     ("log4", "learned"),
@@ -102,10 +105,12 @@ PAIRS = {
 }
 DRAWN = {*PAIRS} - {
     ("int4", "pact"),
+    ("int4", "pact+"),
     ("int4", "clip"),
     ("int4", "sawb"),
     ("int4_full", "minmax"),
     ("uint4", "pact"),
+    ("uint4", "pact+"),
     ("uint4", "clip"),
 }
 
@@ -132,8 +137,8 @@ REFUSED = {
     ),
     "scale": (
         lambda: Quantizer("int4", "max"),
-        "no scale rule 'max'; there are: pact, clip, sawb, absmax, minmax, gradient, learned, shared, "
-        "underflow, nvfp4, nvfp4_2d, mxfp4, block16",
+        "no scale rule 'max'; there are: pact, pact+, clip, sawb, absmax, minmax, gradient, learned, "
+        "shared, underflow, nvfp4, nvfp4_2d, mxfp4, block16",
     ),
     "phase": (
         lambda: Quantizer("log4", "gradient", phase=3),
@@ -218,7 +223,7 @@ REFUSED = {
     ),
     "activation": (
         lambda: Recipe("mine", activation=Quantizer("log4", "learned")),
-        f"recipe 'mine': activation cannot have the scale rule 'learned'; there are: pact, clip, {_OPERANDS}",
+        f"recipe 'mine': activation cannot have the scale rule 'learned'; there are: pact, pact+, clip, {_OPERANDS}",
     ),
     "activation by chance": (
         lambda: Recipe("mine", activation=Quantizer("int4", "absmax", rounding="stochastic")),
@@ -296,7 +301,7 @@ def test_what_does_not_draw(format, scale):
         Quantizer(format, scale, rounding="stochastic")
 
 
-@pytest.mark.parametrize("scale", ["pact", "clip"])
+@pytest.mark.parametrize("scale", ["pact", "pact+", "clip"])
 def test_the_operand_decides_the_format_of_a_clip(scale):
     for format in ("int4", "uint4"):
         quantizer = Quantizer(format, scale)

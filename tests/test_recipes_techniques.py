@@ -33,6 +33,8 @@ CHANGES = {
         "wgrad": Quantizer("log4", "gradient", 1, UNBIASED),
     },
     ("ibm2020", "pact-training"): {"activation": Quantizer("uint4", "clip")},
+    ("ibm2020-plus", "pact-training"): {"activation": Quantizer("uint4", "clip")},
+    ("ibm2020-plus", "clip-rounding-gradient"): {"activation": Quantizer("uint4", "pact")},
     ("ibm2020", "sawb"): {"weight": Quantizer("int4", "absmax")},
     ("luq-smp2", "stochastic-rounding"): {"dgrad": LUQ, "wgrad": LUQ},
     ("uint4-hadamard", "hadamard"): {
@@ -82,6 +84,7 @@ def test_which_recipe_has_what():
         "ibm2020-static": own[:-1],
         "ibm2020-learned-scale": own,
         "ibm2020-mean": own,
+        "ibm2020-plus": [*own[:3], "clip-rounding-gradient", *own[3:]],
         "ibm2020-notpr": own[1:],
         "int4-linear": own[2:-1],
         "nvfp4": ["hadamard", "stochastic-rounding"],

@@ -199,7 +199,11 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    "recipe", ["ibm2020", "ibm2020-static", "ibm2020-mean", "ibm2020-notpr", "int4-linear", "minmax"]
+    "recipe",
+    [
+        *("ibm2020", "ibm2020-static", "ibm2020-mean", "ibm2020-plus", "ibm2020-notpr", "int4-linear"),
+        "minmax",
+    ],
 )
 def test_gradients_are_those_of_the_specification(recipe, seed):
     check(recipe, parameters(seed), data(seed), counter=2**32 * seed + 1)
@@ -287,6 +291,7 @@ def test_recipes_differ():
     """The comparisons could not all pass with a wrong phase: on the same codes, gradients differ by much."""
     values = {**parameters(SEEDS[0]), **{key: a for key, (_, a) in CLIPS.items()}}
     rows = [independent.RECIPES[name] for name in ("ibm2020", "ibm2020-mean", "ibm2020-notpr", "int4-linear")]
+    rows += [independent.RECIPES["ibm2020-plus"]]
     rows += [independent.Recipe(dgrad="odd", wgrad="even"), independent.Recipe(dither=False)]
     streams = {site: 2**16 + i for i, site in enumerate(SITES)}
     results = [

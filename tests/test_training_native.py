@@ -23,7 +23,7 @@ from fourbit_onnx.runtime.trainer import Trainer
 pytestmark = needs_library
 SLOW = pytest.mark.slow
 RECIPES = (
-    "ibm2020", "ibm2020-mean", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear", "minmax", "luq",
+    "ibm2020", "ibm2020-mean", "ibm2020-plus", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear", "minmax", "luq",
     "luq-smp2",
 )  # fmt: skip
 REFERENCE = {
@@ -37,7 +37,7 @@ CASES = [
     ("torch resnet", "ibm2020"),
     ("mobilenetv2", "ibm2020"),
     ("transformer", "ibm2020"),
-    ("transformer", "ibm2020-mean"),
+    ("transformer", "ibm2020-plus"),
     pytest.param("mobilenetv2", "int4-linear", marks=SLOW),
     pytest.param("transformer", "minmax", marks=SLOW),
     pytest.param("transformer", "ibm2020-learned-scale", marks=SLOW),
@@ -87,7 +87,7 @@ def test_every_output_of_a_step(name, recipe):
     batch = batch_of(graph, *data(name))
     values = {**calibrated(graph, batch), **batch}
     native, used = without_bodies(graph.training)
-    phases = "TwoPhase" if recipe == "ibm2020-mean" else ""
+    phases = "TwoPhase" if recipe in ("ibm2020-mean", "ibm2020-plus") else ""
     convolutions = {"QConv", f"QConvInputGrad{phases}", f"QConvWeightGrad{phases}"}
     assert used >= ({"QMatMul", f"QMatMul{phases}"} if name == "transformer" else convolutions)
     body = run(graph.training, values)

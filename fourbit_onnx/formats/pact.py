@@ -9,10 +9,15 @@ Gradients, straight through inside the range (the open interval):
 
     dx     = dy inside, 0 outside
     dalpha = sum of dy where x >= alpha, minus the sum where x <= -alpha (signed)
-             and with ``pact+``: plus the sum inside of dy * (rint(z) - z) / n,  z = x / scale,  n = 15 or 7
+             and with ``pact+``: plus the sum inside of dy * r / n,  r = +1/4 if x was rounded up, else -1/4,
+             n = 15 or 7
 
 Source: Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural Networks", 2018.
 Backward needs no activation: a clipped element is one outside the range whose code is an end of it.
+Plain PACT knows what a clip costs that is too low, not what the coarse steps cost of one that is too high.
+``pact+`` does: the derivative of a rounded element by alpha is (rint(z) - z) / n, z = x / scale (Esser et
+al., "Learned Step Size Quantization", ICLR 2020). Of rint(z) - z, which is spread evenly from -1/2 to 1/2,
+one bit is kept, its sign; a quarter is the mean magnitude. An x on a level counts as rounded down.
 Sums are fixed-point (``fixed_point``), so they do not depend on their order.
 """
 
@@ -73,10 +78,10 @@ def input_grad(dy: ArrayLike, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.where(inside, np.asarray(dy, np.float32), np.float32(0))
 
 
-def _sum(terms: NDArray[np.int64], m: np.float32) -> np.float32:
-    """The sum of fixed-point terms as float32; infinite if it exceeds float32."""
+def _result(units: float, m: np.float32) -> np.float32:
+    """A sum in units of the fixed point as float32; infinite if it exceeds float32."""
     with np.errstate(over="ignore"):
-        return np.float32(float(int(terms.sum())) * 2.0**-_BITS * float(m))
+        return np.float32(units * 2.0**-_BITS * float(m))
 
 
 def alpha_grad(dy: ArrayLike, codes: ArrayLike, inside: NDArray[np.bool_], top: int) -> np.float32:
@@ -97,33 +102,40 @@ def alpha_grad(dy: ArrayLike, codes: ArrayLike, inside: NDArray[np.bool_], top: 
         return m
     u = fixed_point(dy, m, _BITS)
     above, below = ~inside & (codes == top), ~inside & (codes == -top)
-    return _sum(u * above - u * below, m)
+    return _result(float(int((u * above - u * below).sum())), m)
 
 
-def alpha_grad_plus(dy: ArrayLike, x: ArrayLike, alpha: Scalar, row: Format) -> np.float32:
-    """``dalpha`` of PACT+: also of the rounding inside the range. It needs ``x`` itself.
+def rounded_up(x: ArrayLike, scale: Scalar) -> NDArray[np.bool_]:
+    """Where ``rint(x / scale)`` is above ``x / scale``, one float32 division; false where x is not finite."""
+    with np.errstate(all="ignore"):
+        z = np.asarray(x, np.float32) / np.float32(scale)
+        return np.asarray(np.rint(z) > z)
+
+
+def alpha_grad_plus(
+    dy: ArrayLike, codes: ArrayLike, inside: NDArray[np.bool_], up: NDArray[np.bool_], top: int
+) -> np.float32:
+    """``dalpha`` of PACT+: also of the rounding inside the range.
 
     Args:
         dy: Gradient of y, any shape.
-        x: What was quantised, the same shape.
-        alpha: The clip.
-        row: ``UNSIGNED`` or ``SIGNED``.
+        codes: Of y, the same shape.
+        inside: From ``inside``, the same shape.
+        up: From ``rounded_up``, the same shape; read inside only.
+        top: The code of alpha, 15 or 7.
 
     Raises:
-        FormatError: Some element of ``dy`` or ``x`` is not finite, or ``alpha`` is refused by ``scale``.
+        FormatError: Some element of ``dy`` is not finite.
     """
-    dy, x = np.asarray(dy, np.float32), np.asarray(x, np.float32)
+    dy, codes = np.asarray(dy, np.float32), np.asarray(codes, np.int64)
     m = checks.largest_magnitude("pact", "dy", dy)
     if m == 0:
         return m
-    codes, passes = encode(x, alpha, row), inside(x, alpha, row)
-    with np.errstate(all="ignore"):  # overflow, outside the range only, where it is not read
-        z = x / scale(alpha, row)
-        share = np.where(passes, (np.rint(z) - z) / np.float32(row.max), np.float32(0))
-    rounding = fixed_point(dy * share, m, _BITS)
     u = fixed_point(dy, m, _BITS)
-    above, below = ~passes & (codes == row.max), ~passes & (codes == -row.max)
-    return _sum(u * above - u * below + rounding, m)
+    above, below = ~inside & (codes == top), ~inside & (codes == -top)
+    clipped = float(int((u * above - u * below).sum()))
+    rounding = float(int((np.where(up, u, -u) * inside).sum()))
+    return _result(clipped + rounding / (4 * top), m)
 
 
 def initial_clip(x: ArrayLike) -> np.float32:

@@ -66,6 +66,16 @@ QuantizePactSigned (x, alpha) => (codes, scale, mask) {{
 }}
 """)
 
+# What the gradient of a trained clip must know of rounding: where it was up.
+ROUNDING_MASK = function(f"""
+RoundingMask (x, scale) => (mask) {{
+    ratio = Div (x, scale)
+    rounded = Round (ratio)
+    inside = Greater (rounded, ratio)
+    {PACK_MASK}
+}}
+""")
+
 
 def _nearest_level(thresholds: str, ratio: str) -> str:
     """Lines of a logarithmic quantiser, from those that make `thresholds` and the magnitude `ratio`.

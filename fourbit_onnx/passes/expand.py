@@ -127,7 +127,7 @@ class _Site:
             for place, part in enumerate(rows.inputs)
         ]
         codes = self.builder.join([part.codes for part in parts], f"{name}.joined")
-        return dataclasses.replace(parts[0], codes=codes, shape=self.x.shape, mask=None)
+        return dataclasses.replace(parts[0], codes=codes, shape=self.x.shape, mask=None, up=None)
 
     def _weight_grads(self, dy: gs.Tensor) -> list[Callable[[gs.Tensor], None]]:
         if self.blocks.has("wgrad.dy"):
@@ -163,10 +163,11 @@ class _Site:
             return
         raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)
         self._mean(products, raw, name)
+        op, up = ("PactGrad", []) if operand.up is None else ("PactPlusGrad", [operand.up])
         self.builder.node(
-            "PactGrad",
+            op,
             f"{name}/clip",
-            [raw, operand.codes, operand.mask],
+            [raw, operand.codes, operand.mask, *up],
             [grad, clip_grad],
             {"top": max(FORMATS[operand.format].values)},
         )

@@ -7,6 +7,8 @@ from fourbit_onnx.passes.roles import is_standard, replace_for_readers
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 
+_GRADIENTS = ("PactGrad", "PactPlusGrad")
+
 
 def fold_relu(graph: gs.Graph) -> int:
     """Remove every Relu that only unsigned PACT quantisers read; with the same bits.
@@ -40,7 +42,7 @@ def _foldable(y: gs.Tensor, outputs: set[int]) -> bool:
         if _is_gradient(reader, y):
             if id(reader.outputs[0]) in outputs or not _zero_below_zero(reader.inputs[0], y):
                 return False
-        elif not (_quantizes(reader, y) or is_standard(reader, "Shape")):
+        elif not (_quantizes(reader, y) or _rounds(reader, y) or is_standard(reader, "Shape")):
             return False
     return True
 
@@ -59,6 +61,11 @@ def _quantizes(node: gs.Node, x: gs.Tensor) -> bool:
     return (node.domain, node.op) == (DOMAIN, "QuantizePact") and node.inputs[0] is x
 
 
+def _rounds(node: gs.Node, x: gs.Tensor) -> bool:
+    """Whether it tells how ``x`` is rounded: PactPlusGrad reads no bit of that where ``x <= 0``."""
+    return (node.domain, node.op) == (DOMAIN, "RoundingMask") and node.inputs[0] is x
+
+
 def _is_gradient(node: gs.Node, y: gs.Tensor) -> bool:
     return (node.domain, node.op) == ("com.microsoft", "ReluGrad") and node.inputs[1] is y
 
@@ -70,7 +77,7 @@ def _zero_below_zero(gradient: gs.Tensor, y: gs.Tensor) -> bool:
         return False
     if is_standard(node, "Sum", "Add"):
         return all(_zero_below_zero(term, y) for term in node.inputs)
-    if (node.domain, node.op) != (DOMAIN, "PactGrad") or node.outputs[0] is not gradient:
+    if node.domain != DOMAIN or node.op not in _GRADIENTS or node.outputs[0] is not gradient:
         return False
     mask = node.inputs[2]
     return bool(mask.inputs) and _quantizes(mask.inputs[0], y)

@@ -30,7 +30,11 @@ class Side:
 
 @dataclasses.dataclass
 class Operand:
-    """A quantised tensor: codes, scale, zero point; the mask if it went through a clip."""
+    """A quantised tensor: codes, scale, zero point.
+
+    If it went through a clip, ``mask``: what was inside; if the clip learns of rounding, ``up``: what was
+    rounded up.
+    """
 
     format: str
     codes: gs.Tensor
@@ -38,6 +42,7 @@ class Operand:
     zero_point: gs.Tensor
     shape: Sequence[int | str] | None
     mask: gs.Tensor | None = None
+    up: gs.Tensor | None = None
 
     def full(self, name: str) -> Side:
         """Codes, scale and zero point as inputs of a product, and its table of values."""
@@ -156,7 +161,11 @@ class OperandBuilder:
                 gs.Variable(f"{name}.mask", np.uint8, [f"{name}.mask_bytes"]),
             )
             self.node(op, f"{name}/quantize", [tensor, clip], [codes, scale, mask])
-            return Operand(format, codes, scale, self.no_zero_point, shape, mask)
+            up = None
+            if rule == "pact+":
+                up = gs.Variable(f"{name}.up", np.uint8, [f"{name}.mask_bytes"])
+                self.node("RoundingMask", f"{name}/rounding", [tensor, scale], [up])
+            return Operand(format, codes, scale, self.no_zero_point, shape, mask, up)
         scale = self.scalar(f"{name}.scale")
         if rule == "minmax":
             zero_point = self.scalar(f"{name}.zero_point", np.int32)

@@ -8,7 +8,7 @@ from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.roles import Roles, is_standard
 from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.recipes.plan import Plan, Site
-from fourbit_onnx.recipes.recipe import CLIPS, Quantizer
+from fourbit_onnx.recipes.recipe import CLIPS, TRAINED_CLIPS, Quantizer
 
 
 def quantize(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
@@ -69,7 +69,7 @@ class _Builder:
             clip = gs.Variable(f"{name}.clip", np.float32, [])
             self.clips[name] = clip
             self.graph.inputs.append(clip)
-            (self.roles.parameters if rule == "pact" else self.roles.frozen).append(clip.name)
+            (self.roles.parameters if rule in TRAINED_CLIPS else self.roles.frozen).append(clip.name)
             self.roles.clips[clip.name] = []
             self.roles.values[clip.name] = np.array(0, np.float32)
         clipped = self.roles.clips[self.clips[name].name]

@@ -9,7 +9,7 @@ from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 
 _SHARED = tuple(
-    name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith(("Scale", "Hadamard"))
+    name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith(("Scale", "Hadamard", "Mask"))
 )
 
 

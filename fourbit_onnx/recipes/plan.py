@@ -66,8 +66,9 @@ class Plan:
     def product_input_bytes(self) -> float:
         """Bytes that the sites keep of their inputs from forward to backward, for one sample.
 
-        4 bits a code and 1 bit of mask; 16 bits for a site in FP16, 32 for one in float32, and for one whose
-        weight gradient has scales a block: it quantises the float activation anew, along another axis.
+        4 bits a code and 1 bit of mask, 2 where a clip learns of rounding; 16 bits for a site in FP16, 32 for
+        one in float32, and for one whose weight gradient has scales a block: it quantises the float
+        activation anew, along another axis.
         """
         return self._stored({"4-bit": 4, "fp16": 16, "fp32": 32})
 
@@ -81,7 +82,7 @@ class Plan:
         for site in self.sites:
             width = bits.get(site.precision, 32)
             if bits and (x := site.points.get("fwd.x")):
-                masked = x.endswith(CLIPS)
+                masked = x.endswith(CLIPS) + x.endswith("pact+")
                 width += masked
                 if self._again(x, site.points.get("wgrad.x", x)):
                     width = 32 + width * masked

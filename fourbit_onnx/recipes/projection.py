@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.recipes.hardware import FIGURES, ROWS, Figure
 from fourbit_onnx.recipes.plan import Plan, Site
-from fourbit_onnx.recipes.recipe import Quantizer
+from fourbit_onnx.recipes.recipe import TRAINED_CLIPS, Quantizer
 
 # Product to its operands' quantisation points, and the operand whose gradient it gives.
 PRODUCTS: Mapping[str, tuple[str, str, str]] = {
@@ -138,7 +138,7 @@ def project(plan: Plan, figures: Mapping[str, Figure] = FIGURES) -> Projection:
 def _trains_clip(site: Site, operand: str) -> bool:
     """Whether the gradient of an operand that depends on no weight is needed all the same."""
     text = site.points.get(f"fwd.{operand}")
-    return text is not None and Quantizer.parse(text).scale == "pact"
+    return text is not None and Quantizer.parse(text).scale in TRAINED_CLIPS
 
 
 def _operands(site: Site, product: str) -> tuple[list[str], int]:

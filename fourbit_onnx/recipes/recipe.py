@@ -9,7 +9,8 @@ from fourbit_onnx.errors import RecipeError
 FORMATS = ("int4", "int4_full", "uint4", "log4", "log2", "e2m1")
 # Scale rule to the elements of a block along the axis that a product sums.
 BLOCKS = {"nvfp4": 16, "nvfp4_2d": 16, "mxfp4": 32, "block16": 16}
-CLIPS = ("pact", "clip")
+TRAINED_CLIPS = ("pact", "pact+")
+CLIPS = (*TRAINED_CLIPS, "clip")
 SCALES = (*CLIPS, "sawb", "absmax", "minmax", "gradient", "learned", "shared", "underflow", *BLOCKS)
 # It names a folder of `fourbit check`, too.
 _NAME = re.compile(r"[A-Za-z0-9_~+-][A-Za-z0-9._~+-]{0,99}")
@@ -18,9 +19,9 @@ ROUNDINGS = ("nearest", "stochastic")
 
 # Format to the scale rules that know its codes.
 _FITTING = {
-    "int4": ("pact", "clip", "sawb", "absmax", "block16"),
+    "int4": (*CLIPS, "sawb", "absmax", "block16"),
     "int4_full": ("minmax",),
-    "uint4": ("pact", "clip"),
+    "uint4": CLIPS,
     "log4": ("gradient", "learned", "shared"),
     "log2": ("underflow",),
     "e2m1": ("nvfp4", "nvfp4_2d", "mxfp4"),
@@ -48,9 +49,9 @@ class Quantizer:
     """How a float operand becomes codes.
 
     Attributes:
-        format: A row of the format table; with ``pact`` and ``clip``, ``uint4`` where the operand is known
-            to be non-negative, ``int4`` elsewhere.
-        scale: ``pact`` (trained clip), ``clip`` (calibrated, not trained), ``sawb`` (from the weight's
+        format: A row of the format table; with a clip, ``uint4`` where the operand is known to be
+            non-negative, ``int4`` elsewhere.
+        scale: ``pact`` (clip, trained by what is clipped), ``pact+`` (by what is rounded, too), ``clip`` (calibrated, not trained), ``sawb`` (from the weight's
             statistics), ``absmax``, ``minmax`` (with zero point), ``gradient`` (power of two from this
             tensor), ``learned`` (the same, state of the layer), ``shared`` (the same, one state for the
             whole model), ``underflow`` (max|x| is the top level of ``log2``); one scale a block: ``nvfp4``

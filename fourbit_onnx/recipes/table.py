@@ -46,6 +46,13 @@ RECIPES: Mapping[str, Recipe] = {
             source="ibm2020 with the gradient scale kept as state (reconstructed)",
         ),
         Recipe("ibm2020-mean", dgrad=BOTH, wgrad=BOTH, source="ibm2020, gradients from both phases"),
+        Recipe(
+            "ibm2020-plus",
+            activation=Quantizer("uint4", "pact+"),
+            dgrad=BOTH,
+            wgrad=BOTH,
+            source="ibm2020-mean, clips that learn of rounding, too",
+        ),
         Recipe("ibm2020-notpr", wgrad=EVEN, source="ablation: one phase for both gradients"),
         Recipe("int4-linear", dgrad=_LINEAR, wgrad=_LINEAR, source="ablation: linear INT4 gradients"),
         Recipe(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fourbit_onnx.errors import RecipeError, as_wrong_use
-from fourbit_onnx.recipes.recipe import QUANTIZERS, Quantizer, Recipe
+from fourbit_onnx.recipes.recipe import QUANTIZERS, TRAINED_CLIPS, Quantizer, Recipe
 
 WITHOUT = "~"  # between recipe and technique in the name of what is left
 
@@ -43,7 +43,9 @@ TECHNIQUES: Mapping[str, Callable[[Recipe], Recipe]] = {
     # One scale of the gradients, state of the whole model, as a loss scale would be.
     "layer-gradient-scale": _rule(("gradient", "learned"), "shared"),
     # The clips of activations are calibrated, then constant.
-    "pact-training": _rule(("pact",), "clip"),
+    "pact-training": _rule(TRAINED_CLIPS, "clip"),
+    # The gradient of a clip is that of what is clipped alone.
+    "clip-rounding-gradient": _rule(("pact+",), "pact"),
     # The largest magnitude is the top code.
     "sawb": _rule(("sawb",), "absmax"),
     # The grids of a layer's gradients are where they are in every step.

@@ -39,6 +39,7 @@ from fourbit_onnx.ops.reference.products import (
 )
 from fourbit_onnx.ops.reference.quantizers import (
     pact_grad,
+    pact_plus_grad,
     quantize_affine,
     quantize_int4,
     quantize_int4_stochastic,
@@ -47,6 +48,7 @@ from fourbit_onnx.ops.reference.quantizers import (
     quantize_log_stochastic,
     quantize_pact,
     quantize_pact_signed,
+    rounding_mask,
 )
 from fourbit_onnx.ops.reference.random import random_uniform
 from fourbit_onnx.ops.reference.relu import add_relu, relu, relu_grad, sum_relu_grad
@@ -74,11 +76,13 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QuantizeAffine": quantize_affine,
     "QuantizePact": quantize_pact,
     "QuantizePactSigned": quantize_pact_signed,
+    "RoundingMask": rounding_mask,
     "QuantizeLog4": quantize_log4,
     "QuantizeLog2": quantize_log2,
     "QuantizeInt4Stochastic": quantize_int4_stochastic,
     "QuantizeLogStochastic": quantize_log_stochastic,
     "PactGrad": pact_grad,
+    "PactPlusGrad": pact_plus_grad,
     "Relu": relu,
     "AddRelu": add_relu,
     "ReluGrad": relu_grad,
@@ -144,6 +148,7 @@ __all__ = [
     "mxfp4_scale",
     "nvfp4_scale",
     "pact_grad",
+    "pact_plus_grad",
     "q_block_matmul",
     "q_conv",
     "q_conv_input_grad",
@@ -168,6 +173,7 @@ __all__ = [
     "random_uniform",
     "relu",
     "relu_grad",
+    "rounding_mask",
     "sawb_scale",
     "sgd_update",
     "softmax_grad",

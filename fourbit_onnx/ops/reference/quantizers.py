@@ -43,6 +43,11 @@ def quantize_pact_signed(x: ArrayLike, alpha: Scalar) -> tuple[Codes, np.float32
     return _pact(x, alpha, pact.SIGNED)
 
 
+def rounding_mask(x: ArrayLike, scale: Scalar) -> NDArray[np.uint8]:
+    """``RoundingMask``: packed, where rint(x / scale) is above x / scale."""
+    return packing.pack_bits(pact.rounded_up(x, scale))
+
+
 def quantize_log4(
     dy: ArrayLike, scale: Scalar, *, phase: int = 0, threshold: Scalar = log4.THRESHOLD
 ) -> tuple[NDArray[np.uint8], np.float32]:
@@ -92,3 +97,12 @@ def pact_grad(
     inside = packing.unpack_bits(mask, dy.shape)
     dalpha = pact.alpha_grad(dy, codes, inside, top)
     return pact.input_grad(dy, inside), dalpha
+
+
+def pact_plus_grad(
+    dy: ArrayLike, codes: ArrayLike, mask: ArrayLike, up: ArrayLike, *, top: int = 15
+) -> tuple[NDArray[np.float32], np.float32]:
+    """``PactPlusGrad``: ``pact_grad`` with what rounding adds to dalpha; ``up`` is a ``rounding_mask``."""
+    dy = np.asarray(dy, np.float32)
+    inside, is_up = (packing.unpack_bits(bits, dy.shape) for bits in (mask, up))
+    return pact.input_grad(dy, inside), pact.alpha_grad_plus(dy, codes, inside, is_up, top)

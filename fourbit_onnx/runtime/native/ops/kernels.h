@@ -88,6 +88,12 @@ class QuantizePactSigned final : public Operator {
   void compute(const Context& context) const override;
 };
 
+class RoundingMask final : public Operator {
+ public:
+  explicit RoundingMask(const Attributes&) {}
+  void compute(const Context& context) const override;
+};
+
 class QuantizeLog4 final : public Operator {
  public:
   explicit QuantizeLog4(const Attributes& attributes);
@@ -118,13 +124,23 @@ class QuantizeLogStochastic final : public Operator {
   float factor_, levels_[8];
 };
 
-class PactGrad final : public Operator {  // pact_grad.cc
+class PactGrad : public Operator {  // pact_grad.cc
  public:
-  explicit PactGrad(const Attributes& attributes) : top_(static_cast<int>(attributes.integer("top", 15))) {}
+  explicit PactGrad(const Attributes& attributes) : PactGrad(attributes, false) {}
   void compute(const Context& context) const override;
+
+ protected:
+  PactGrad(const Attributes& attributes, bool plus)
+      : top_(static_cast<int>(attributes.integer("top", 15))), plus_(plus) {}
 
  private:
   int top_;
+  bool plus_;
+};
+
+class PactPlusGrad final : public PactGrad {
+ public:
+  explicit PactPlusGrad(const Attributes& attributes) : PactGrad(attributes, true) {}
 };
 
 // Products (products.cc, convolutions.cc)

@@ -79,6 +79,12 @@ void QuantizePact::compute(const Context& context) const { pact(context, 15, fal
 
 void QuantizePactSigned::compute(const Context& context) const { pact(context, 7, true); }
 
+void RoundingMask::compute(const Context& context) const {
+  const Tensor x = context.input(0);
+  const Tensor mask = context.output(0, {divide_up(x.count(), 8)});
+  rounding_mask(x.data<float>(), x.count(), context.scalar(1, "scale"), mask.data<uint8_t>(), context);
+}
+
 QuantizeLog4::QuantizeLog4(const Attributes& attributes) {
   factor_ = phase_factor(attributes);
   threshold_ = attributes.number("threshold", 2.5f);

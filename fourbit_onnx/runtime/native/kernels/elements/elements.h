@@ -34,6 +34,8 @@ struct ElementKernels {
   // nullptr. Returns 0 if every x[i] is in least .. the largest float, which NaN is not.
   uint32_t (*quantize_clipped)(const float* x, int64_t n, float scale, float low, float high, float below,
                                float above, float least, uint8_t* codes, uint8_t* mask);
+  // bit i = rint(x[i] / scale) > x[i] / scale
+  void (*rounding_mask)(const float* x, int64_t n, float scale, uint8_t* mask);
   // y = x < 0 ? +0 : x and bit i = x[i] > 0; either output may be nullptr
   void (*rectify)(const float* x, int64_t n, float* y, uint8_t* mask);
   // the same of a + b
@@ -47,6 +49,8 @@ struct ElementKernels {
                              int bottom, float* clipped);
   // sum of rint(x / m * 2^30)
   int64_t (*sum_units)(const float* x, int64_t n, float m);
+  // the same of the elements whose mask is 1, those whose bit of `up` is 0 subtracted
+  int64_t (*sum_signed_units)(const float* x, const uint8_t* mask, const uint8_t* up, int64_t n, float m);
 };
 
 FOURBIT_TABLE(ElementKernels, elements)

@@ -185,6 +185,18 @@ uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, flo
   return bad;
 }
 
+void rounding_mask(const float* x, int64_t n, float scale, uint8_t* mask) {
+  uint8_t up[kBlock];
+  for (; n > 0; n -= kBlock, x += kBlock, mask += kBlock / 8) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    for (int64_t i = 0; i < count; ++i) {
+      const float ratio = x[i] / scale;
+      up[i] = __builtin_rintf(ratio) > ratio;
+    }
+    pack_bits(up, count, mask);
+  }
+}
+
 void rectify(const float* x, int64_t n, float* y, uint8_t* mask) {
   uint8_t positive[kBlock];
   for (; n > 0; n -= kBlock, x += kBlock) {
@@ -298,11 +310,29 @@ int64_t sum_units(const float* x, int64_t n, float m) {
   return sum;
 }
 
+int64_t sum_signed_units(const float* x, const uint8_t* mask, const uint8_t* up, int64_t n, float m) {
+  int64_t sum = 0, i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const uint32_t inside = sixteen_bits(mask + i / 8), positive = sixteen_bits(up + i / 8);
+    uint32_t values[16];
+    for (int j = 0; j < 16; ++j) values[j] = kept(x[i + j], inside, j) ^ (~positive << (31 - j) & 0x80000000u);
+    float signed_values[16];
+    __builtin_memcpy(signed_values, values, sizeof values);
+    for (int j = 0; j < 16; ++j) sum += static_cast<int32_t>(__builtin_rintf(signed_values[j] / m * 1073741824.0f));
+  }
+  for (; i < n; ++i) {
+    if ((mask[i / 8] >> i % 8 & 1) == 0) continue;
+    const int32_t units = static_cast<int32_t>(__builtin_rintf(x[i] / m * 1073741824.0f));
+    sum += up[i / 8] >> i % 8 & 1 ? units : -units;
+  }
+  return sum;
+}
+
 }  // namespace
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
                                          quantize_log, quantize_stochastic, random,
-quantize_clipped, rectify, rectify_sum, apply_mask, apply_mask_to_sum,
-collect_clipped, sum_units};
+quantize_clipped, rounding_mask, rectify, rectify_sum, apply_mask, apply_mask_to_sum,
+collect_clipped, sum_units, sum_signed_units};
 
 }  // namespace fourbit

@@ -125,6 +125,14 @@ int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, floa
   return std::find_if(x, x + n, [&](float y) { return !(y >= least && y <= largest); }) - x;
 }
 
+void rounding_mask(const float* x, int64_t n, float scale, uint8_t* mask, const Host& host) {
+  const ElementKernels& k = best_elements();
+  blocks<char>(n, host, [&](int64_t at, int64_t count) {
+    k.rounding_mask(x + at, count, scale, mask + at / 8);
+    return '\0';
+  });
+}
+
 int64_t quantize_log(const float* x, int64_t n, float scale, float threshold, int octaves, uint8_t* codes,
                      const Host& host) {
   const LogEdges edges(scale, threshold, octaves);
@@ -157,8 +165,8 @@ void rectify(const float* x, const float* b, int64_t n, float* y, uint8_t* mask,
   });
 }
 
-ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, int top, int bottom,
-                              float* dx, const Host& host) {
+ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, const uint8_t* up, int64_t n,
+                              int top, int bottom, float* dx, const Host& host) {
   struct Block {
     uint32_t largest;
     int64_t clipped;
@@ -181,8 +189,15 @@ ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8
   });
   uint32_t largest = 0;
   for (const Block& block : parts) largest = std::max(largest, block.largest);
-  ClippedGradient result{float_of(largest), largest > kLargestFinite ? first_bad(dy, n) : -1, 0};
-  if (codes == nullptr || result.bad >= 0 || largest == 0) return result;
+  ClippedGradient result{float_of(largest), largest > kLargestFinite ? first_bad(dy, n) : -1, 0, 0};
+  if (result.bad >= 0 || largest == 0) return result;
+  if (up != nullptr) {
+    const auto sums = blocks<int64_t>(n, host, [&](int64_t at, int64_t count) {
+      return k.sum_signed_units(dy + at, mask + at / 8, up + at / 8, count, result.m);
+    });
+    for (const int64_t sum : sums) result.rounded += sum;
+  }
+  if (codes == nullptr) return result;
   for (size_t i = 0; i < parts.size(); ++i) {
     result.sum += k.sum_units(clipped.data() + static_cast<int64_t>(i) * kBlock, parts[i].clipped, result.m);
   }

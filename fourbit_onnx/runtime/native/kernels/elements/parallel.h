@@ -26,6 +26,9 @@ int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_poin
 int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
                          uint8_t* codes, uint8_t* mask, const Host& host);
 
+// Mask bit i = rint(x[i] / scale) > x[i] / scale.
+void rounding_mask(const float* x, int64_t n, float scale, uint8_t* mask, const Host& host);
+
 // Logarithmic codes: a sign bit, and how many of seven thresholds are below |x| / scale; each is one octave above
 // the one before, or two. Returns the first x that is not finite, or -1.
 int64_t quantize_log(const float* x, int64_t n, float scale, float threshold, int octaves, uint8_t* codes,
@@ -43,11 +46,12 @@ struct ClippedGradient {
   float m;      // max |dy|, 0 if empty
   int64_t bad;  // the index of the first dy that is not finite, or -1
   int64_t sum;  // of rint(dy / m * 2^30) over clipped elements, less that of those with the code `bottom`
+  int64_t rounded;  // the same over elements whose mask is 1, less that of those whose bit of `up` is 0
 };
 
-// Also dx = mask ? dy : +0, unless dx is nullptr. Without codes no element is clipped.
-ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, int64_t n, int top, int bottom,
-                              float* dx, const Host& host);
+// Also dx = mask ? dy : +0, unless dx is nullptr. Without codes no element is clipped, and without `up` none rounded.
+ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, const uint8_t* up, int64_t n,
+                              int top, int bottom, float* dx, const Host& host);
 
 // dx = mask ? a + b : +0; without b, a alone
 void mask_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx, const Host& host);
