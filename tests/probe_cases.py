@@ -50,7 +50,7 @@ def typed(model, feeds, types):
 def expected(node, x, feeds):
     """Codes and scale of a quantiser by the NumPy references."""
     if node.op_type in ("QuantizePact", "QuantizePactSigned"):
-        codes, scale, _ = REFERENCES[node.op_type](x, feeds[node.input[1]])
+        codes, scale, *_ = REFERENCES[node.op_type](x, feeds[node.input[1]])
     elif node.op_type == "QuantizeLog4":
         attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
         codes, scale = REFERENCES["QuantizeLog4"](x, feeds[node.input[1]], **attributes)

@@ -148,21 +148,22 @@ def test_pact_plus_grad_of_every_place(n, top):
 
 
 @pytest.mark.parametrize("shape", SIZES, ids=str)
-def test_rounding_mask(shape):
+@pytest.mark.parametrize(("op", "top"), [("QuantizePact", 15), ("QuantizePactSigned", 7)])
+def test_pact_tells_what_was_rounded_up(op, top, shape):
     x = sample(shape, 7)
-    for scale in (F(0.3), F(1e-30), F(1e30)):
-        check("RoundingMask", {"x": x, "scale": scale})
+    for alpha in (F(0.3), F(1e-30), F(1e30)):
+        inputs = {"x": x, "alpha": alpha}
+        whole = check(op, inputs, ["codes"])
+        for i, name in enumerate(["codes", "scale", "mask", "up"]):  # the others are not wanted
+            packed = ["codes"] if name == "codes" else []
+            np.testing.assert_array_equal(run(op, inputs, packed, {}, [name])[0], whole[i])
     grid = neighbours([(k + part) * 0.3 for k in range(9) for part in (0, 0.25, 0.5)])
-    (mask,) = check("RoundingMask", {"x": grid, "scale": F(0.3)})
-    ratio = grid / F(0.3)
-    np.testing.assert_array_equal(np.unpackbits(mask, bitorder="little")[: grid.size], np.rint(ratio) > ratio)
-
-
-def test_rounding_mask_of_what_is_not_finite_is_0():
-    bad = np.array([np.nan, np.inf, -np.inf, HUGE, 1], F)
-    for scale in (1.0, 0.0, np.nan, np.inf):
-        (mask,) = check("RoundingMask", {"x": bad, "scale": F(scale)})
-        assert mask[0] & 7 == 0
+    scale, up = check(op, {"x": grid, "alpha": F(0.3) * F(top)}, ["codes"])[1::2]
+    ratio = grid / scale
+    inside = (np.abs(grid) < F(0.3) * F(top)) & ((grid > 0) | (top == 7))
+    expected = inside & (np.rint(ratio) > ratio)
+    assert expected.any()
+    np.testing.assert_array_equal(np.unpackbits(up, bitorder="little")[: grid.size], expected)
 
 
 @pytest.mark.parametrize("n", [64, 65, 128, 200, 20_000])

@@ -112,12 +112,6 @@ def test_pact_gradient(element_type, top, x):
     check_body("PactPlusGrad", inputs | {"up": up}, attributes={"top": top})
 
 
-@pytest.mark.parametrize("x", TENSORS.values(), ids=TENSORS)
-@pytest.mark.parametrize("scale", [0.3, 1e-30, 1e30])
-def test_rounding_mask(scale, x):
-    check_body("RoundingMask", {"x": x, "scale": F(scale)})
-
-
 # ------------------------------------------------------------------------------------------------ refusals
 
 
@@ -175,7 +169,7 @@ def test_every_operator_is_tested():
     tested = {
         *SCALE_INPUTS,
         "SawbScale", "AbsMaxScale", "MinMaxScale", "GradientScale", "LearnedGradientScale",
-        "PactGrad", "PactPlusGrad", "RoundingMask",
+        "PactGrad", "PactPlusGrad",
         "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul", "QMatMulBias",  # in …_products.py
         "QConvInputGradTwoPhase", "QConvWeightGradTwoPhase", "QMatMulTwoPhase",
         "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py

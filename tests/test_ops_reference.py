@@ -47,24 +47,26 @@ def test_quantize_int4_is_symmetric_and_affine_is_not():
 
 def test_quantize_pact():
     x = np.array([[-1, 0, 0.5], [1, 1.5, 0.99]], np.float32)
-    codes, scale, mask = reference.quantize_pact(x, 1.0)
+    codes, scale, mask, up = reference.quantize_pact(x, 1.0)
     assert (codes.tolist(), codes.dtype) == ([[0, 0, 7], [15, 15, 15]], np.uint8)
     assert scale == np.float32(1) / np.float32(15)
     assert (mask.tolist(), mask.dtype) == ([0b100100], np.uint8)
-    codes, scale, mask = reference.quantize_pact_signed(x, np.array(1, np.float32))
+    assert (up.tolist(), up.dtype) == ([0b100000], np.uint8)  # 14.85; 14.99… is outside
+    codes, scale, mask, up = reference.quantize_pact_signed(x, np.array(1, np.float32))
     assert (codes.tolist(), codes.dtype) == (
         [[-7, 0, 3], [7, 7, 7]],
         np.int8,
     )  # 0.5 / float32(1/7) is below 3.5
     assert scale == np.float32(1) / np.float32(7)
-    assert mask.tolist() == [0b100110]
+    assert (mask.tolist(), up.tolist()) == ([0b100110], [0b100000])
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.0, np.nan])
 def test_quantize_pact_of_nothing(alpha):
     for quantize in (reference.quantize_pact, reference.quantize_pact_signed):
-        codes, scale, mask = quantize(np.zeros((2, 0), np.float32), alpha)
-        assert (codes.shape, mask.shape, scale.dtype) == ((2, 0), (0,), np.float32)
+        codes, scale, *masks = quantize(np.zeros((2, 0), np.float32), alpha)
+        assert (codes.shape, scale.dtype) == ((2, 0), np.float32)
+        assert [mask.shape for mask in masks] == [(0,), (0,)]
 
 
 @pytest.mark.parametrize(("phase", "codes"), [(0, [0, 9, 2, 15, 0]), (1, [0, 0, 1, 15, 0])])
@@ -87,7 +89,7 @@ def test_pact_grad(quantize, top, count):
     x = (rng.standard_normal(count) * 2).astype(np.float32)
     dy = rng.integers(-64, 65, count).astype(np.float32)
     dy[:1] = 64
-    codes, _, mask = quantize(x, 1.0)
+    codes, _, mask, _ = quantize(x, 1.0)
     dx, dalpha = reference.pact_grad(dy, codes, mask, top=top)
     inside = (np.abs(x) < 1) & ((x > 0) | (top == 7))
     np.testing.assert_array_equal(packing.unpack_bits(mask, x.shape), inside)

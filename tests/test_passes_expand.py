@@ -18,6 +18,7 @@ PACT = {
     "dgrad.dy": "log4 even gradient",
     "wgrad.dy": "log4 odd gradient",
 }
+PLUS = PACT | {"fwd.x": "uint4 pact+"}
 AFFINE = PACT | {"fwd.x": "int4_full minmax", "fwd.w": "int4_full minmax"}
 LINEAR = PACT | {"dgrad.dy": "int4 absmax", "wgrad.dy": "int4 absmax"}
 SIGNED = PACT | {"fwd.x": "int4 pact", "fwd.w": "int4 pact"}
@@ -29,7 +30,7 @@ GRADIENT = "q.ConvGrad (dy, x, c, w, d, l)"
 UINT4, INT4, LOG4 = (f"[{', '.join(map(str, FORMATS[name].values))}]" for name in ("uint4", "int4", "log4"))
 FULL = f"[{', '.join(map(str, FORMATS['int4_full'].values))}]"
 FORWARD = (
-    "a, as, m = q.QuantizePact (x, c) ws = q.SawbScale (w) b = q.QuantizeInt4 (w, ws)"
+    "a, as, m, \"\" = q.QuantizePact (x, c) ws = q.SawbScale (w) b = q.QuantizeInt4 (w, ws)"
     f" y = q.QConv <{GEOMETRY}, x_values = {UINT4}, w_values = {INT4}> (a, as, zero, b, ws, zero)"
 )
 SCALE = " gs = q.GradientScale <threshold = 2.5> (dy)"
@@ -107,11 +108,27 @@ CASES = {
         + ODD.replace("2.5", "2.0").replace("gs", "hs")
         + WGRAD,
     ),
+    "a clip that learns of rounding": (
+        "float[] y, float[] dx, float[] dc",
+        f"{SITE} dx, dc = {GRADIENT}",
+        PLUS,
+        FORWARD.replace('""', "u")
+        + SCALE
+        + EVEN
+        + DGRAD
+        + CLIP.replace("PactGrad", "PactPlusGrad").replace("m)", "m, u)"),
+    ),
+    "such a clip, not trained": (
+        "float[] y, float[] dx",
+        f"{SITE} dx = {GRADIENT}",
+        PLUS,
+        FORWARD.replace('""', "u") + SCALE + EVEN + DGRAD + CLIP.replace("dc", '""'),
+    ),
     "two clips": (
         "float[] y, float[] dx, float[] dc, float[] dw, float[] dd",
         f"{SITE} dx, dc, dw, dd = {GRADIENT}",
         SIGNED,
-        "a, as, m = q.QuantizePactSigned (x, c) b, ws, n = q.QuantizePactSigned (w, d)"
+        "a, as, m, \"\" = q.QuantizePactSigned (x, c) b, ws, n, \"\" = q.QuantizePactSigned (w, d)"
         f" y = q.QConv <{GEOMETRY}, x_values = {INT4}, w_values = {INT4}> (a, as, zero, b, ws, zero)"
         + SCALE
         + EVEN

@@ -26,7 +26,7 @@ def test_several_quantisers_and_the_sum_of_their_gradients():
 
 
 def test_a_clip_that_learns_of_rounding():
-    forward = f"{QUANTIZED.format('{0}')} r = ai.fourbit.RoundingMask ({{0}}, s)"
+    forward = "c, s, m, r = ai.fourbit.QuantizePact ({0}, k) b, t, n = ai.fourbit.QuantizePact ({0}, l)"
     rest = "p, u = ai.fourbit.PactPlusGrad (d, c, m, r)"
     g = graph(
         SIGNATURE, f"y = Relu (z) {forward.format('y')} {rest} a = com.microsoft.ReluGrad (p, y) dz = Neg (a)"
@@ -58,7 +58,6 @@ LEFT_ALONE = {
     " a = com.microsoft.ReluGrad (y, p) dz = Neg (a)",
     "a graph output": f"dz = Relu (z) {QUANTIZED.format('dz')}",
     "a gradient that is an output": f"{FORWARD} {GRADIENTS} dz = com.microsoft.ReluGrad (p, y)",
-    "a scale made of it": f"{FORWARD} r = ai.fourbit.RoundingMask (z, y) dz = other.Use (r)",
     "it is the clip": "y = Relu (k) c, s, m = ai.fourbit.QuantizePact (z, y) dz = Neg (d)"
     " b, t, n = ai.fourbit.QuantizePact (z, l)",
     "gradients added in another domain": f"{FORWARD} {GRADIENTS} w = other.Sum (p, q)"

@@ -184,7 +184,7 @@ def test_it_is_the_product_of_all_rows_quantised_once(direction):
     dy = [made_by(graph, f"l.recurrent.{t}.dy.scale").input[0] for t in at]
     outputs = seen(graph, [*h, *dy], state, batch)
     x, gates = (np.concatenate([outputs[name] for name in names]) for names in (h, dy))
-    codes, scale, _ = quantizers.quantize_pact_signed(x, state["l.recurrent.clip"])
+    codes, scale, *_ = quantizers.quantize_pact_signed(x, state["l.recurrent.clip"])
     dy_codes, dy_scale = quantizers.quantize_log4(gates, scales.gradient_scale(gates), phase=1)
     tables = FORMATS["log4"].values, FORMATS["int4"].values
     expected = products.q_matmul(

@@ -182,6 +182,8 @@ NOT_SHARED = {
     "another phase": "a, s = q.QuantizeLog4 <phase = 0> (x, c) b, t = q.QuantizeLog4 <phase = 1> (x, c)"
     f" {USE} (a, b)",
     "another operator": f"a, s, m = q.QuantizePact (x, c) b, t, n = q.QuantizePactSigned (x, c) {USE} (a, b)",
+    "an output that the first has not": 'a, s, m, "" = q.QuantizePact (x, c)'
+    f" b, t, n, u = q.QuantizePact (x, c) {USE} (a, b, u)",
     "another domain": f"a = other.QuantizeInt4 (x, c) b = other.QuantizeInt4 (x, c) {USE} (a, b)",
     "products": f"a = q.QMatMul (x, c) b = q.QMatMul (x, c) {USE} (a, b)",
     "a dead node": f"z2 = Abs (x) a = q.QuantizeInt4 (x, c) {USE} (a, a)",

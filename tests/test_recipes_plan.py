@@ -51,6 +51,8 @@ def test_bytes_between_forward_and_backward():
         "the codes": ("int4 sawb", "int4 sawb", 4),
         "float32 instead of the codes": ("int4 sawb", "int4 absmax stochastic", 32),
         "float32, and codes and mask for the clip": ("uint4 clip", "int4 absmax", 32 + 5),
+        "float32, codes and both masks": ("int4 pact+", "int4 absmax", 32 + 6),
+        "codes and both masks": ("uint4 pact+", "uint4 pact+", 6),
         "blocks lie along another axis": ("e2m1 nvfp4", "e2m1 nvfp4", 32),
     }.values(),
 )

@@ -64,7 +64,7 @@ PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {{
 }}
 """)
 
-# `up`: the mask of what was rounded up (``RoundingMask``).
+# `up`: the mask of what was rounded up.
 PACT_PLUS_GRAD = function(f"""
 PactPlusGrad <top : int = 15> (dy, codes, mask, up) => (dx, dalpha) {{
     {_CLIPPED}

@@ -1,6 +1,6 @@
 """Quantisers: a float tensor and its scale to 4-bit codes."""
 
-from fourbit_onnx.ops.masks import PACK_MASK
+from fourbit_onnx.ops.masks import PACK_MASK, PACK_UP
 from fourbit_onnx.ops.text import ACCEPTED, INT4, PHASE_RATIO, UINT4, codes, function
 
 QUANTIZE_INT4 = function(f"""
@@ -32,8 +32,9 @@ QuantizeAffine (x, scale, zero_point) => (codes) {{
 # What is below 0 is 0 to an unsigned quantiser, minus infinity too: so a Relu in front of it changes nothing.
 _ACCEPTED_UNSIGNED = ACCEPTED.replace("Abs (x)", "Identity (x)")
 
+# `up`, where rounding was up inside the range, is for PactPlusGrad.
 QUANTIZE_PACT = function(f"""
-QuantizePact (x, alpha) => (codes, scale, mask) {{
+QuantizePact (x, alpha) => (codes, scale, mask, up) {{
     {_ACCEPTED_UNSIGNED.format(scale="alpha")}
     top = Constant <value = float {{15}}> ()
     scale = Div (alpha, top)
@@ -45,11 +46,14 @@ QuantizePact (x, alpha) => (codes, scale, mask) {{
     below = Less (x, alpha)
     inside = And (positive, below)
     {PACK_MASK}
+    higher = Greater (rounded, ratio)
+    rounded_up = And (inside, higher)
+    {PACK_UP}
 }}
 """)
 
 QUANTIZE_PACT_SIGNED = function(f"""
-QuantizePactSigned (x, alpha) => (codes, scale, mask) {{
+QuantizePactSigned (x, alpha) => (codes, scale, mask, up) {{
     {ACCEPTED.format(scale="alpha")}
     bottom = Constant <value = float {{-7}}> ()
     top = Constant <value = float {{7}}> ()
@@ -63,16 +67,9 @@ QuantizePactSigned (x, alpha) => (codes, scale, mask) {{
     below = Less (x, alpha)
     inside = And (above, below)
     {PACK_MASK}
-}}
-""")
-
-# What the gradient of a trained clip must know of rounding: where it was up.
-ROUNDING_MASK = function(f"""
-RoundingMask (x, scale) => (mask) {{
-    ratio = Div (x, scale)
-    rounded = Round (ratio)
-    inside = Greater (rounded, ratio)
-    {PACK_MASK}
+    higher = Greater (rounded, ratio)
+    rounded_up = And (inside, higher)
+    {PACK_UP}
 }}
 """)
 

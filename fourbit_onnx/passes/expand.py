@@ -163,7 +163,7 @@ class _Site:
             return
         raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)
         self._mean(products, raw, name)
-        op, up = ("PactGrad", []) if operand.up is None else ("PactPlusGrad", [operand.up])
+        op, up = ("PactGrad", []) if operand.up is None or clip_grad.is_empty() else ("PactPlusGrad", [operand.up])
         self.builder.node(
             op,
             f"{name}/clip",

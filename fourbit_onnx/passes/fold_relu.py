@@ -42,7 +42,7 @@ def _foldable(y: gs.Tensor, outputs: set[int]) -> bool:
         if _is_gradient(reader, y):
             if id(reader.outputs[0]) in outputs or not _zero_below_zero(reader.inputs[0], y):
                 return False
-        elif not (_quantizes(reader, y) or _rounds(reader, y) or is_standard(reader, "Shape")):
+        elif not (_quantizes(reader, y) or is_standard(reader, "Shape")):
             return False
     return True
 
@@ -59,11 +59,6 @@ def _fold(relu: gs.Node) -> None:
 
 def _quantizes(node: gs.Node, x: gs.Tensor) -> bool:
     return (node.domain, node.op) == (DOMAIN, "QuantizePact") and node.inputs[0] is x
-
-
-def _rounds(node: gs.Node, x: gs.Tensor) -> bool:
-    """Whether it tells how ``x`` is rounded: PactPlusGrad reads no bit of that where ``x <= 0``."""
-    return (node.domain, node.op) == (DOMAIN, "RoundingMask") and node.inputs[0] is x
 
 
 def _is_gradient(node: gs.Node, y: gs.Tensor) -> bool:

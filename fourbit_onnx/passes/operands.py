@@ -160,11 +160,11 @@ class OperandBuilder:
                 self.scalar(f"{name}.scale"),
                 gs.Variable(f"{name}.mask", np.uint8, [f"{name}.mask_bytes"]),
             )
-            self.node(op, f"{name}/quantize", [tensor, clip], [codes, scale, mask])
             up = None
             if rule == "pact+":
                 up = gs.Variable(f"{name}.up", np.uint8, [f"{name}.mask_bytes"])
-                self.node("RoundingMask", f"{name}/rounding", [tensor, scale], [up])
+            outputs = [codes, scale, mask, gs.Variable.empty() if up is None else up]
+            self.node(op, f"{name}/quantize", [tensor, clip], outputs)
             return Operand(format, codes, scale, self.no_zero_point, shape, mask, up)
         scale = self.scalar(f"{name}.scale")
         if rule == "minmax":

@@ -9,7 +9,7 @@ from fourbit_onnx.passes.tidy import tidy
 from fourbit_onnx.passes.unlink import unlink
 
 _SHARED = tuple(
-    name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith(("Scale", "Hadamard", "Mask"))
+    name for name in FUNCTIONS if name.startswith("Quantize") or name.endswith(("Scale", "Hadamard"))
 )
 
 
@@ -19,7 +19,7 @@ def share_quantizers(graph: gs.Graph) -> int:
     ============  ===============================================================
     before        ``a = QuantizePact(x, clip);  b = QuantizePact(x, clip)``
     after         ``a = QuantizePact(x, clip)``, and readers of ``b`` read ``a``
-    leaves alone  another scale, clip, phase or tensor; a node with a graph output
+    leaves alone  another scale, clip, phase or tensor; other outputs; a node with a graph output
     ============  ===============================================================
     """
     outputs = {id(tensor) for tensor in graph.outputs}
@@ -28,7 +28,8 @@ def share_quantizers(graph: gs.Graph) -> int:
     for node in graph.nodes:  # in topological order, so that merged scales merge their readers too
         if node.domain != DOMAIN or node.op not in _SHARED:
             continue
-        key = (node.op, tuple(id(tensor) for tensor in node.inputs), repr(sorted(node.attrs.items())))
+        inputs = tuple(id(tensor) for tensor in node.inputs)
+        key = (node.op, inputs, repr(sorted(node.attrs.items())), tuple(one.is_empty() for one in node.outputs))
         kept = first.setdefault(key, node)
         if kept is node or any(id(tensor) in outputs for tensor in node.outputs):
             continue

@@ -82,10 +82,10 @@ class Plan:
         for site in self.sites:
             width = bits.get(site.precision, 32)
             if bits and (x := site.points.get("fwd.x")):
-                masked = x.endswith(CLIPS) + x.endswith("pact+")
-                width += masked
+                masks = x.endswith(CLIPS) + x.endswith("pact+")
+                width += masks
                 if self._again(x, site.points.get("wgrad.x", x)):
-                    width = 32 + width * masked
+                    width = 32 + (width if masks else 0)
             kept[site.x, width] = site.activations
         return sum(size * count for (_, size), count in kept.items()) / 8
 

@@ -48,7 +48,6 @@ from fourbit_onnx.ops.reference.quantizers import (
     quantize_log_stochastic,
     quantize_pact,
     quantize_pact_signed,
-    rounding_mask,
 )
 from fourbit_onnx.ops.reference.random import random_uniform
 from fourbit_onnx.ops.reference.relu import add_relu, relu, relu_grad, sum_relu_grad
@@ -76,7 +75,6 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QuantizeAffine": quantize_affine,
     "QuantizePact": quantize_pact,
     "QuantizePactSigned": quantize_pact_signed,
-    "RoundingMask": rounding_mask,
     "QuantizeLog4": quantize_log4,
     "QuantizeLog2": quantize_log2,
     "QuantizeInt4Stochastic": quantize_int4_stochastic,
@@ -173,7 +171,6 @@ __all__ = [
     "random_uniform",
     "relu",
     "relu_grad",
-    "rounding_mask",
     "sawb_scale",
     "sgd_update",
     "softmax_grad",

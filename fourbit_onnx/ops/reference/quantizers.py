@@ -25,27 +25,29 @@ def quantize_affine(x: ArrayLike, scale: Scalar, zero_point: int) -> Codes:
     return integer.encode(x, scale, FORMATS["int4_full"], zero_point)
 
 
-def _pact(x: ArrayLike, alpha: Scalar, row: Format) -> tuple[Codes, np.float32, NDArray[np.uint8]]:
+Clipped = tuple[Codes, np.float32, NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def _pact(x: ArrayLike, alpha: Scalar, row: Format) -> Clipped:
     x, alpha = np.asarray(x, np.float32), np.float32(alpha)
     codes = pact.encode(x, alpha, row)
     # The scale of an empty tensor is whatever its clip gives.
     scale = pact.scale(alpha, row) if x.size > 0 else alpha / np.float32(row.max)
-    return codes, scale, packing.pack_bits(pact.inside(x, alpha, row))
+    inside = pact.inside(x, alpha, row)
+    return codes, scale, packing.pack_bits(inside), packing.pack_bits(inside & pact.rounded_up(x, scale))
 
 
-def quantize_pact(x: ArrayLike, alpha: Scalar) -> tuple[Codes, np.float32, NDArray[np.uint8]]:
-    """``QuantizePact``: codes clip(rint(x / scale), 0, 15) as uint8, alpha / 15, mask 0 < x < alpha."""
+def quantize_pact(x: ArrayLike, alpha: Scalar) -> Clipped:
+    """``QuantizePact``: uint8 codes clip(rint(x / scale), 0, 15), alpha / 15, masks 0 < x < alpha and up.
+
+    The second mask is where, inside the first, ``rint(x / scale)`` is above ``x / scale``.
+    """
     return _pact(x, alpha, pact.UNSIGNED)
 
 
-def quantize_pact_signed(x: ArrayLike, alpha: Scalar) -> tuple[Codes, np.float32, NDArray[np.uint8]]:
-    """``QuantizePactSigned``: codes clip(rint(x / scale), -7, 7) as int8, alpha / 7, mask |x| < alpha."""
+def quantize_pact_signed(x: ArrayLike, alpha: Scalar) -> Clipped:
+    """``QuantizePactSigned``: int8 codes clip(rint(x / scale), -7, 7), alpha / 7, masks |x| < alpha and up."""
     return _pact(x, alpha, pact.SIGNED)
-
-
-def rounding_mask(x: ArrayLike, scale: Scalar) -> NDArray[np.uint8]:
-    """``RoundingMask``: packed, where rint(x / scale) is above x / scale."""
-    return packing.pack_bits(pact.rounded_up(x, scale))
 
 
 def quantize_log4(
@@ -102,7 +104,7 @@ def pact_grad(
 def pact_plus_grad(
     dy: ArrayLike, codes: ArrayLike, mask: ArrayLike, up: ArrayLike, *, top: int = 15
 ) -> tuple[NDArray[np.float32], np.float32]:
-    """``PactPlusGrad``: ``pact_grad`` with what rounding adds to dalpha; ``up`` is a ``rounding_mask``."""
+    """``PactPlusGrad``: ``pact_grad`` with what rounding adds to dalpha; ``up`` is the quantiser's."""
     dy = np.asarray(dy, np.float32)
     inside, is_up = (packing.unpack_bits(bits, dy.shape) for bits in (mask, up))
     return pact.input_grad(dy, inside), pact.alpha_grad_plus(dy, codes, inside, is_up, top)

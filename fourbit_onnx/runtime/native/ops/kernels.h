@@ -88,12 +88,6 @@ class QuantizePactSigned final : public Operator {
   void compute(const Context& context) const override;
 };
 
-class RoundingMask final : public Operator {
- public:
-  explicit RoundingMask(const Attributes&) {}
-  void compute(const Context& context) const override;
-};
-
 class QuantizeLog4 final : public Operator {
  public:
   explicit QuantizeLog4(const Attributes& attributes);

@@ -15,18 +15,19 @@ float positive(const Context& context, const Tensor& x, const char* name) {
   return value;
 }
 
-// PACT with `levels` positive levels; both outputs besides the codes may be unwanted.
+// PACT with `levels` positive levels; the outputs besides the codes may be unwanted.
 void pact(const Context& context, float levels, bool is_signed) {
   const Tensor x = context.input(0);
   const float alpha = positive(context, x, "alpha");
   const float scale = alpha / levels;
   const Tensor codes = context.output(0, x.shape());
   const Tensor scale_out = context.output(1, {});
-  const Tensor mask = context.output(2, {divide_up(x.count(), 8)});
+  const Tensor mask = context.output(2, {divide_up(x.count(), 8)}), up = context.output(3, {divide_up(x.count(), 8)});
   if (scale_out.present()) *scale_out.data<float>() = scale;
   refuse_bad("x", x,
              quantize_clipped(x.data<float>(), x.count(), scale, is_signed ? -levels : 0.0f, levels,
-                              is_signed ? -alpha : 0.0f, alpha, codes.data<uint8_t>(), mask.data<uint8_t>(), context));
+                              is_signed ? -alpha : 0.0f, alpha, codes.data<uint8_t>(), mask.data<uint8_t>(),
+                              up.data<uint8_t>(), context));
 }
 
 // Stochastic rounding to eight levels by the random numbers of input 2.
@@ -78,12 +79,6 @@ void QuantizeAffine::compute(const Context& context) const {
 void QuantizePact::compute(const Context& context) const { pact(context, 15, false); }
 
 void QuantizePactSigned::compute(const Context& context) const { pact(context, 7, true); }
-
-void RoundingMask::compute(const Context& context) const {
-  const Tensor x = context.input(0);
-  const Tensor mask = context.output(0, {divide_up(x.count(), 8)});
-  rounding_mask(x.data<float>(), x.count(), context.scalar(1, "scale"), mask.data<uint8_t>(), context);
-}
 
 QuantizeLog4::QuantizeLog4(const Attributes& attributes) {
   factor_ = phase_factor(attributes);

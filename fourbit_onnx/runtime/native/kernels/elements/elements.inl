@@ -159,7 +159,7 @@ void pack_bits(uint8_t* bytes, int64_t n, uint8_t* mask) {
 }
 
 uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
-                          float least, uint8_t* codes, uint8_t* mask) {
+                          float least, uint8_t* codes, uint8_t* mask, uint8_t* up) {
   constexpr float kMost = 3.4028235e38f;
   uint8_t bytes[kBlock], inside[kBlock];
   uint32_t bad = 0;
@@ -181,20 +181,16 @@ uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, flo
       pack_bits(inside, count, mask);
       mask += kBlock / 8;
     }
+    if (up != nullptr) {
+      for (int64_t i = 0; i < count; ++i) {
+        const float ratio = x[i] / scale;
+        inside[i] = static_cast<uint8_t>(inside[i] & (__builtin_rintf(ratio) > ratio));
+      }
+      pack_bits(inside, count, up);
+      up += kBlock / 8;
+    }
   }
   return bad;
-}
-
-void rounding_mask(const float* x, int64_t n, float scale, uint8_t* mask) {
-  uint8_t up[kBlock];
-  for (; n > 0; n -= kBlock, x += kBlock, mask += kBlock / 8) {
-    const int64_t count = n < kBlock ? n : kBlock;
-    for (int64_t i = 0; i < count; ++i) {
-      const float ratio = x[i] / scale;
-      up[i] = __builtin_rintf(ratio) > ratio;
-    }
-    pack_bits(up, count, mask);
-  }
 }
 
 void rectify(const float* x, int64_t n, float* y, uint8_t* mask) {
@@ -332,7 +328,7 @@ int64_t sum_signed_units(const float* x, const uint8_t* mask, const uint8_t* up,
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
                                          quantize_log, quantize_stochastic, random,
-quantize_clipped, rounding_mask, rectify, rectify_sum, apply_mask, apply_mask_to_sum,
+quantize_clipped, rectify, rectify_sum, apply_mask, apply_mask_to_sum,
 collect_clipped, sum_units, sum_signed_units};
 
 }  // namespace fourbit

@@ -113,24 +113,17 @@ int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_poin
 }
 
 int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
-                         uint8_t* codes, uint8_t* mask, const Host& host) {
+                         uint8_t* codes, uint8_t* mask, uint8_t* up, const Host& host) {
   const ElementKernels& k = best_elements();
   const float largest = float_of(kLargestFinite);
   const float least = low == 0 ? -std::numeric_limits<float>::infinity() : -largest;
   const auto parts = blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
     return k.quantize_clipped(x + at, count, scale, low, high, below, above, least,
-                              codes != nullptr ? codes + at / 2 : nullptr, mask != nullptr ? mask + at / 8 : nullptr);
+                              codes != nullptr ? codes + at / 2 : nullptr, mask != nullptr ? mask + at / 8 : nullptr,
+                              up != nullptr ? up + at / 8 : nullptr);
   });
   if (std::all_of(parts.begin(), parts.end(), [](uint32_t bad) { return bad == 0; })) return -1;
   return std::find_if(x, x + n, [&](float y) { return !(y >= least && y <= largest); }) - x;
-}
-
-void rounding_mask(const float* x, int64_t n, float scale, uint8_t* mask, const Host& host) {
-  const ElementKernels& k = best_elements();
-  blocks<char>(n, host, [&](int64_t at, int64_t count) {
-    k.rounding_mask(x + at, count, scale, mask + at / 8);
-    return '\0';
-  });
 }
 
 int64_t quantize_log(const float* x, int64_t n, float scale, float threshold, int octaves, uint8_t* codes,
