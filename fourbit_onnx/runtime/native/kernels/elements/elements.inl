@@ -307,19 +307,28 @@ int64_t sum_units(const float* x, int64_t n, float m) {
 }
 
 int64_t sum_signed_units(const float* x, const uint8_t* mask, const uint8_t* up, int64_t n, float m) {
-  int64_t sum = 0, i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const uint32_t inside = sixteen_bits(mask + i / 8), positive = sixteen_bits(up + i / 8);
-    uint32_t values[16];
-    for (int j = 0; j < 16; ++j) values[j] = kept(x[i + j], inside, j) ^ (~positive << (31 - j) & 0x80000000u);
-    float signed_values[16];
-    __builtin_memcpy(signed_values, values, sizeof values);
-    for (int j = 0; j < 16; ++j) sum += static_cast<int32_t>(__builtin_rintf(signed_values[j] / m * 1073741824.0f));
-  }
-  for (; i < n; ++i) {
-    if ((mask[i / 8] >> i % 8 & 1) == 0) continue;
-    const int32_t units = static_cast<int32_t>(__builtin_rintf(x[i] / m * 1073741824.0f));
-    sum += up[i / 8] >> i % 8 & 1 ? units : -units;
+  float terms[kBlock];
+  int64_t sum = 0;
+  for (; n > 0; n -= kBlock, x += kBlock, mask += kBlock / 8, up += kBlock / 8) {
+    const int64_t count = n < kBlock ? n : kBlock;
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+      const uint32_t inside = sixteen_bits(mask + i / 8), down = ~sixteen_bits(up + i / 8);
+      uint32_t values[16];
+      for (int j = 0; j < 16; ++j) values[j] = kept(x[i + j], inside, j) ^ (down << (31 - j) & 0x80000000u);
+      __builtin_memcpy(terms + i, values, sizeof values);
+    }
+    for (; i < count; ++i) {
+      const float term = mask[i / 8] >> i % 8 & 1 ? x[i] : 0.0f;
+      terms[i] = up[i / 8] >> i % 8 & 1 ? term : -term;
+    }
+    int32_t low = 0, high = 0;  // sums of halves of kBlock terms: below 2^23
+    for (int64_t j = 0; j < count; ++j) {
+      const int32_t units = static_cast<int32_t>(__builtin_rintf(terms[j] / m * 1073741824.0f));
+      low += units & 0x7fff;
+      high += units >> 15;
+    }
+    sum += low + static_cast<int64_t>(high) * 0x8000;
   }
   return sum;
 }
