@@ -205,7 +205,7 @@ def test_pact_plus_adds_a_quarter_of_a_step_where_it_is_rounded(row):
 
 @ROWS
 def test_the_derivative_by_alpha_is_what_pact_plus_estimates(row):
-    """For gradients that follow the remainder, dy = rint(z) - z: the mean of r**2 is 1/12, that of |r| / 4 is 1/16.
+    """For gradients that follow the remainder r = rint(z) - z: the mean of r**2 is 1/12, of |r| / 4 1/16.
 
     Summed over n elements the ratio is 3/4, with a standard deviation below 1 / sqrt(n) of it: 5 are allowed.
     """

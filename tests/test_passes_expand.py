@@ -30,7 +30,7 @@ GRADIENT = "q.ConvGrad (dy, x, c, w, d, l)"
 UINT4, INT4, LOG4 = (f"[{', '.join(map(str, FORMATS[name].values))}]" for name in ("uint4", "int4", "log4"))
 FULL = f"[{', '.join(map(str, FORMATS['int4_full'].values))}]"
 FORWARD = (
-    "a, as, m, \"\" = q.QuantizePact (x, c) ws = q.SawbScale (w) b = q.QuantizeInt4 (w, ws)"
+    'a, as, m, "" = q.QuantizePact (x, c) ws = q.SawbScale (w) b = q.QuantizeInt4 (w, ws)'
     f" y = q.QConv <{GEOMETRY}, x_values = {UINT4}, w_values = {INT4}> (a, as, zero, b, ws, zero)"
 )
 SCALE = " gs = q.GradientScale <threshold = 2.5> (dy)"
@@ -128,7 +128,7 @@ CASES = {
         "float[] y, float[] dx, float[] dc, float[] dw, float[] dd",
         f"{SITE} dx, dc, dw, dd = {GRADIENT}",
         SIGNED,
-        "a, as, m, \"\" = q.QuantizePactSigned (x, c) b, ws, n, \"\" = q.QuantizePactSigned (w, d)"
+        'a, as, m, "" = q.QuantizePactSigned (x, c) b, ws, n, "" = q.QuantizePactSigned (w, d)'
         f" y = q.QConv <{GEOMETRY}, x_values = {INT4}, w_values = {INT4}> (a, as, zero, b, ws, zero)"
         + SCALE
         + EVEN

@@ -223,7 +223,8 @@ REFUSED = {
     ),
     "activation": (
         lambda: Recipe("mine", activation=Quantizer("log4", "learned")),
-        f"recipe 'mine': activation cannot have the scale rule 'learned'; there are: pact, pact+, clip, {_OPERANDS}",
+        "recipe 'mine': activation cannot have the scale rule 'learned'; there are: pact, pact+, clip, "
+        f"{_OPERANDS}",
     ),
     "activation by chance": (
         lambda: Recipe("mine", activation=Quantizer("int4", "absmax", rounding="stochastic")),

@@ -23,8 +23,8 @@ from fourbit_onnx.runtime.trainer import Trainer
 pytestmark = needs_library
 SLOW = pytest.mark.slow
 RECIPES = (
-    "ibm2020", "ibm2020-mean", "ibm2020-plus", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear", "minmax", "luq",
-    "luq-smp2",
+    "ibm2020", "ibm2020-mean", "ibm2020-plus", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear",
+    "minmax", "luq", "luq-smp2",
 )  # fmt: skip
 REFERENCE = {
     "resnet8": {"input_shape": (1, 8, 8), "width": 8},

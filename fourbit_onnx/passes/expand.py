@@ -163,14 +163,11 @@ class _Site:
             return
         raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)
         self._mean(products, raw, name)
-        op, up = ("PactGrad", []) if operand.up is None or clip_grad.is_empty() else ("PactPlusGrad", [operand.up])
-        self.builder.node(
-            op,
-            f"{name}/clip",
-            [raw, operand.codes, operand.mask, *up],
-            [grad, clip_grad],
-            {"top": max(FORMATS[operand.format].values)},
-        )
+        op, inputs = "PactGrad", [raw, operand.codes, operand.mask]
+        if operand.up is not None and not clip_grad.is_empty():
+            op, inputs = "PactPlusGrad", [*inputs, operand.up]
+        top = {"top": max(FORMATS[operand.format].values)}
+        self.builder.node(op, f"{name}/clip", inputs, [grad, clip_grad], top)
 
     def _mean(self, products: Sequence[Callable[[gs.Tensor], None]], to: gs.Tensor, name: str) -> None:
         """The mean of one product or two."""

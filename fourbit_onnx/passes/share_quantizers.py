@@ -29,7 +29,8 @@ def share_quantizers(graph: gs.Graph) -> int:
         if node.domain != DOMAIN or node.op not in _SHARED:
             continue
         inputs = tuple(id(tensor) for tensor in node.inputs)
-        key = (node.op, inputs, repr(sorted(node.attrs.items())), tuple(one.is_empty() for one in node.outputs))
+        given = tuple(tensor.is_empty() for tensor in node.outputs)
+        key = (node.op, inputs, given, repr(sorted(node.attrs.items())))
         kept = first.setdefault(key, node)
         if kept is node or any(id(tensor) in outputs for tensor in node.outputs):
             continue

@@ -51,11 +51,12 @@ class Quantizer:
     Attributes:
         format: A row of the format table; with a clip, ``uint4`` where the operand is known to be
             non-negative, ``int4`` elsewhere.
-        scale: ``pact`` (clip, trained by what is clipped), ``pact+`` (by what is rounded, too), ``clip`` (calibrated, not trained), ``sawb`` (from the weight's
-            statistics), ``absmax``, ``minmax`` (with zero point), ``gradient`` (power of two from this
-            tensor), ``learned`` (the same, state of the layer), ``shared`` (the same, one state for the
-            whole model), ``underflow`` (max|x| is the top level of ``log2``); one scale a block: ``nvfp4``
-            (16 elements), ``nvfp4_2d`` (16 x 16), ``mxfp4`` (32), ``block16`` (16).
+        scale: ``pact`` (clip, trained by what it clips), ``pact+`` (by what is rounded, too), ``clip``
+            (calibrated, not trained), ``sawb`` (from the weight's statistics), ``absmax``, ``minmax`` (with
+            zero point), ``gradient`` (power of two from this tensor), ``learned`` (the same, state of the
+            layer), ``shared`` (the same, one state for the whole model), ``underflow`` (max|x| is the top
+            level of ``log2``); one scale a block: ``nvfp4`` (16 elements), ``nvfp4_2d`` (16 x 16), ``mxfp4``
+            (32), ``block16`` (16).
         phase: ``log4`` only: 0 even, 1 odd; 2 both, of which the product has the mean.
         threshold: ``log4`` rounded to nearest only: where to round up, above the lower level; gradients up
             to ``threshold`` times the top level are covered.

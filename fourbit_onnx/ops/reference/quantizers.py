@@ -46,7 +46,7 @@ def quantize_pact(x: ArrayLike, alpha: Scalar) -> Clipped:
 
 
 def quantize_pact_signed(x: ArrayLike, alpha: Scalar) -> Clipped:
-    """``QuantizePactSigned``: int8 codes clip(rint(x / scale), -7, 7), alpha / 7, masks |x| < alpha and up."""
+    """``QuantizePactSigned``: int8 codes clip(rint(x / scale), -7, 7), alpha / 7, |x| < alpha and up."""
     return _pact(x, alpha, pact.SIGNED)
 
 
