@@ -73,6 +73,29 @@ QuantizePactSigned (x, alpha) => (codes, scale, mask, up) {{
 }}
 """)
 
+QUANTIZE_PACT_SHIFTED = function(f"""
+QuantizePactShifted (x, alpha) => (codes, scale, mask, up) {{
+    {ACCEPTED.format(scale="alpha")}
+    one = Constant <value = float {{1}}> ()
+    bottom = Constant <value = float {{-1}}> ()
+    top = Constant <value = float {{14}}> ()
+    scale = Div (alpha, top)
+    ratio = Div (x, scale)
+    rounded = Round (ratio)
+    level = Clip (rounded, bottom, top)
+    code = Add (level, one)
+    {codes(0, 15, UINT4)}
+    least = Neg (scale)
+    above = Greater (x, least)
+    below = Less (x, alpha)
+    inside = And (above, below)
+    {PACK_MASK}
+    higher = Greater (rounded, ratio)
+    rounded_up = And (inside, higher)
+    {PACK_UP}
+}}
+""")
+
 
 def _nearest_level(thresholds: str, ratio: str) -> str:
     """Lines of a logarithmic quantiser, from those that make `thresholds` and the magnitude `ratio`.

@@ -19,6 +19,9 @@ from fourbit_onnx.recipes.recipe import CLIPS, PHASES, Quantizer
 _FIRST_STREAM = 2**16
 
 
+_PACT = {"uint4": "QuantizePact", "int4": "QuantizePactSigned", "uint4_shifted": "QuantizePactShifted"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Side:
     """One side of a product: its inputs, its attribute with values, what it adds to the operator's name."""
@@ -155,7 +158,7 @@ class OperandBuilder:
         name, shape = self.unique(name), tensor.shape
         codes = gs.Variable(f"{name}.codes", element_type(format), shape)
         if rule in CLIPS:
-            op = "QuantizePact" if format == "uint4" else "QuantizePactSigned"
+            op = _PACT[format]
             scale, mask = (
                 self.scalar(f"{name}.scale"),
                 gs.Variable(f"{name}.mask", np.uint8, [f"{name}.mask_bytes"]),

@@ -4,11 +4,13 @@ import fnmatch
 import math
 from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import RecipeError
+from fourbit_onnx.passes.barely_negative import barely_negative
 from fourbit_onnx.passes.nonnegative import nonnegative
 from fourbit_onnx.passes.reached import dependent
 from fourbit_onnx.passes.recurrent_form import recurrent_inputs, recurrent_obstacle
@@ -55,7 +57,7 @@ def select_sites(
     order = {place: number for number, place in enumerate(places)}
     # An embedding is the first layer, though no product: what reads its rows is the second.
     embedded = {place for place in list(places)[:1] if all(_embedded(x, roles) for x in places[place])}
-    signs: dict[str, tuple[bool, bool]] = {}
+    lefts: dict[str, _Left] = {}
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
@@ -78,9 +80,9 @@ def select_sites(
                 unused.discard(pattern)
         if not reason and not named and chosen.arithmetic == "4-bit":
             reason = _kept(chosen, order[place], len(places), names, is_second=place in embedded)
-        if place not in signs:
-            signs[place] = _of_all(places[place], roles, data)
-        _decide(site, node, chosen, reason, signs[place])
+        if place not in lefts:
+            lefts[place] = _of_all(places[place], roles, data)
+        _decide(site, node, chosen, reason, lefts[place])
         plan.sites.append(site)
     for node in graph.nodes:
         if is_standard(node, "LSTM"):
@@ -209,15 +211,23 @@ def _weights_behind(tensor: gs.Tensor, roles: Roles, data: Collection[int]) -> l
     return names
 
 
-def _of_all(operands: Sequence[gs.Tensor], roles: Roles, data: Collection[int]) -> tuple[bool, bool]:
-    """Whether all of them are weights, and whether all are certain to be >= 0."""
-    return (
+class _Left(NamedTuple):
+    """What is known of all left operands of a place."""
+
+    weights: bool
+    nonnegative: bool
+    barely_negative: bool
+
+
+def _of_all(operands: Sequence[gs.Tensor], roles: Roles, data: Collection[int]) -> _Left:
+    return _Left(
         all(_weights_behind(tensor, roles, data) for tensor in operands),
         all(nonnegative(tensor) for tensor in operands),
+        all(barely_negative(tensor) for tensor in operands),
     )
 
 
-def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: tuple[bool, bool]) -> None:
+def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: _Left) -> None:
     site.recipe = recipe.name
     if recipe.arithmetic != "4-bit":
         site.precision = "fp32" if reason else recipe.arithmetic
@@ -227,10 +237,15 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: tuple[
     if site.reason:
         return
     site.precision = "4-bit"
-    is_weight, positive = left
-    x = (recipe.weight if is_weight else recipe.activation).resolved(nonnegative=positive)
+    # A convolution pads with the code 0, which is no 0 where codes are shifted.
+    x = (recipe.weight if left.weights else recipe.activation).resolved(
+        nonnegative=left.nonnegative, barely_negative=left.barely_negative and node.op != "Conv"
+    )
     right = recipe.weight if site.weights else recipe.activation
-    w = right.resolved(nonnegative=nonnegative(node.inputs[1]))
+    w = right.resolved(
+        nonnegative=nonnegative(node.inputs[1]),
+        barely_negative=barely_negative(node.inputs[1]) and node.op != "Conv",
+    )
     dgrad_w, wgrad_x = recipe.dgrad_weight or w, recipe.wgrad_activation or x
     quantizers = (x, w, recipe.dgrad, dgrad_w, wgrad_x, recipe.wgrad)
     site.points = {point: quantizer.text() for point, quantizer in zip(POINTS, quantizers, strict=True)}

@@ -6,6 +6,9 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.ops.text import DOMAIN
 
+# The ends of the range, in units of the scale.
+_PACT = {"QuantizePact": (0, 15), "QuantizePactSigned": (-7, 7), "QuantizePactShifted": (-1, 14)}
+
 
 def plain_products(graph: gs.Graph) -> int:
     """Rewrite quantisers of activations and products so that no 4-bit tensor is left between operators.
@@ -22,7 +25,7 @@ def plain_products(graph: gs.Graph) -> int:
     writer = _Writer(graph)
     nodes = [node for node in graph.nodes if node.domain == DOMAIN]
     for node in nodes:
-        if node.op in ("QuantizePact", "QuantizePactSigned"):
+        if node.op in _PACT:
             writer.pact(node)
         elif node.op in ("QuantizeInt4", "QuantizeAffine"):
             writer.linear(node)
@@ -57,10 +60,9 @@ class _Writer:
 
     def pact(self, node: gs.Node) -> None:
         x, clip = node.inputs
-        signed = node.op == "QuantizePactSigned"
-        levels = np.float32(7 if signed else 15)
+        low, levels = (np.float32(end) for end in _PACT[node.op])
         scale = self.number(f"{node.name}/scale", np.float32(clip.values) / levels)
-        codes = self._codes(node.name, x, scale, None, -levels if signed else np.float32(0), levels)
+        codes = self._codes(node.name, x, scale, None, low, levels)
         self.replace(node.outputs[0], codes)
         self.replace(node.outputs[1], scale)
         node.outputs.clear()
