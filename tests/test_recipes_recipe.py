@@ -95,6 +95,7 @@ PAIRS = {
     ("uint4", "pact"),
     ("uint4", "pact+"),
     ("uint4", "clip"),
+    ("uint4_shifted", "pact+"),
     ("log4", "gradient"),
     ("log4", "learned"),
     ("log4", "shared"),
@@ -112,6 +113,7 @@ DRAWN = {*PAIRS} - {
     ("uint4", "pact"),
     ("uint4", "pact+"),
     ("uint4", "clip"),
+    ("uint4_shifted", "pact+"),
 }
 
 
@@ -133,7 +135,7 @@ _GRADIENTS = "gradient, learned, shared, underflow, absmax, sawb, nvfp4, nvfp4_2
 REFUSED = {
     "format": (
         lambda: Quantizer("fp4", "absmax"),
-        "no format 'fp4'; there are: int4, int4_full, uint4, log4, log2, e2m1",
+        "no format 'fp4'; there are: int4, int4_full, uint4, uint4_shifted, log4, log2, e2m1",
     ),
     "scale": (
         lambda: Quantizer("int4", "max"),

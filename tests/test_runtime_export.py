@@ -76,7 +76,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("weights", ["int4", "int8"])
-@pytest.mark.parametrize("recipe", ["ibm2020", "int4-linear", "minmax", "fp16", "fp32"])
+@pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-plus", "int4-linear", "minmax", "fp16", "fp32"])
 @pytest.mark.parametrize("name", ["resnet8", "transformer"])
 def test_same_bits_as_the_evaluation_graph(trained, tmp_path, name, recipe, weights):
     folder, compiled, data = trained(name, recipe)

@@ -22,6 +22,8 @@ one bit is kept, its sign; a quarter is the mean magnitude. An x on a level coun
 Sums are fixed-point (``fixed_point``), so they do not depend on their order.
 """
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -34,6 +36,7 @@ from fourbit_onnx.formats.types import Codes, Scalar
 _BITS = 30  # finer than float32 resolves; 2**33 terms fit into int64
 
 UNSIGNED, SIGNED, SHIFTED = (FORMATS[name] for name in ("uint4", "int4", "uint4_shifted"))
+_CODES = dataclasses.replace(SHIFTED, min=0, max=15)  # a level and one
 
 
 def scale(alpha: Scalar, row: Format) -> np.float32:
@@ -65,7 +68,7 @@ def encode(x: ArrayLike, alpha: Scalar, row: Format) -> Codes:
     if row.min == 0:
         x = np.where(x < 0, np.float32(0), x)
     step = scale(alpha, row) if x.size > 0 else 1
-    return integer.encode(x, step, UNSIGNED, 1) if row is SHIFTED else integer.encode(x, step, row)
+    return integer.encode(x, step, _CODES, 1) if row is SHIFTED else integer.encode(x, step, row)
 
 
 def inside(x: ArrayLike, alpha: Scalar, row: Format) -> NDArray[np.bool_]:

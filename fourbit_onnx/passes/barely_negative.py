@@ -14,7 +14,7 @@ _DEEPEST = 40
 
 
 def barely_negative(tensor: gs.Tensor) -> bool:
-    """Whether ``tensor`` is x times a gate that falls to 0 where x does; False means only that it is not known.
+    """Whether ``tensor`` is x times a gate that falls to 0 where x does; False: that is not known.
 
     A gate is ``Sigmoid`` or ``HardSigmoid``, or ``1 + Erf`` or ``1 + Tanh``, of a function of x alone. So
     models have GELU and SiLU that have no operator of their own.
