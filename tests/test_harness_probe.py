@@ -87,9 +87,10 @@ def test_operands_of_transposed_products(tmp_path, trans_a, trans_b):
     assert {q["format"] for point, q in found.items() if point.endswith("dy")} == {"log4"}
 
 
-def test_attention(tmp_path):
+@pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-plus"])
+def test_attention(tmp_path, recipe):
     model = registry.build("transformer", seed=0)
-    graph = convert(model, tmp_path / "out")
+    graph = convert(model, tmp_path / "out", recipe=recipe)
     shapes = [[d.dim_value or 2 for d in i.type.tensor_type.shape.dim] for i in model.graph.input]
     tokens = RNG.integers(0, 4, shapes[0])
     batch = batch_of(graph, tokens, RNG.integers(0, 2, 2))
@@ -98,6 +99,8 @@ def test_attention(tmp_path):
     assert sorted((q["site"], q["point"]) for q in found) == sorted((s, p) for s in four for p in NAMES)
     assert min(q["snr_db"] for q in found) > 4  # codes read in another format, or another tensor's: about 0
     assert {q["format"] for q in found if q["point"].endswith("dy")} == {"log4"}
+    behind_gelu = {q["snr_db"] for q in found if "fc2" in q["site"] and q["point"] == "fwd.x"}
+    assert (min(behind_gelu) > 18) == (recipe == "ibm2020-plus")  # one level below 0, not seven
 
 
 @pytest.mark.parametrize("recipe", ["minmax", "int4-linear", "ibm2020-notpr"])
