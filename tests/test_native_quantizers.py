@@ -149,6 +149,16 @@ def test_pact_plus_grad_of_every_place(n, top, steps):
             assert found == F(sign / (4 * steps))
 
 
+@pytest.mark.parametrize("n", [2, 255, 257, 20_000])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_pact_plus_grad_of_the_largest_sum(n, sign):
+    """Every element is 2**30 units, and all have the same sign: 32 bits hold the sum of one."""
+    ones = np.full((n + 7) // 8, 255, np.uint8)
+    inputs = {"dy": np.ones(n, F), "codes": Codes(np.full(n, 1), "uint4"), "mask": ones}
+    up = ones if sign > 0 else ~ones
+    assert check("PactPlusGrad", inputs | {"up": up}, attributes={"top": 15})[1] == F(sign * n / 60)
+
+
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 @pytest.mark.parametrize(
     ("op", "top"), [("QuantizePact", 15), ("QuantizePactSigned", 7), ("QuantizePactShifted", 14)]

@@ -10,7 +10,7 @@ from fourbit_onnx.recipes import hardware, table
 from fourbit_onnx.recipes.hardware import FIGURES, Figure
 from fourbit_onnx.recipes.plan import POINTS, Plan, Site
 from fourbit_onnx.recipes.projection import KEPT, PRODUCTS, Phase, project
-from fourbit_onnx.recipes.recipe import BLOCKS, FORMATS
+from fourbit_onnx.recipes.recipe import BLOCKS, FORMATS, TRAINED_CLIPS
 
 # Powers of two, so that every cost below is exact.
 ROUND = {
@@ -76,6 +76,13 @@ def test_products_that_nothing_needs_are_none_without_a_trained_clip(recipe):
     found = project(Plan("r", [site("a", 5, recipe, gradients=())]))
     assert [phase.macs for phase in found.phases] == [5, 0, 0, 0]
     assert found.phases[1].time == found.phases[2].time == 0
+
+
+@pytest.mark.parametrize("scale", TRAINED_CLIPS)
+def test_every_trained_clip_needs_dgrad_of_the_data(scale):
+    plan = Plan("r", [site("a", 8, "ibm2020", gradients=["w"])])
+    plan.sites[0].points["fwd.x"] = f"uint4 {scale}"
+    assert project(plan, ROUND).phases[1].time == 1 / 8
 
 
 def test_a_trained_clip_needs_dgrad_of_the_data():
