@@ -17,8 +17,9 @@ Source: Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neur
 Backward needs no activation: a clipped element is one outside the range whose code is an end of it.
 Plain PACT knows what a clip costs that is too low, not what the coarse steps cost of one that is too high.
 ``pact+`` does: the derivative of a rounded element by alpha is (rint(z) - z) / n, z = x / scale (Esser et
-al., "Learned Step Size Quantization", ICLR 2020). Of rint(z) - z, which is spread evenly from -1/2 to 1/2,
-one bit is kept, its sign; a quarter is the mean magnitude. An x on a level counts as rounded down.
+al., "Learned Step Size Quantization", ICLR 2020). Of rint(z) - z one bit is kept, its sign; a quarter is the
+mean magnitude where it is spread evenly from -1/2 to 1/2. An x on a level, so every 0 of a signed tensor,
+counts as rounded down, though its remainder is 0.
 Sums are fixed-point (``fixed_point``), so they do not depend on their order.
 """
 

@@ -30,6 +30,7 @@ def expand(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     after         ``QuantizePact(x)``, ``SawbScale(w)``, ``QuantizeInt4(w)``, ``y = QConv(codes)``;
                   ``GradientScale(dy)``, ``QuantizeLog4(dy)`` even and odd, ``QConvInputGrad``,
                   ``QConvWeightGrad`` (``QConvWeightGradTwoPhase`` of both), ``dx, dc = PactGrad``
+                  (``PactPlusGrad`` if the clip learns of rounding)
     leaves alone  everything that is not ``ai.fourbit``
     ============  ============================================================================================
 

@@ -66,7 +66,7 @@ def _is_gradient(node: gs.Node, y: gs.Tensor) -> bool:
 
 
 def _zero_below_zero(gradient: gs.Tensor, y: gs.Tensor) -> bool:
-    """Whether ``gradient`` is +0 wherever ``y <= 0``: made by PactGrads of quantisers of ``y``."""
+    """Whether ``gradient`` is +0 wherever ``y <= 0``: made by gradients of clips of ``y``."""
     node = gradient.inputs[0] if gradient.inputs else None
     if node is None:
         return False

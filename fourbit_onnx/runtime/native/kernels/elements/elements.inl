@@ -322,7 +322,7 @@ int64_t sum_signed_units(const float* x, const uint8_t* mask, const uint8_t* up,
       const float term = mask[i / 8] >> i % 8 & 1 ? x[i] : 0.0f;
       terms[i] = up[i / 8] >> i % 8 & 1 ? term : -term;
     }
-    int32_t low = 0, high = 0;  // sums of halves of kBlock terms: below 2^23
+    int32_t low = 0, high = 0;  // of kBlock terms, each at most 2^30: sums of halves, at most 2^23
     for (int64_t j = 0; j < count; ++j) {
       const int32_t units = static_cast<int32_t>(__builtin_rintf(terms[j] / m * 1073741824.0f));
       low += units & 0x7fff;
