@@ -67,6 +67,7 @@ from fourbit_onnx.passes.subpixel_convolutions import subpixel_convolutions
 from fourbit_onnx.passes.training_form import training_form
 from fourbit_onnx.passes.turn_codes import turn_codes
 from fourbit_onnx.passes.unfold_convolutions import unfold_convolutions
+from fourbit_onnx.passes.unread_masks import unread_masks
 from fourbit_onnx.passes.unsplit_lstm_cells import unsplit_lstm_cells
 from fourbit_onnx.passes.without_garbage_collection import without_garbage_collection
 from fourbit_onnx.recipes.plan import Plan
@@ -179,6 +180,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     evaluation_form(forward)
     expand(forward, roles, plan)
     explicit_casts(forward)
+    unread_masks(forward)  # before: what differs by a mask that nobody reads is the same quantiser
     share_quantizers(forward)
     fold_relu(forward)
     evaluation = finish(forward, "evaluation", [roles.loss, *roles.metrics.values(), *_own(forward, roles)])
@@ -200,6 +202,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     explicit_casts(training_graph)
     share_quantizers(training_graph)
     fold_relu(training_graph)
+    unread_masks(training_graph)
     recomputed = 0
     if four_bit:
         relu_masks(training_graph)

@@ -1,0 +1,65 @@
+"""Masks that nobody reads: not asked for; those that something reads stay."""
+
+import onnx
+import pytest
+from graphs import graph, text
+
+from fourbit_onnx import convert
+from fourbit_onnx.artifacts import manifest as files
+from fourbit_onnx.models import registry
+from fourbit_onnx.passes.unread_masks import unread_masks
+
+SIGNATURE = "(float[N,8] x, float k, float[N,8] d) => (float[] y)"
+READ = "y, e = ai.fourbit.PactPlusGrad (d, c, {0}, {1})"
+
+
+@pytest.mark.parametrize("op", ["QuantizePact", "QuantizePactSigned"])
+@pytest.mark.parametrize(
+    ("outputs", "reader", "kept", "count"),
+    [
+        ("c, s, m, u", "y = other.Use (c, s)", 'c, s, "", ""', 2),
+        ("c, s, m, u", "y, e = ai.fourbit.PactGrad (d, c, m)", 'c, s, m, ""', 1),
+        ("c, s, m, u", READ.format("m", "u"), "c, s, m, u", 0),
+        ('c, s, m, ""', "y = other.Use (c)", 'c, s, "", ""', 1),
+        ("c, s, m", "y = other.Use (c)", 'c, s, ""', 1),
+        ("c, s, m, y", "z = other.Use (c)", 'c, s, "", y', 1),
+    ],
+)
+def test_what_nobody_reads(op, outputs, reader, kept, count):
+    g = graph(SIGNATURE, f"{outputs} = ai.fourbit.{op} (x, k) {reader}")
+    assert unread_masks(g) == count
+    assert text(g) == text(graph(SIGNATURE, f"{kept} = ai.fourbit.{op} (x, k) {reader}"))
+    assert unread_masks(g) == 0
+
+
+@pytest.mark.parametrize(
+    "body", ["c, s, m = other.QuantizePact (x, k)", "c, s = ai.fourbit.QuantizeLog4 (x, k)"]
+)
+def test_leaves_alone(body):
+    g = graph(SIGNATURE, f"{body} y = other.Use (c)")
+    before = text(g)
+    assert unread_masks(g) == 0
+    assert text(g) == before
+
+
+def test_of_a_conversion(tmp_path):
+    """An evaluation has no masks, a training graph those of the clips' gradients."""
+    convert(registry.build("mlp"), tmp_path / "out", recipe="ibm2020-plus")
+    asked = {}
+    for name in (files.TRAINING_MODEL, files.EVAL_MODEL):
+        nodes = onnx.load(tmp_path / "out" / name).graph.node
+        asked[name] = [
+            sum(map(bool, node.output)) for node in nodes if node.op_type.startswith("QuantizePact")
+        ]
+    assert asked == {files.TRAINING_MODEL: [4], files.EVAL_MODEL: [2]}
+
+
+def test_what_differs_by_an_unread_mask_is_one_quantiser(tmp_path):
+    """Two sites read one tensor, and the clip of one of them learns of rounding."""
+    model = registry.build("resnet8", input_shape=(1, 8, 8), width=8)
+    kinds = []
+    for settings in ([], [("layer2.0.conv1", "ibm2020-mean")]):
+        convert(model, tmp_path / "out", recipe="ibm2020-plus", settings=settings, overwrite=True)
+        nodes = onnx.load(tmp_path / "out" / files.EVAL_MODEL).graph.node
+        kinds.append([node.op_type for node in nodes].count("QuantizePact"))
+    assert kinds == [6, 6]
