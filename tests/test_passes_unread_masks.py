@@ -13,7 +13,7 @@ SIGNATURE = "(float[N,8] x, float k, float[N,8] d) => (float[] y)"
 READ = "y, e = ai.fourbit.PactPlusGrad (d, c, {0}, {1})"
 
 
-@pytest.mark.parametrize("op", ["QuantizePact", "QuantizePactSigned"])
+@pytest.mark.parametrize("op", ["QuantizePact", "QuantizePactSigned", "QuantizePactShifted"])
 @pytest.mark.parametrize(
     ("outputs", "reader", "kept", "count"),
     [

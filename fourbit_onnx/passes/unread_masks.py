@@ -4,7 +4,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
 
-_QUANTIZERS = ("QuantizePact", "QuantizePactSigned")
+_QUANTIZERS = ("QuantizePact", "QuantizePactSigned", "QuantizePactShifted")
 _FIRST = 2  # of the outputs: codes, scale, and the masks
 
 
