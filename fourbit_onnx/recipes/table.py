@@ -12,7 +12,7 @@ from fourbit_onnx.recipes.techniques import WITHOUT
 DEFAULT = "ibm2020"
 AUTO = "auto"  # what `choose_recipe` of the passes resolves
 # By docs/accuracy.md: the best mean of each field, of the recipes with fast kernels.
-BEST: Mapping[str, str] = {"vision": "ibm2020-mean", "speech": "ibm2020", "language": "ibm2020-mean"}
+BEST: Mapping[str, str] = {"vision": "ibm2020-mean", "speech": "ibm2020", "language": "ibm2020-plus"}
 _TOML = ".toml"
 
 _LINEAR = Quantizer("int4", "absmax")
