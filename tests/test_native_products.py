@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from convolution_cases import SA, SB, convolutions
-from native import INT4, LOG2, LOG4, UINT4, check, codes, needs_library, run
+from native import INT4, LOG2, LOG4, SHIFTED, UINT4, check, codes, needs_library, run
 from one_node import Codes
 
 pytestmark = needs_library
@@ -198,6 +198,13 @@ GEOMETRIES = {
 def test_convolutions(name):
     for op, inputs, attributes in convolutions(GEOMETRIES[name]):
         check(op, inputs, (), attributes)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_padding_is_worth_zero_where_the_code_0_is_not(name):
+    for op, inputs, attributes in convolutions(GEOMETRIES[name]):
+        if "x" in inputs:
+            check(op, inputs, (), {**attributes, "x_values": SHIFTED})
 
 
 @pytest.mark.parametrize(

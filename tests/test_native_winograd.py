@@ -5,7 +5,7 @@ import pytest
 from convolution_cases import SA, SB, convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native import INT4, ISAS, LOG2, LOG4, UINT4, check, codes, needs_library, run, using
+from native import INT4, ISAS, LOG2, LOG4, SHIFTED, UINT4, check, codes, needs_library, run, using
 from one_node import Codes
 
 pytestmark = needs_library
@@ -44,7 +44,7 @@ def test_zero_points(zx, zw):
         check(op, inputs, (), attributes)
 
 
-@pytest.mark.parametrize("x_values", [INT4, UINT4], ids=["int4", "uint4"])
+@pytest.mark.parametrize("x_values", [INT4, UINT4, SHIFTED], ids=["int4", "uint4", "shifted"])
 @pytest.mark.parametrize("dy_values", [INT4, LOG2, LOG4], ids=["int4", "log2", "log4"])
 def test_formats(x_values, dy_values):
     rng = np.random.default_rng(9)

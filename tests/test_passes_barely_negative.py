@@ -3,15 +3,18 @@
 import math
 
 import numpy as np
-import onnx
 import pytest
 from graphs import graph, run
+from native import needs_library
+from silu_network import silu_network
 
+from fourbit_onnx.api import convert
 from fourbit_onnx.models import registry
 from fourbit_onnx.passes.barely_negative import barely_negative
 from fourbit_onnx.passes.pipeline import prepare
 from fourbit_onnx.passes.select_sites import select_sites
 from fourbit_onnx.recipes import table
+from fourbit_onnx.runtime.trainer import Trainer
 
 VALUES = {
     "one": np.float32(1),
@@ -109,16 +112,18 @@ def test_behind_gelu_codes_are_shifted_with_pact_plus_alone():
         assert others == {"int4", "uint4"}  # softmax
 
 
-def test_not_where_a_convolution_pads():
-    """Three of them, of which the middle one is in 4 bits."""
-    text = """<ir_version: 10, opset_import: ["": 21]>
-    g (float[N,2,4,4] x) => (float[N,2] y) {
-        c = Conv <pads = [1, 1, 1, 1]> (x, a) s = Sigmoid (c) m = Mul (c, s)
-        d = Conv <pads = [1, 1, 1, 1]> (m, b) e = Sigmoid (d) n = Mul (d, e)
-        p = GlobalAveragePool (n) f = Flatten (p) y = Gemm <transB = 1> (f, w)
-    }"""
-    model = onnx.parser.parse_model(text)
-    for name, shape in {"a": (2, 2, 3, 3), "b": (2, 2, 3, 3), "w": (2, 2)}.items():
-        values = np.linspace(-1, 1, math.prod(shape), dtype=np.float32).reshape(shape)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
-    assert [points["fwd.x"] for points in formats(model, "ibm2020-plus").values()] == ["int4 pact+"]
+@needs_library
+def test_in_front_of_a_convolution(tmp_path):
+    """Padding is worth 0, which is not the code 0: training on bodies and on kernels has the same bits."""
+    model = silu_network()
+    assert [points["fwd.x"] for points in formats(model, "ibm2020-plus").values()] == ["uint4_shifted pact+"]
+    rng = np.random.default_rng(0)
+    batch = rng.standard_normal((6, 2, 4, 4)).astype(np.float32), rng.integers(0, 2, 6)
+    states = []
+    for native in (False, True):
+        convert(model, tmp_path / str(native), recipe="ibm2020-plus")
+        trainer = Trainer(tmp_path / str(native), threads=1, native=native)
+        for _ in range(3):
+            trainer.step(batch, learning_rate=0.1)
+        states.append({name: tensor.tobytes() for name, tensor in trainer.state.tensors.items()})
+    assert states[0] == states[1]

@@ -237,14 +237,12 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: _Left)
     if site.reason:
         return
     site.precision = "4-bit"
-    # A convolution pads with the code 0, which is no 0 where codes are shifted.
     x = (recipe.weight if left.weights else recipe.activation).resolved(
-        nonnegative=left.nonnegative, barely_negative=left.barely_negative and node.op != "Conv"
+        nonnegative=left.nonnegative, barely_negative=left.barely_negative
     )
     right = recipe.weight if site.weights else recipe.activation
     w = right.resolved(
-        nonnegative=nonnegative(node.inputs[1]),
-        barely_negative=barely_negative(node.inputs[1]) and node.op != "Conv",
+        nonnegative=nonnegative(node.inputs[1]), barely_negative=barely_negative(node.inputs[1])
     )
     dgrad_w, wgrad_x = recipe.dgrad_weight or w, recipe.wgrad_activation or x
     quantizers = (x, w, recipe.dgrad, dgrad_w, wgrad_x, recipe.wgrad)
