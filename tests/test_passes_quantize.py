@@ -169,6 +169,12 @@ SHARED = {
         f"a, s = q.QuantizeLog4 <phase = 1, threshold = 2.0> (x, c) {USE} (a, a, s, s)",
         1,
     ),
+    "an output that the first has not": (
+        'a, s, m, "" = q.QuantizePact (x, c) b, t, n, u = q.QuantizePact (x, c)'
+        f' e, "", "", v = q.QuantizePact (x, c) {USE} (a, s, m, b, t, n, u, e, v)',
+        f"a, s, m, u = q.QuantizePact (x, c) {USE} (a, s, m, a, s, m, u, a, u)",
+        2,
+    ),
     "one of them in between": (
         "a = q.QuantizeInt4 (x, c) r = Relu (x) b = q.QuantizeInt4 (r, c)"
         f" e = q.QuantizeInt4 (x, c) {USE} (a, b, e)",
@@ -182,8 +188,6 @@ NOT_SHARED = {
     "another phase": "a, s = q.QuantizeLog4 <phase = 0> (x, c) b, t = q.QuantizeLog4 <phase = 1> (x, c)"
     f" {USE} (a, b)",
     "another operator": f"a, s, m = q.QuantizePact (x, c) b, t, n = q.QuantizePactSigned (x, c) {USE} (a, b)",
-    "an output that the first has not": 'a, s, m, "" = q.QuantizePact (x, c)'
-    f" b, t, n, u = q.QuantizePact (x, c) {USE} (a, b, u)",
     "another domain": f"a = other.QuantizeInt4 (x, c) b = other.QuantizeInt4 (x, c) {USE} (a, b)",
     "products": f"a = q.QMatMul (x, c) b = q.QMatMul (x, c) {USE} (a, b)",
     "a dead node": f"z2 = Abs (x) a = q.QuantizeInt4 (x, c) {USE} (a, a)",

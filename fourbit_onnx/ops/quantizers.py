@@ -1,5 +1,8 @@
 """Quantisers: a float tensor and its scale to 4-bit codes."""
 
+from collections.abc import Mapping
+
+from fourbit_onnx.formats.table import FORMATS
 from fourbit_onnx.ops.masks import PACK_MASK, PACK_UP
 from fourbit_onnx.ops.text import ACCEPTED, INT4, PHASE_RATIO, UINT4, codes, function
 
@@ -32,67 +35,58 @@ QuantizeAffine (x, scale, zero_point) => (codes) {{
 # What is below 0 is 0 to an unsigned quantiser, minus infinity too: so a Relu in front of it changes nothing.
 _ACCEPTED_UNSIGNED = ACCEPTED.replace("Abs (x)", "Identity (x)")
 
-# `up`, where rounding was up inside the range, is for PactPlusGrad.
-QUANTIZE_PACT = function(f"""
-QuantizePact (x, alpha) => (codes, scale, mask, up) {{
-    {_ACCEPTED_UNSIGNED.format(scale="alpha")}
-    top = Constant <value = float {{15}}> ()
+# Format of the codes of a clipped tensor to its quantiser.
+PACT: Mapping[str, str] = {
+    "uint4": "QuantizePact",
+    "int4": "QuantizePactSigned",
+    "uint4_shifted": "QuantizePactShifted",
+}
+
+
+def _clipped(format: str, least: str, accepted: str = ACCEPTED) -> str:
+    """Lines of a PACT quantiser: codes of ``format``, and the gradient passes above what ``least`` makes.
+
+    `up`, where rounding was up inside the range, is for PactPlusGrad.
+    """
+    row = FORMATS[format]
+    zero = row.values.index(0)  # the code of level 0
+    return f"""
+    {accepted.format(scale="alpha")}
+    bottom = Constant <value = float {{{row.min}}}> ()
+    top = Constant <value = float {{{row.max}}}> ()
+    zero_code = Constant <value = float {{{zero}}}> ()
     scale = Div (alpha, top)
     ratio = Div (x, scale)
     rounded = Round (ratio)
-    code = Clip (rounded, nought, top)
-    {codes(0, 15, UINT4)}
-    positive = Greater (x, nought)
+    level = Clip (rounded, bottom, top)
+    code = Add (level, zero_code)
+    {codes(row.min + zero, row.max + zero, INT4 if row.element_type == "int4" else UINT4)}
+    least = {least}
+    above = Greater (x, least)
     below = Less (x, alpha)
-    inside = And (positive, below)
+    inside = And (above, below)
     {PACK_MASK}
     higher = Greater (rounded, ratio)
     rounded_up = And (inside, higher)
     {PACK_UP}
+"""
+
+
+QUANTIZE_PACT = function(f"""
+QuantizePact (x, alpha) => (codes, scale, mask, up) {{
+    {_clipped("uint4", "Identity (nought)", _ACCEPTED_UNSIGNED)}
 }}
 """)
 
 QUANTIZE_PACT_SIGNED = function(f"""
 QuantizePactSigned (x, alpha) => (codes, scale, mask, up) {{
-    {ACCEPTED.format(scale="alpha")}
-    bottom = Constant <value = float {{-7}}> ()
-    top = Constant <value = float {{7}}> ()
-    scale = Div (alpha, top)
-    ratio = Div (x, scale)
-    rounded = Round (ratio)
-    code = Clip (rounded, bottom, top)
-    {codes(-7, 7, INT4)}
-    least = Neg (alpha)
-    above = Greater (x, least)
-    below = Less (x, alpha)
-    inside = And (above, below)
-    {PACK_MASK}
-    higher = Greater (rounded, ratio)
-    rounded_up = And (inside, higher)
-    {PACK_UP}
+    {_clipped("int4", "Neg (alpha)")}
 }}
 """)
 
 QUANTIZE_PACT_SHIFTED = function(f"""
 QuantizePactShifted (x, alpha) => (codes, scale, mask, up) {{
-    {ACCEPTED.format(scale="alpha")}
-    one = Constant <value = float {{1}}> ()
-    bottom = Constant <value = float {{-1}}> ()
-    top = Constant <value = float {{14}}> ()
-    scale = Div (alpha, top)
-    ratio = Div (x, scale)
-    rounded = Round (ratio)
-    level = Clip (rounded, bottom, top)
-    code = Add (level, one)
-    {codes(0, 15, UINT4)}
-    least = Neg (scale)
-    above = Greater (x, least)
-    below = Less (x, alpha)
-    inside = And (above, below)
-    {PACK_MASK}
-    higher = Greater (rounded, ratio)
-    rounded_up = And (inside, higher)
-    {PACK_UP}
+    {_clipped("uint4_shifted", "Neg (scale)")}
 }}
 """)
 

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.formats import dither, log4
 from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.ops.quantizers import PACT
 from fourbit_onnx.ops.text import DOMAIN, INT4
 from fourbit_onnx.passes.random_state import random_state
 from fourbit_onnx.passes.roles import Roles
@@ -17,9 +18,6 @@ from fourbit_onnx.recipes.recipe import CLIPS, PHASES, Quantizer
 
 # Streams of random numbers below are those of Dropout.
 _FIRST_STREAM = 2**16
-
-
-_PACT = {"uint4": "QuantizePact", "int4": "QuantizePactSigned", "uint4_shifted": "QuantizePactShifted"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,13 +156,13 @@ class OperandBuilder:
         name, shape = self.unique(name), tensor.shape
         codes = gs.Variable(f"{name}.codes", element_type(format), shape)
         if rule in CLIPS:
-            op = _PACT[format]
+            op = PACT[format]
             scale, mask = (
                 self.scalar(f"{name}.scale"),
                 gs.Variable(f"{name}.mask", np.uint8, [f"{name}.mask_bytes"]),
             )
             up = None
-            if rule == "pact+":
+            if quantizer.mask_bits > 1:
                 up = gs.Variable(f"{name}.up", np.uint8, [f"{name}.mask_bytes"])
             outputs = [codes, scale, mask, gs.Variable.empty() if up is None else up]
             self.node(op, f"{name}/quantize", [tensor, clip], outputs)

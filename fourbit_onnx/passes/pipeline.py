@@ -180,9 +180,9 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     evaluation_form(forward)
     expand(forward, roles, plan)
     explicit_casts(forward)
-    unread_masks(forward)  # before: what differs by a mask that nobody reads is the same quantiser
     share_quantizers(forward)
     fold_relu(forward)
+    unread_masks(forward)
     evaluation = finish(forward, "evaluation", [roles.loss, *roles.metrics.values(), *_own(forward, roles)])
 
     counted_dropout(graph, roles)  # the evaluation graph has none

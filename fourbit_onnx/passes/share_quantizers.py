@@ -18,8 +18,8 @@ def share_quantizers(graph: gs.Graph) -> int:
 
     ============  ===============================================================
     before        ``a = QuantizePact(x, clip);  b = QuantizePact(x, clip)``
-    after         ``a = QuantizePact(x, clip)``, and readers of ``b`` read ``a``
-    leaves alone  another scale, clip, phase or tensor; other outputs; a node with a graph output
+    after         ``a = QuantizePact(x, clip)``, and readers of ``b`` read ``a``; it has the outputs of both
+    leaves alone  another scale, clip, phase or tensor; a node with a graph output
     ============  ===============================================================
     """
     outputs = {id(tensor) for tensor in graph.outputs}
@@ -28,14 +28,15 @@ def share_quantizers(graph: gs.Graph) -> int:
     for node in graph.nodes:  # in topological order, so that merged scales merge their readers too
         if node.domain != DOMAIN or node.op not in _SHARED:
             continue
-        inputs = tuple(id(tensor) for tensor in node.inputs)
-        given = tuple(tensor.is_empty() for tensor in node.outputs)
-        key = (node.op, inputs, given, repr(sorted(node.attrs.items())))
+        key = (node.op, tuple(id(tensor) for tensor in node.inputs), repr(sorted(node.attrs.items())))
         kept = first.setdefault(key, node)
         if kept is node or any(id(tensor) in outputs for tensor in node.outputs):
             continue
-        for old, new in zip(node.outputs, kept.outputs, strict=True):
-            replace_for_readers(old, new)
+        for place, (old, new) in enumerate(zip(node.outputs, kept.outputs, strict=True)):
+            if new.is_empty():  # what the first was not asked for
+                node.outputs[place], kept.outputs[place] = new, old
+            else:
+                replace_for_readers(old, new)
         unlink(node)
         count += 1
     if count:

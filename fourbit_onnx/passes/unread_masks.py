@@ -2,9 +2,9 @@
 
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.ops.quantizers import PACT
 from fourbit_onnx.ops.text import DOMAIN
 
-_QUANTIZERS = ("QuantizePact", "QuantizePactSigned", "QuantizePactShifted")
 _FIRST = 2  # of the outputs: codes, scale, and the masks
 
 
@@ -22,7 +22,7 @@ def unread_masks(graph: gs.Graph) -> int:
     outputs = {id(tensor) for tensor in graph.outputs}
     count = 0
     for node in graph.nodes:
-        if node.domain != DOMAIN or node.op not in _QUANTIZERS:
+        if node.domain != DOMAIN or node.op not in PACT.values():
             continue
         for place, tensor in enumerate(node.outputs[_FIRST:], _FIRST):
             if not (tensor.is_empty() or tensor.outputs or id(tensor) in outputs):

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from fourbit_onnx.errors import ArtifactError, RecipeError
-from fourbit_onnx.recipes.recipe import ARITHMETICS, CLIPS, Quantizer
+from fourbit_onnx.recipes.recipe import ARITHMETICS, Quantizer
 
 # The six quantisation points, in the order of the three products.
 POINTS = ("fwd.x", "fwd.w", "dgrad.dy", "dgrad.w", "wgrad.x", "wgrad.dy")
@@ -82,7 +82,7 @@ class Plan:
         for site in self.sites:
             width = bits.get(site.precision, 32)
             if bits and (x := site.points.get("fwd.x")):
-                masks = x.endswith(CLIPS) + x.endswith("pact+")
+                masks = Quantizer.parse(x).mask_bits
                 width += masks
                 if self._again(x, site.points.get("wgrad.x", x)):
                     width = 32 + (width if masks else 0)

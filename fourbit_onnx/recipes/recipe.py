@@ -125,6 +125,11 @@ class Quantizer:
         return PHASES[self.phase] == "both"
 
     @property
+    def mask_bits(self) -> int:
+        """Bits that are kept of an element besides its code: where it was clipped, and how it was rounded."""
+        return (self.scale in CLIPS) + (self.scale == "pact+")
+
+    @property
     def blocked(self) -> bool:
         """Whether it has a scale for each block of elements."""
         return self.scale in BLOCKS

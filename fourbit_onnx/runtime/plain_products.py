@@ -4,10 +4,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import ArtifactError
+from fourbit_onnx.formats.table import FORMATS
+from fourbit_onnx.ops.quantizers import PACT
 from fourbit_onnx.ops.text import DOMAIN
 
-# The ends of the range, in units of the scale.
-_PACT = {"QuantizePact": (0, 15), "QuantizePactSigned": (-7, 7), "QuantizePactShifted": (-1, 14)}
+_CLIPPED = {op: FORMATS[format] for format, op in PACT.items()}
 
 
 def plain_products(graph: gs.Graph) -> int:
@@ -25,7 +26,7 @@ def plain_products(graph: gs.Graph) -> int:
     writer = _Writer(graph)
     nodes = [node for node in graph.nodes if node.domain == DOMAIN]
     for node in nodes:
-        if node.op in _PACT:
+        if node.op in _CLIPPED:
             writer.pact(node)
         elif node.op in ("QuantizeInt4", "QuantizeAffine"):
             writer.linear(node)
@@ -60,7 +61,7 @@ class _Writer:
 
     def pact(self, node: gs.Node) -> None:
         x, clip = node.inputs
-        low, levels = (np.float32(end) for end in _PACT[node.op])
+        low, levels = np.float32(_CLIPPED[node.op].min), np.float32(_CLIPPED[node.op].max)
         scale = self.number(f"{node.name}/scale", np.float32(clip.values) / levels)
         codes = self._codes(node.name, x, scale, None, low, levels)
         self.replace(node.outputs[0], codes)
