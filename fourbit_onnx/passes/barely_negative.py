@@ -1,5 +1,7 @@
 """Which tensors are negative only a little, by the operators that made them: GELU, SiLU and their like."""
 
+from typing import Literal
+
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.nonnegative import LIKE_FIRST
@@ -9,17 +11,20 @@ from fourbit_onnx.passes.roles import is_standard
 _GATED = ("Gelu", "Mish", "HardSwish")
 _GATES = ("Sigmoid", "HardSigmoid")  # from 0 to 1
 _ODD = ("Erf", "Tanh")  # from -1 to 1
-_OF_ONE = ("Add", "Sub", "Mul", "Div", "Pow", "Neg", "Identity", *_GATES, *_ODD)
-_DEEPEST = 40
+_LONGEST = 40  # of a chain between tensor and product
+_DEEPEST = 8  # of the operators that make the argument of a gate
+
+# Of a function of x: f(-x) = -f(x) and it rises; f(-x) = f(x), and it is above 0 and rises with |x|.
+_Kind = Literal["odd", "even"]
 
 
 def barely_negative(tensor: gs.Tensor) -> bool:
     """Whether ``tensor`` is x times a gate that falls to 0 where x does; False: that is not known.
 
-    A gate is ``Sigmoid`` or ``HardSigmoid``, or ``1 + Erf`` or ``1 + Tanh``, of a function of x alone. So
-    models have GELU and SiLU that have no operator of their own.
+    A gate is ``Sigmoid`` or ``HardSigmoid``, or ``1 + Erf`` or ``1 + Tanh``, of an odd function of x that
+    rises, such as x + c x³. So models have GELU and SiLU that have no operator of their own.
     """
-    for _ in range(_DEEPEST):
+    for _ in range(_LONGEST):
         if not tensor.inputs:
             return False
         node = tensor.inputs[0]
@@ -34,50 +39,64 @@ def barely_negative(tensor: gs.Tensor) -> bool:
 
 
 def _is_gated(tensor: gs.Tensor) -> bool:
-    """Whether ``tensor`` is the product of a gate and what it depends on, each times positive constants."""
-    *_, product = _without_constants(tensor)
+    """Whether ``tensor`` is the product of x and its gate, each times positive constants."""
+    product = _without_constants(tensor)
     node = product.inputs[0] if product.inputs else None
     if node is None or not is_standard(node, "Mul"):
         return False
-    for gate, x in (node.inputs, reversed(node.inputs)):
-        *_, bare = _without_constants(gate)
-        if _is_gate(bare) and any(_depends_on(bare, one, _DEEPEST) for one in _without_constants(x)):
-            return True
-    return False
+    one, other = (_without_constants(factor) for factor in node.inputs)
+    return _is_gate_of(one, other) or _is_gate_of(other, one)
 
 
-def _without_constants(tensor: gs.Tensor) -> list[gs.Tensor]:
-    """``tensor``, and what it is a multiple of, by one positive constant after the other."""
-    found = [tensor]
+def _without_constants(tensor: gs.Tensor) -> gs.Tensor:
+    """What ``tensor`` is a multiple of, by positive constants."""
     while tensor.inputs and is_standard(tensor.inputs[0], "Mul", "Div"):
         node = tensor.inputs[0]
-        constant = [isinstance(one, gs.Constant) and bool((one.values > 0).all()) for one in node.inputs]
-        if constant == [False, True] or (constant == [True, False] and node.op == "Mul"):
-            tensor = node.inputs[constant.index(False)]
-            found.append(tensor)
-        else:
+        constant = [_is_positive(one) for one in node.inputs]
+        if constant != [False, True] and (constant != [True, False] or node.op == "Div"):
             break
-    return found
+        tensor = node.inputs[constant.index(False)]
+    return tensor
 
 
-def _is_gate(tensor: gs.Tensor) -> bool:
-    node = tensor.inputs[0] if tensor.inputs else None
-    if node is None or not is_standard(node, "Add", *_GATES):
+def _is_positive(tensor: gs.Tensor) -> bool:
+    return isinstance(tensor, gs.Constant) and bool((tensor.values > 0).all())
+
+
+def _is_gate_of(gate: gs.Tensor, x: gs.Tensor) -> bool:
+    node = gate.inputs[0] if gate.inputs else None
+    if node is None:
         return False
-    if node.op != "Add":
-        return True
-    ends = [isinstance(one, gs.Constant) and (one.values >= 1).all() for one in node.inputs]
-    odd = [bool(one.inputs) and is_standard(one.inputs[0], *_ODD) for one in node.inputs]
-    return ends != odd and sorted(ends) == sorted(odd) == [False, True]
+    if is_standard(node, "Add"):
+        found = [one.inputs[0] for one in node.inputs if one.inputs and is_standard(one.inputs[0], *_ODD)]
+        ones = [isinstance(one, gs.Constant) and bool((one.values == 1).all()) for one in node.inputs]
+        if len(found) != 1 or sum(ones) != 1:
+            return False
+        node = found[0]
+    elif not is_standard(node, *_GATES):
+        return False
+    return _kind(node.inputs[0], x, _DEEPEST) == "odd"
 
 
-def _depends_on(tensor: gs.Tensor, x: gs.Tensor, depth: int) -> bool | None:
-    """Whether ``tensor`` is made of x and constants alone; None: of constants alone."""
+def _kind(tensor: gs.Tensor, x: gs.Tensor, depth: int) -> _Kind | None:
+    """What function of x ``tensor`` is, if it is odd or even; a positive constant is even."""
     if tensor is x:
-        return True
-    if isinstance(tensor, gs.Constant):
+        return "odd"
+    if _is_positive(tensor):
+        return "even"
+    node = tensor.inputs[0] if tensor.inputs else None
+    if node is None or not depth or not is_standard(node, "Add", "Mul", "Div", "Pow"):
         return None
-    if not tensor.inputs or not depth or not is_standard(tensor.inputs[0], *_OF_ONE):
-        return False
-    parts = [_depends_on(one, x, depth - 1) for one in tensor.inputs[0].inputs]
-    return False if False in parts else True if True in parts else None
+    kind, other = (_kind(one, x, depth - 1) for one in node.inputs)
+    if kind is None or other is None:
+        return None
+    if node.op == "Add":
+        return kind if kind == other else None
+    if node.op == "Mul":
+        return "even" if kind == other else "odd"
+    right = node.inputs[1]
+    if not isinstance(right, gs.Constant):
+        return None
+    if node.op == "Div" or (right.values == 3).all():
+        return kind
+    return "even" if (right.values == 2).all() else None
