@@ -29,6 +29,7 @@ VALUES = {
     "nothing": np.float32(0),
     "signs": np.array([1, 1, -1, 1], np.float32),
     "some": np.array([1, 1, 2, 1], np.float32),
+    "powers": np.array([3, 3, 2, 3], np.float32),
     "root": np.float32(math.sqrt(2)),
     "cubic": np.float32(0.044715),
     "factor": np.float32(math.sqrt(2 / math.pi)),
@@ -87,7 +88,10 @@ NO = {
     "a gate of a reciprocal": "q = Div (one, x) g = Sigmoid (q) t = Mul (x, g)",
     "a gate of a square": "q = Mul (x, x) g = Sigmoid (q) t = Mul (x, g)",
     "a gate of a power of 2": "q = Pow (x, two) g = Sigmoid (q) t = Mul (x, g)",
-    "a gate of a power of 4": "p = Pow (x, four) q = Mul (x, p) g = Sigmoid (q) t = Mul (x, g)",
+    "a gate of a power of 4": "q = Pow (x, four) g = Sigmoid (q) t = Mul (x, g)",
+    "a gate of several powers": "q = Pow (x, powers) g = Sigmoid (q) t = Mul (x, g)",
+    "x by several powers": "p = Pow (x, powers) q = Mul (x, p) g = Sigmoid (q) t = Mul (x, g)",
+    "a gate of what is less": "q = Sub (x, three) g = Sigmoid (q) t = Mul (x, g)",
     "a gate of a power by x": "q = Pow (two, x) p = Mul (q, x) g = Sigmoid (p) t = Mul (x, g)",
     "a gate of a constant": "g = Sigmoid (one) t = Mul (x, g)",
     "a gate of another operator": "q = Sin (x) g = Sigmoid (q) t = Mul (x, g)",
@@ -104,6 +108,8 @@ NO = {
     "another Erf": "e = other.Erf (x) g = Add (e, one) t = Mul (x, g)",
     "another Add": "e = Erf (x) g = other.Add (e, one) t = Mul (x, g)",
     "another Mul": "g = Sigmoid (x) m = other.Mul (x, g) t = Mul (m, half)",
+    "another product": "g = Sigmoid (x) t = other.Mul (x, g)",
+    "another multiple of the gate": "g = Sigmoid (x) k = other.Mul (g, half) t = Mul (k, x)",
     "another multiple": "q = other.Mul (x, half) g = Sigmoid (q) t = Mul (x, g)",
 }
 
