@@ -15,7 +15,7 @@ from fourbit_onnx.runtime import library
 
 INT4 = [*range(8), *range(-8, 0)]
 UINT4 = list(range(16))
-SHIFTED = list(range(-1, 15))  # of uint4_shifted
+SHIFTED = list(range(-1, 15))  # of no format, but a table like others: its code 0 is no 0
 LOG4 = [0, *(4**k for k in range(7)), 0, *(-(4**k) for k in range(7))]
 LOG2 = [0, *(2**k for k in range(7)), 0, *(-(2**k) for k in range(7))]
 

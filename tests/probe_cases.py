@@ -49,7 +49,7 @@ def typed(model, feeds, types):
 
 def expected(node, x, feeds):
     """Codes and scale of a quantiser by the NumPy references."""
-    if node.op_type in ("QuantizePact", "QuantizePactSigned", "QuantizePactShifted"):
+    if node.op_type in ("QuantizePact", "QuantizePactSigned"):
         codes, scale, *_ = REFERENCES[node.op_type](x, feeds[node.input[1]])
     elif node.op_type == "QuantizeLog4":
         attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}

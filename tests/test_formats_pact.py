@@ -11,21 +11,7 @@ from fourbit_onnx.errors import FormatError
 from fourbit_onnx.formats import pact
 from fourbit_onnx.formats.table import decode
 
-ROWS = pytest.mark.parametrize(
-    "row", [pact.UNSIGNED, pact.SIGNED, pact.SHIFTED], ids=["unsigned", "signed", "shifted"]
-)
-OFFSET = {pact.SHIFTED: 1}  # of the code to the level
-
-
-def ends(row, alpha):
-    """Of the range, and the steps of the levels."""
-    return {
-        pact.UNSIGNED: (0, alpha),
-        pact.SIGNED: (-alpha, alpha),
-        pact.SHIFTED: (-np.float32(alpha) / np.float32(14), alpha),
-    }[row]
-
-
+ROWS = pytest.mark.parametrize("row", [pact.UNSIGNED, pact.SIGNED], ids=["unsigned", "signed"])
 RNG = np.random.default_rng(0)
 
 
@@ -37,14 +23,14 @@ def test_codes_at_every_level_and_midpoint(row, alpha):
     assert bits(scale) == bits(quotient(alpha, row.max))
     x = neighbours(np.arange(-2 * row.max, 2 * row.max + 1).astype(np.float32) / 2 * scale)
     expected = [max(row.min, min(row.max, half_even(q))) for q in quotient(x, scale)]
-    np.testing.assert_array_equal(pact.encode(x, alpha, row), np.array(expected) + OFFSET.get(row, 0))
+    np.testing.assert_array_equal(pact.encode(x, alpha, row), expected)
 
 
 @ROWS
 @pytest.mark.parametrize("alpha", [1.0, 6.0, *RNG.uniform(0.1, 9, 10)])
 def test_the_gradient_passes_in_the_open_interval(row, alpha):
     alpha = np.float32(alpha)
-    low = np.float32(ends(row, alpha)[0])
+    low = -alpha if row is pact.SIGNED else np.float32(0)
     up, down = np.float32(np.inf), np.float32(-np.inf)
     x = [
         low,
@@ -55,7 +41,7 @@ def test_the_gradient_passes_in_the_open_interval(row, alpha):
         np.nextafter(alpha, down),
     ]
     np.testing.assert_array_equal(pact.inside(x, alpha, row), [False, False, True, False, False, True])
-    np.testing.assert_array_equal(pact.inside([0.0, -0.0], alpha, row), [row is not pact.UNSIGNED] * 2)
+    np.testing.assert_array_equal(pact.inside([0.0, -0.0], alpha, row), [row is pact.SIGNED] * 2)
 
 
 @ROWS
@@ -63,8 +49,8 @@ def test_what_is_clipped_has_the_code_of_its_end(row):
     """So that the gradient of alpha needs codes and mask only."""
     for alpha in np.exp2(RNG.uniform(-20, 20, 500)).astype(np.float32):
         x = np.array([alpha, -alpha, LARGEST, -LARGEST], np.float32)
-        low, high = (-7, 7) if row is pact.SIGNED else (0, 15)
-        np.testing.assert_array_equal(pact.encode(x, alpha, row), [high, low, high, low])
+        low = 0 if row is pact.UNSIGNED else -7
+        np.testing.assert_array_equal(pact.encode(x, alpha, row), [row.max, low, row.max, low])
         assert not pact.inside(x, alpha, row).any()
 
 
@@ -72,7 +58,7 @@ def test_what_is_clipped_has_the_code_of_its_end(row):
 def test_values_stay_within_the_clip(row):
     x = RNG.standard_normal(1000).astype(np.float32) * 3
     y = decode(pact.encode(x, 1.5, row), pact.scale(1.5, row), row)
-    clipped = np.clip(x, *ends(row, 1.5))
+    clipped = np.clip(x, 0 if row is pact.UNSIGNED else -1.5, 1.5)
     # half a step, and the rounding of the quotient and of the value, each 2**-24 relative
     assert np.abs(y - clipped).max() <= 0.5 * pact.scale(1.5, row) + 2 * 2.0**-24 * 1.5
 
@@ -102,7 +88,7 @@ def test_refuses_what_is_not_finite(row, bad):
     with pytest.raises(FormatError, match=rf"^pact needs finite numbers: dy\[2\] is {bad}"):
         pact.alpha_grad([0, 1, bad], [0, 0, 0], np.ones(3, bool), 15)
     with pytest.raises(FormatError, match=rf"^pact needs finite numbers: dy\[2\] is {bad}"):
-        pact.alpha_grad_plus([0, 1, bad], [0, 0, 0], np.ones(3, bool), np.ones(3, bool), row.top, row.max)
+        pact.alpha_grad_plus([0, 1, bad], [0, 0, 0], np.ones(3, bool), np.ones(3, bool), row.max)
     with pytest.raises(FormatError, match=rf"^pact needs finite numbers: x\[2\] is {np.abs(bad)}"):
         pact.initial_clip([0, 1, bad])
 
@@ -131,8 +117,8 @@ def test_alpha_grad_is_the_definition(row, scale, count):
     x = (RNG.standard_normal(count) * 3).astype(np.float32)
     dy = (RNG.standard_normal(count) * scale).astype(np.float32)
     codes, inside = pact.encode(x, 2.5, row), pact.inside(x, 2.5, row)
-    assert bits(pact.alpha_grad(dy, codes, inside, row.top)) == bits(
-        exact_alpha_grad(dy, codes, inside, row.top)
+    assert bits(pact.alpha_grad(dy, codes, inside, row.max)) == bits(
+        exact_alpha_grad(dy, codes, inside, row.max)
     )
 
 
@@ -145,7 +131,7 @@ def test_alpha_grad_is_the_sum_over_clipped_elements(row):
     expected = dy[above].sum(dtype=np.float64) - dy[below].sum(dtype=np.float64)
     terms = np.abs(dy[above | below]).astype(np.float64)
     bound = terms.size * np.abs(dy).max() * 2.0**-31 + 2.0**-24 * (terms.sum() + abs(expected))
-    found = pact.alpha_grad(dy, pact.encode(x, 2.5, row), pact.inside(x, 2.5, row), row.top)
+    found = pact.alpha_grad(dy, pact.encode(x, 2.5, row), pact.inside(x, 2.5, row), row.max)
     assert abs(float(found) - expected) <= bound
 
 
@@ -167,7 +153,7 @@ def test_elements_with_the_top_code_inside_the_range_do_not_count():
 def test_no_gradient_gives_zero(dy):
     for grad in (
         pact.alpha_grad(dy, np.full(dy.shape, 15), np.zeros(dy.shape, bool), 15),
-        pact.alpha_grad_plus(dy, np.full(dy.shape, 15), *[np.ones(dy.shape, bool)] * 2, 15, 15),
+        pact.alpha_grad_plus(dy, np.full(dy.shape, 15), *[np.ones(dy.shape, bool)] * 2, 15),
     ):
         assert bits(grad) == bits(0.0)
 
@@ -189,8 +175,8 @@ def test_order_does_not_matter(data, random):
         for dy, x in (data.T, data[rows].T):
             codes, inside = pact.encode(x, 2.5, row), pact.inside(x, 2.5, row)
             up = pact.rounded_up(x, pact.scale(2.5, row))
-            plus = pact.alpha_grad_plus(dy, codes, inside, up, row.top, row.max)
-            found.append((pact.alpha_grad(dy, codes, inside, row.top), plus))
+            plus = pact.alpha_grad_plus(dy, codes, inside, up, row.max)
+            found.append((pact.alpha_grad(dy, codes, inside, row.max), plus))
         assert found[0] == found[1]
 
 
@@ -212,9 +198,9 @@ def test_pact_plus_adds_a_quarter_of_a_step_where_it_is_rounded(row):
     bound = 300 * float(np.abs(dy).max()) * 2.0**-31 + 4 * 2.0**-24 * size
     codes, inside = pact.encode(x, alpha, row), pact.inside(x, alpha, row)
     up = pact.rounded_up(x, pact.scale(alpha, row))
-    found = float(pact.alpha_grad_plus(dy, codes, inside, up, row.top, row.max))
+    found = float(pact.alpha_grad_plus(dy, codes, inside, up, row.max))
     assert abs(found - float(total)) <= bound
-    assert abs(found - float(pact.alpha_grad(dy, codes, inside, row.top))) > 100 * bound  # it sees the term
+    assert abs(found - float(pact.alpha_grad(dy, codes, inside, row.max))) > 100 * bound  # it sees the term
 
 
 @ROWS
@@ -230,7 +216,7 @@ def test_the_derivative_by_alpha_is_what_pact_plus_estimates(row):
     remainder = np.rint(z) - z
     codes, inside = pact.encode(x, alpha, row), pact.inside(x, alpha, row)
     up = pact.rounded_up(x, pact.scale(alpha, row))
-    found = pact.alpha_grad_plus(remainder, codes, inside, up, row.top, row.max)
+    found = pact.alpha_grad_plus(remainder, codes, inside, up, row.max)
     exact = (remainder.astype(np.float64) ** 2).sum() / row.max
     assert abs(found / exact - 0.75) < 0.75 * 5 / np.sqrt(n)
 

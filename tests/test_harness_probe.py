@@ -99,8 +99,6 @@ def test_attention(tmp_path, recipe):
     assert sorted((q["site"], q["point"]) for q in found) == sorted((s, p) for s in four for p in NAMES)
     assert min(q["snr_db"] for q in found) > 4  # codes read in another format, or another tensor's: about 0
     assert {q["format"] for q in found if q["point"].endswith("dy")} == {"log4"}
-    behind_gelu = {q["snr_db"] for q in found if "fc2" in q["site"] and q["point"] == "fwd.x"}
-    assert (min(behind_gelu) > 18) == (recipe == "ibm2020-plus")  # one level below 0, not seven
 
 
 @pytest.mark.parametrize("recipe", ["minmax", "int4-linear", "ibm2020-notpr"])

@@ -17,7 +17,6 @@ SCALED = {
     "QuantizeAffine": ("x", {"scale": F(1), "zero_point": np.int32(0)}),
     "QuantizePact": ("x", {"alpha": F(1)}),
     "QuantizePactSigned": ("x", {"alpha": F(1)}),
-    "QuantizePactShifted": ("x", {"alpha": F(1)}),
     "QuantizeLog4": ("dy", {"scale": F(1)}),
     "SawbScale": ("w", {}),
     "AbsMaxScale": ("x", {}),

@@ -44,7 +44,7 @@ def test_zero_points(zx, zw):
         check(op, inputs, (), attributes)
 
 
-@pytest.mark.parametrize("x_values", [INT4, UINT4, SHIFTED], ids=["int4", "uint4", "shifted"])
+@pytest.mark.parametrize("x_values", [INT4, UINT4, SHIFTED], ids=["int4", "uint4", "no code 0"])
 @pytest.mark.parametrize("dy_values", [INT4, LOG2, LOG4], ids=["int4", "log2", "log4"])
 def test_formats(x_values, dy_values):
     rng = np.random.default_rng(9)

@@ -82,7 +82,6 @@ def test_quantisers_at_every_threshold(scale):
     up = np.concatenate([x, neighbours(np.arange(0, 33) / 2 * scale)])
     check_body("QuantizePact", {"x": np.append(up, F(-np.inf)), "alpha": F(15 * scale)}, ["codes"])
     check_body("QuantizePactSigned", {"x": up, "alpha": F(7 * scale)}, ["codes"])
-    check_body("QuantizePactShifted", {"x": up, "alpha": F(14 * scale)}, ["codes"])
     for phase in (0, 1):
         grid = neighbours(log4.THRESHOLDS.astype(np.float64) * scale * (1 + phase))
         inputs = {"x": np.concatenate([grid, x]), "scale": F(scale)}
@@ -95,7 +94,6 @@ def test_quantisers_of_any_shape(x):
     check_body("QuantizeAffine", {"x": x, "scale": F(0.3), "zero_point": np.int32(-3)}, ["codes"])
     check_body("QuantizePact", {"x": x, "alpha": F(1.7)}, ["codes"])
     check_body("QuantizePactSigned", {"x": x, "alpha": F(1.7)}, ["codes"])
-    check_body("QuantizePactShifted", {"x": x, "alpha": F(1.7)}, ["codes"])
     for phase in (0, 1):
         check_body("QuantizeLog4", {"x": x, "scale": F(0.3)}, ["codes"], {"phase": phase, "threshold": 2.0})
 
@@ -111,8 +109,7 @@ def test_pact_gradient(element_type, top, x):
     inputs = {"dy": x, "codes": found, "mask": mask}
     check_body("PactGrad", inputs, attributes={"top": top})
     up = rng.integers(0, 256, mask.size).astype(np.uint8)
-    for steps in (top, 14):
-        check_body("PactPlusGrad", inputs | {"up": up}, attributes={"top": top, "steps": steps})
+    check_body("PactPlusGrad", inputs | {"up": up}, attributes={"top": top})
 
 
 # ------------------------------------------------------------------------------------------------ refusals
@@ -123,7 +120,6 @@ SCALE_INPUTS = {
     "QuantizeAffine": ("scale", {"x": None, "scale": F(1), "zero_point": np.int32(0)}),
     "QuantizePact": ("alpha", {"x": None, "alpha": F(1)}),
     "QuantizePactSigned": ("alpha", {"x": None, "alpha": F(1)}),
-    "QuantizePactShifted": ("alpha", {"x": None, "alpha": F(1)}),
     "QuantizeLog4": ("scale", {"x": None, "scale": F(1)}),
 }
 

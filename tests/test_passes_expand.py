@@ -116,7 +116,7 @@ CASES = {
         + SCALE
         + EVEN
         + DGRAD
-        + CLIP.replace("PactGrad <top = 15", "PactPlusGrad <top = 15, steps = 15").replace("m)", "m, u)"),
+        + CLIP.replace("PactGrad <top = 15", "PactPlusGrad <top = 15").replace("m)", "m, u)"),
     ),
     "such a clip, not trained": (
         "float[] y, float[] dx",

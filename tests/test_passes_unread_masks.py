@@ -13,7 +13,7 @@ SIGNATURE = "(float[N,8] x, float k, float[N,8] d) => (float[] y)"
 READ = "y, e = ai.fourbit.PactPlusGrad (d, c, {0}, {1})"
 
 
-@pytest.mark.parametrize("op", ["QuantizePact", "QuantizePactSigned", "QuantizePactShifted"])
+@pytest.mark.parametrize("op", ["QuantizePact", "QuantizePactSigned"])
 @pytest.mark.parametrize(
     ("outputs", "reader", "kept", "count"),
     [
@@ -52,6 +52,23 @@ def test_of_a_conversion(tmp_path):
             sum(map(bool, node.output)) for node in nodes if node.op_type.startswith("QuantizePact")
         ]
     assert asked == {files.TRAINING_MODEL: [4], files.EVAL_MODEL: [2]}
+
+
+def test_a_clip_that_is_not_trained_needs_no_mask_where_the_data_are(tmp_path):
+    """Nothing is behind the data, so no gradient goes through their clip, and none to it."""
+    model = registry.build("mlp")
+    asked = {}
+    for recipe in ("luq", "ibm2020", "ibm2020-plus"):
+        convert(model, tmp_path / recipe, recipe="fp32", settings=[("fc1", recipe)])
+        nodes = onnx.load(tmp_path / recipe / files.TRAINING_MODEL).graph.node
+        asked[recipe] = [
+            [*map(bool, node.output)] for node in nodes if node.op_type.startswith("QuantizePact")
+        ]
+    assert asked == {
+        "luq": [[True, True, False, False]],
+        "ibm2020": [[True, True, True, False]],
+        "ibm2020-plus": [[True] * 4],
+    }
 
 
 @pytest.mark.parametrize("other", ["ibm2020-mean", "ibm2020-plus~pact-training"])

@@ -65,9 +65,10 @@ def test_a_recipe_that_does_not_exist():
     assert str(refusal.value) == f"no recipe 'ibm'; there are: {', '.join(table.RECIPES)}; or a file.toml"
 
 
-def test_auto_is_no_recipe_of_one_site():
+@pytest.mark.parametrize("name", ["auto", "auto~sawb"])
+def test_auto_is_no_recipe_of_one_site(name):
     with pytest.raises(RecipeError) as refusal:
-        table.find("auto~sawb")
+        table.find(name)
     assert str(refusal.value) == (
         f"auto is chosen by the whole model, here a recipe is named: {', '.join(table.RECIPES)}"
     )
@@ -95,7 +96,6 @@ PAIRS = {
     ("uint4", "pact"),
     ("uint4", "pact+"),
     ("uint4", "clip"),
-    ("uint4_shifted", "pact+"),
     ("log4", "gradient"),
     ("log4", "learned"),
     ("log4", "shared"),
@@ -113,7 +113,6 @@ DRAWN = {*PAIRS} - {
     ("uint4", "pact"),
     ("uint4", "pact+"),
     ("uint4", "clip"),
-    ("uint4_shifted", "pact+"),
 }
 
 
@@ -135,7 +134,7 @@ _GRADIENTS = "gradient, learned, shared, underflow, absmax, sawb, nvfp4, nvfp4_2
 REFUSED = {
     "format": (
         lambda: Quantizer("fp4", "absmax"),
-        "no format 'fp4'; there are: int4, int4_full, uint4, uint4_shifted, log4, log2, e2m1",
+        "no format 'fp4'; there are: int4, int4_full, uint4, log4, log2, e2m1",
     ),
     "scale": (
         lambda: Quantizer("int4", "max"),

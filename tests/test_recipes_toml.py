@@ -136,7 +136,7 @@ REFUSED = {
     "phase": (f"wgrad = {{{GOOD}, phase = 'first'}}", ": wgrad.phase is one of even, odd, both, not 'first'"),
     "value": (
         "weight = {format = 'int5', scale = 'sawb'}",
-        ": weight: no format 'int5'; there are: int4, int4_full, uint4, uint4_shifted, log4, log2, e2m1",
+        ": weight: no format 'int5'; there are: int4, int4_full, uint4, log4, log2, e2m1",
     ),
     "recipe": (
         QUANTIZED.replace('int4"\nscale = "sawb', 'uint4"\nscale = "pact'),

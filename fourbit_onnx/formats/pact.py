@@ -1,8 +1,7 @@
 """PACT: activations clipped at a trained alpha, then rounded to even steps.
 
-    unsigned (``uint4``):         y = clip(x, 0, alpha),       scale = alpha / 15
-    signed   (``int4``):          y = clip(x, -alpha, alpha),  scale = alpha / 7
-    shifted  (``uint4_shifted``): y = clip(x, -scale, alpha),  scale = alpha / 14
+    unsigned (``uint4``): y = clip(x, 0, alpha),       scale = alpha / 15
+    signed   (``int4``):  y = clip(x, -alpha, alpha),  scale = alpha / 7
 
 Unsigned, everything below 0 is 0, minus infinity too: a ReLU in front changes neither codes nor gradients.
 
@@ -11,7 +10,7 @@ Gradients, straight through inside the range (the open interval):
     dx     = dy inside, 0 outside
     dalpha = sum of dy where x >= alpha, minus the sum where x <= -alpha (signed)
              and with ``pact+``: plus the sum inside of dy * r / n,  r = +1/4 if x was rounded up, else -1/4,
-             n = 15, 7 or 14 (the lower end of the shifted range, which moves with alpha / 14, does not count)
+             n = 15 or 7
 
 Source: Choi et al., "PACT: Parameterized Clipping Activation for Quantized Neural Networks", 2018.
 Backward needs no activation: a clipped element is one outside the range whose code is an end of it.
@@ -22,8 +21,6 @@ mean magnitude where it is spread evenly from -1/2 to 1/2. An x on a level, so e
 counts as rounded down, though its remainder is 0.
 Sums are fixed-point (``fixed_point``), so they do not depend on their order.
 """
-
-import dataclasses
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,12 +33,11 @@ from fourbit_onnx.formats.types import Codes, Scalar
 
 _BITS = 30  # finer than float32 resolves; 2**33 terms fit into int64
 
-UNSIGNED, SIGNED, SHIFTED = (FORMATS[name] for name in ("uint4", "int4", "uint4_shifted"))
-_CODES = dataclasses.replace(SHIFTED, min=0, max=15)  # a level and one
+UNSIGNED, SIGNED = FORMATS["uint4"], FORMATS["int4"]
 
 
 def scale(alpha: Scalar, row: Format) -> np.float32:
-    """``alpha / 15``, ``alpha / 7`` or ``alpha / 14``, one float32 division.
+    """``alpha / 15`` or ``alpha / 7``, one float32 division.
 
     Raises:
         FormatError: ``alpha`` is not finite and positive, or too small to be divided.
@@ -59,7 +55,7 @@ def encode(x: ArrayLike, alpha: Scalar, row: Format) -> Codes:
     Args:
         x: Read as float32; may be empty.
         alpha: The clip, float32.
-        row: ``UNSIGNED``, ``SIGNED`` or ``SHIFTED``, whose codes are one more.
+        row: ``UNSIGNED`` or ``SIGNED``.
 
     Raises:
         FormatError: There are elements, and one is not finite (``UNSIGNED`` takes minus infinity), or
@@ -68,15 +64,13 @@ def encode(x: ArrayLike, alpha: Scalar, row: Format) -> Codes:
     x = np.asarray(x, np.float32)
     if row.min == 0:
         x = np.where(x < 0, np.float32(0), x)
-    step = scale(alpha, row) if x.size > 0 else 1
-    return integer.encode(x, step, _CODES, 1) if row is SHIFTED else integer.encode(x, step, row)
+    return integer.encode(x, scale(alpha, row) if x.size > 0 else 1, row)
 
 
 def inside(x: ArrayLike, alpha: Scalar, row: Format) -> NDArray[np.bool_]:
-    """Where the gradient passes: ``0 < x < alpha``; signed ``-alpha < x``, shifted ``-alpha / 14 < x``."""
+    """Where the gradient passes: ``0 < x < alpha``, or ``-alpha < x < alpha`` if ``row`` is signed."""
     x, highest = np.asarray(x, np.float32), np.float32(alpha)
-    ends = {UNSIGNED: np.float32(0), SIGNED: -highest, SHIFTED: -highest / np.float32(SHIFTED.max)}
-    lowest = ends[row]
+    lowest = -highest if row.min < 0 else np.float32(0)
     return np.asarray((x > lowest) & (x < highest))
 
 
@@ -98,7 +92,7 @@ def alpha_grad(dy: ArrayLike, codes: ArrayLike, inside: NDArray[np.bool_], top: 
         dy: Gradient of y, any shape.
         codes: Of y, the same shape.
         inside: From ``inside``, the same shape.
-        top: The code of alpha, 15 or 7; that of -alpha is -top, which unsigned codes do not have.
+        top: The code of alpha, 15 or 7; that of -alpha is -top, which UINT4 does not have.
 
     Raises:
         FormatError: Some element of ``dy`` is not finite.
@@ -120,7 +114,7 @@ def rounded_up(x: ArrayLike, scale: Scalar) -> NDArray[np.bool_]:
 
 
 def alpha_grad_plus(
-    dy: ArrayLike, codes: ArrayLike, inside: NDArray[np.bool_], up: NDArray[np.bool_], top: int, steps: int
+    dy: ArrayLike, codes: ArrayLike, inside: NDArray[np.bool_], up: NDArray[np.bool_], top: int
 ) -> np.float32:
     """``dalpha`` of PACT+: also of the rounding inside the range.
 
@@ -130,7 +124,6 @@ def alpha_grad_plus(
         inside: From ``inside``, the same shape.
         up: From ``rounded_up``, the same shape; read inside only.
         top: The code of alpha, 15 or 7.
-        steps: From 0 to alpha: 15, 7 or, shifted, 14.
 
     Raises:
         FormatError: Some element of ``dy`` is not finite.
@@ -143,7 +136,7 @@ def alpha_grad_plus(
     above, below = ~inside & (codes == top), ~inside & (codes == -top)
     clipped = float(int((u * above - u * below).sum()))
     rounding = float(int((np.where(up, u, -u) * inside).sum()))
-    return _result(clipped + rounding / (4 * steps), m)
+    return _result(clipped + rounding / (4 * top), m)
 
 
 def initial_clip(x: ArrayLike) -> np.float32:

@@ -42,11 +42,6 @@ class Format:
                 f"format {self.name!r} has codes of type {self.element_type!r}, not int4 or uint4"
             )
 
-    @property
-    def top(self) -> int:
-        """The nibble of ``max``."""
-        return self.values.index(self.max)
-
 
 FORMATS: Mapping[str, Format] = {
     row.name: row
@@ -56,8 +51,6 @@ FORMATS: Mapping[str, Format] = {
         # All sixteen levels, with an integer zero point: value - zero_point.
         Format("int4_full", "int4", _TWOS_COMPLEMENT, -8, 7),
         Format("uint4", "uint4", tuple(range(16)), 0, 15),
-        # For what is hardly below 0: one level there.
-        Format("uint4_shifted", "uint4", tuple(range(-1, 15)), -1, 14),
         # Sign bit and exponent. 0b1_000 is never produced and reads as 0.
         Format("log4", "uint4", tuple(log4.value(code) for code in range(16)), -4096, 4096),
         Format("log2", "uint4", tuple(log2.value(code) for code in range(16)), -64, 64),

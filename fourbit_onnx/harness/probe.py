@@ -51,7 +51,6 @@ QUANTIZERS: Mapping[str, Wiring] = {
     "QuantizeAffine": Wiring(scale=1, zero_point=2),
     "QuantizePact": Wiring(unsigned=True),
     "QuantizePactSigned": Wiring(),
-    "QuantizePactShifted": Wiring(),
     "QuantizeLog4": Wiring(),
     "QuantizeLog2": Wiring(scale=1),
     "QuantizeLogStochastic": Wiring(stochastic=True),

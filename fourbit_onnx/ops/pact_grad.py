@@ -66,7 +66,7 @@ PactGrad <top : int = 15> (dy, codes, mask) => (dx, dalpha) {{
 
 # `up`: the mask of what was rounded up.
 PACT_PLUS_GRAD = function(f"""
-PactPlusGrad <top : int = 15, steps : int = 15> (dy, codes, mask, up) => (dx, dalpha) {{
+PactPlusGrad <top : int = 15> (dy, codes, mask, up) => (dx, dalpha) {{
     {_CLIPPED}
     up_bytes = Unsqueeze (up, minus_one)
     up_bits = BitwiseAnd (up_bytes, powers)
@@ -78,9 +78,8 @@ PactPlusGrad <top : int = 15, steps : int = 15> (dy, codes, mask, up) => (dx, da
     within = Where (outside, nought, signed)
     {_sum("within", "inside_sum")}
     four = Constant <value = double {{4}}> ()
-    steps_number = Constant <value_int : int = @steps> ()
-    steps_double = Cast <to = 11> (steps_number)
-    quarters = Mul (four, steps_double)
+    top_double = Cast <to = 11> (top_number)
+    quarters = Mul (four, top_double)
     rounding = Div (inside_sum, quarters)
     total = Add (clipped, rounding)
     {_DALPHA}

@@ -36,11 +36,7 @@ QuantizeAffine (x, scale, zero_point) => (codes) {{
 _ACCEPTED_UNSIGNED = ACCEPTED.replace("Abs (x)", "Identity (x)")
 
 # Format of the codes of a clipped tensor to its quantiser.
-PACT: Mapping[str, str] = {
-    "uint4": "QuantizePact",
-    "int4": "QuantizePactSigned",
-    "uint4_shifted": "QuantizePactShifted",
-}
+PACT: Mapping[str, str] = {"uint4": "QuantizePact", "int4": "QuantizePactSigned"}
 
 
 def _clipped(format: str, least: str, accepted: str = ACCEPTED) -> str:
@@ -49,18 +45,15 @@ def _clipped(format: str, least: str, accepted: str = ACCEPTED) -> str:
     `up`, where rounding was up inside the range, is for PactPlusGrad.
     """
     row = FORMATS[format]
-    zero = row.values.index(0)  # the code of level 0
     return f"""
     {accepted.format(scale="alpha")}
     bottom = Constant <value = float {{{row.min}}}> ()
     top = Constant <value = float {{{row.max}}}> ()
-    zero_code = Constant <value = float {{{zero}}}> ()
     scale = Div (alpha, top)
     ratio = Div (x, scale)
     rounded = Round (ratio)
-    level = Clip (rounded, bottom, top)
-    code = Add (level, zero_code)
-    {codes(row.min + zero, row.max + zero, INT4 if row.element_type == "int4" else UINT4)}
+    code = Clip (rounded, bottom, top)
+    {codes(row.min, row.max, INT4 if row.element_type == "int4" else UINT4)}
     least = {least}
     above = Greater (x, least)
     below = Less (x, alpha)
@@ -81,12 +74,6 @@ QuantizePact (x, alpha) => (codes, scale, mask, up) {{
 QUANTIZE_PACT_SIGNED = function(f"""
 QuantizePactSigned (x, alpha) => (codes, scale, mask, up) {{
     {_clipped("int4", "Neg (alpha)")}
-}}
-""")
-
-QUANTIZE_PACT_SHIFTED = function(f"""
-QuantizePactShifted (x, alpha) => (codes, scale, mask, up) {{
-    {_clipped("uint4_shifted", "Neg (scale)")}
 }}
 """)
 

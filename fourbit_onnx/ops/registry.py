@@ -41,7 +41,6 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         quantizers.QUANTIZE_AFFINE,
         quantizers.QUANTIZE_PACT,
         quantizers.QUANTIZE_PACT_SIGNED,
-        quantizers.QUANTIZE_PACT_SHIFTED,
         quantizers.QUANTIZE_LOG4,
         quantizers.QUANTIZE_LOG2,
         stochastic.QUANTIZE_INT4_STOCHASTIC,

@@ -164,11 +164,11 @@ class _Site:
             return
         raw = gs.Variable(f"{name}.unclipped", np.float32, operand.shape)
         self._mean(products, raw, name)
-        row = FORMATS[operand.format]
-        op, inputs, attributes = "PactGrad", [raw, operand.codes, operand.mask], {"top": row.top}
+        op, inputs = "PactGrad", [raw, operand.codes, operand.mask]
         if operand.up is not None and not clip_grad.is_empty():
-            op, inputs, attributes["steps"] = "PactPlusGrad", [*inputs, operand.up], row.max
-        self.builder.node(op, f"{name}/clip", inputs, [grad, clip_grad], attributes)
+            op, inputs = "PactPlusGrad", [*inputs, operand.up]
+        top = {"top": FORMATS[operand.format].max}
+        self.builder.node(op, f"{name}/clip", inputs, [grad, clip_grad], top)
 
     def _mean(self, products: Sequence[Callable[[gs.Tensor], None]], to: gs.Tensor, name: str) -> None:
         """The mean of one product or two."""

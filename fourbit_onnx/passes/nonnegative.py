@@ -5,7 +5,7 @@ import onnx_graphsurgeon as gs
 from fourbit_onnx.passes.roles import is_standard
 
 _ALWAYS = ("Relu", "Sigmoid", "Softmax", "Abs", "Exp", "Sqrt", "HardSigmoid", "Softplus", "ReduceL2")
-LIKE_FIRST = (
+_LIKE_FIRST = (
     "MaxPool",
     "AveragePool",
     "GlobalAveragePool",
@@ -52,7 +52,7 @@ class _Search:
     def decide(self, node: gs.Node, depth: int) -> bool:
         if is_standard(node, *_ALWAYS):
             return True
-        if is_standard(node, *LIKE_FIRST):
+        if is_standard(node, *_LIKE_FIRST):
             return self.certain(node.inputs[0], depth)
         if is_standard(node, *_LIKE_ALL):
             return all(self.certain(operand, depth) for operand in node.inputs)

@@ -4,13 +4,11 @@ import fnmatch
 import math
 from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.errors import RecipeError
-from fourbit_onnx.passes.barely_negative import barely_negative
 from fourbit_onnx.passes.nonnegative import nonnegative
 from fourbit_onnx.passes.reached import dependent
 from fourbit_onnx.passes.recurrent_form import recurrent_inputs, recurrent_obstacle
@@ -57,7 +55,7 @@ def select_sites(
     order = {place: number for number, place in enumerate(places)}
     # An embedding is the first layer, though no product: what reads its rows is the second.
     embedded = {place for place in list(places)[:1] if all(_embedded(x, roles) for x in places[place])}
-    lefts: dict[str, _Left] = {}
+    signs: dict[str, tuple[bool, bool]] = {}
     recipes = [(pattern, table.find(name)) for pattern, name in settings]
     unused = {*keep, *(pattern for pattern, _ in recipes)}
     plan = Plan(recipe.name, [])
@@ -80,9 +78,9 @@ def select_sites(
                 unused.discard(pattern)
         if not reason and not named and chosen.arithmetic == "4-bit":
             reason = _kept(chosen, order[place], len(places), names, is_second=place in embedded)
-        if place not in lefts:
-            lefts[place] = _of_all(places[place], roles, data)
-        _decide(site, node, chosen, reason, lefts[place])
+        if place not in signs:
+            signs[place] = _of_all(places[place], roles, data)
+        _decide(site, node, chosen, reason, signs[place])
         plan.sites.append(site)
     for node in graph.nodes:
         if is_standard(node, "LSTM"):
@@ -211,23 +209,15 @@ def _weights_behind(tensor: gs.Tensor, roles: Roles, data: Collection[int]) -> l
     return names
 
 
-class _Left(NamedTuple):
-    """What is known of all left operands of a place."""
-
-    weights: bool
-    nonnegative: bool
-    barely_negative: bool
-
-
-def _of_all(operands: Sequence[gs.Tensor], roles: Roles, data: Collection[int]) -> _Left:
-    return _Left(
+def _of_all(operands: Sequence[gs.Tensor], roles: Roles, data: Collection[int]) -> tuple[bool, bool]:
+    """Whether all of them are weights, and whether all are certain to be >= 0."""
+    return (
         all(_weights_behind(tensor, roles, data) for tensor in operands),
         all(nonnegative(tensor) for tensor in operands),
-        all(barely_negative(tensor) for tensor in operands),
     )
 
 
-def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: _Left) -> None:
+def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: tuple[bool, bool]) -> None:
     site.recipe = recipe.name
     if recipe.arithmetic != "4-bit":
         site.precision = "fp32" if reason else recipe.arithmetic
@@ -237,13 +227,10 @@ def _decide(site: Site, node: gs.Node, recipe: Recipe, reason: str, left: _Left)
     if site.reason:
         return
     site.precision = "4-bit"
-    x = (recipe.weight if left.weights else recipe.activation).resolved(
-        nonnegative=left.nonnegative, barely_negative=left.barely_negative
-    )
+    is_weight, positive = left
+    x = (recipe.weight if is_weight else recipe.activation).resolved(nonnegative=positive)
     right = recipe.weight if site.weights else recipe.activation
-    w = right.resolved(
-        nonnegative=nonnegative(node.inputs[1]), barely_negative=barely_negative(node.inputs[1])
-    )
+    w = right.resolved(nonnegative=nonnegative(node.inputs[1]))
     dgrad_w, wgrad_x = recipe.dgrad_weight or w, recipe.wgrad_activation or x
     quantizers = (x, w, recipe.dgrad, dgrad_w, wgrad_x, recipe.wgrad)
     site.points = {point: quantizer.text() for point, quantizer in zip(POINTS, quantizers, strict=True)}

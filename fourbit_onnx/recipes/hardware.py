@@ -63,7 +63,6 @@ ROWS: Mapping[str, str] = {
     "int4": "int4",
     "int4_full": "int4",
     "uint4": "int4",
-    "uint4_shifted": "int4",
     "log4": "log4",
     "log2": "log2",
     "e2m1": "e2m1",

@@ -6,7 +6,7 @@ from typing import Any
 
 from fourbit_onnx.errors import RecipeError
 
-FORMATS = ("int4", "int4_full", "uint4", "uint4_shifted", "log4", "log2", "e2m1")
+FORMATS = ("int4", "int4_full", "uint4", "log4", "log2", "e2m1")
 # Scale rule to the elements of a block along the axis that a product sums.
 BLOCKS = {"nvfp4": 16, "nvfp4_2d": 16, "mxfp4": 32, "block16": 16}
 TRAINED_CLIPS = ("pact", "pact+")
@@ -22,7 +22,6 @@ _FITTING = {
     "int4": (*CLIPS, "sawb", "absmax", "block16"),
     "int4_full": ("minmax",),
     "uint4": CLIPS,
-    "uint4_shifted": ("pact+",),
     "log4": ("gradient", "learned", "shared"),
     "log2": ("underflow",),
     "e2m1": ("nvfp4", "nvfp4_2d", "mxfp4"),
@@ -51,7 +50,7 @@ class Quantizer:
 
     Attributes:
         format: A row of the format table; with a clip, ``uint4`` where the operand is known to be
-            non-negative, ``int4`` elsewhere, with ``pact+`` ``uint4_shifted`` behind GELU and its like.
+            non-negative, ``int4`` elsewhere, whichever of the two is given.
         scale: ``pact`` (clip, trained by what it clips), ``pact+`` (by what is rounded, too), ``clip``
             (calibrated, not trained), ``sawb`` (from the weight's statistics), ``absmax``, ``minmax`` (with
             zero point), ``gradient`` (power of two from this tensor), ``learned`` (the same, state of the
@@ -134,18 +133,15 @@ class Quantizer:
         """Whether it has a scale for each block of elements."""
         return self.scale in BLOCKS
 
-    def resolved(self, *, nonnegative: bool, barely_negative: bool = False) -> "Quantizer":
+    def resolved(self, *, nonnegative: bool) -> "Quantizer":
         """What it is for one operand.
 
         Args:
             nonnegative: Whether the operand is known to have no negative element: ``uint4`` for clips.
-            barely_negative: Else, whether it is known to have small ones only: ``uint4_shifted`` for
-                ``pact+``.
         """
         if self.scale not in CLIPS:
             return self
-        signed = "uint4_shifted" if barely_negative and self.scale == "pact+" else "int4"
-        return dataclasses.replace(self, format="uint4" if nonnegative else signed)
+        return dataclasses.replace(self, format="uint4" if nonnegative else "int4")
 
     def text(self) -> str:
         """How a plan writes it: ``log4 odd gradient``, ``e2m1 nvfp4 stochastic hadamard=16``."""

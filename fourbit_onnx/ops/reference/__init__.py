@@ -47,7 +47,6 @@ from fourbit_onnx.ops.reference.quantizers import (
     quantize_log4,
     quantize_log_stochastic,
     quantize_pact,
-    quantize_pact_shifted,
     quantize_pact_signed,
 )
 from fourbit_onnx.ops.reference.random import random_uniform
@@ -76,7 +75,6 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "QuantizeAffine": quantize_affine,
     "QuantizePact": quantize_pact,
     "QuantizePactSigned": quantize_pact_signed,
-    "QuantizePactShifted": quantize_pact_shifted,
     "QuantizeLog4": quantize_log4,
     "QuantizeLog2": quantize_log2,
     "QuantizeInt4Stochastic": quantize_int4_stochastic,
@@ -169,7 +167,6 @@ __all__ = [
     "quantize_log4",
     "quantize_log_stochastic",
     "quantize_pact",
-    "quantize_pact_shifted",
     "quantize_pact_signed",
     "random_uniform",
     "relu",

@@ -50,14 +50,6 @@ def quantize_pact_signed(x: ArrayLike, alpha: Scalar) -> Clipped:
     return _pact(x, alpha, pact.SIGNED)
 
 
-def quantize_pact_shifted(x: ArrayLike, alpha: Scalar) -> Clipped:
-    """``QuantizePactShifted``: uint8 codes clip(rint(x / scale), -1, 14) + 1, scale alpha / 14.
-
-    Its masks: -scale < x < alpha, and up.
-    """
-    return _pact(x, alpha, pact.SHIFTED)
-
-
 def quantize_log4(
     dy: ArrayLike, scale: Scalar, *, phase: int = 0, threshold: Scalar = log4.THRESHOLD
 ) -> tuple[NDArray[np.uint8], np.float32]:
@@ -110,9 +102,9 @@ def pact_grad(
 
 
 def pact_plus_grad(
-    dy: ArrayLike, codes: ArrayLike, mask: ArrayLike, up: ArrayLike, *, top: int = 15, steps: int = 15
+    dy: ArrayLike, codes: ArrayLike, mask: ArrayLike, up: ArrayLike, *, top: int = 15
 ) -> tuple[NDArray[np.float32], np.float32]:
     """``PactPlusGrad``: ``pact_grad`` with what rounding adds to dalpha; ``up`` is the quantiser's."""
     dy = np.asarray(dy, np.float32)
     inside, is_up = (packing.unpack_bits(bits, dy.shape) for bits in (mask, up))
-    return pact.input_grad(dy, inside), pact.alpha_grad_plus(dy, codes, inside, is_up, top, steps)
+    return pact.input_grad(dy, inside), pact.alpha_grad_plus(dy, codes, inside, is_up, top)

@@ -88,12 +88,6 @@ class QuantizePactSigned final : public Operator {
   void compute(const Context& context) const override;
 };
 
-class QuantizePactShifted final : public Operator {
- public:
-  explicit QuantizePactShifted(const Attributes&) {}
-  void compute(const Context& context) const override;
-};
-
 class QuantizeLog4 final : public Operator {
  public:
   explicit QuantizeLog4(const Attributes& attributes);
@@ -131,12 +125,10 @@ class PactGrad : public Operator {  // pact_grad.cc
 
  protected:
   PactGrad(const Attributes& attributes, bool plus)
-      : top_(static_cast<int>(attributes.integer("top", 15))),
-        steps_(static_cast<int>(attributes.integer("steps", 15))),
-        plus_(plus) {}
+      : top_(static_cast<int>(attributes.integer("top", 15))), plus_(plus) {}
 
  private:
-  int top_, steps_;
+  int top_;
   bool plus_;
 };
 

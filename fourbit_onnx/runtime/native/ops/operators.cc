@@ -23,7 +23,6 @@ const std::vector<Definition>& definitions() {
       {"QuantizeAffine",       make<QuantizeAffine>,       {f, f, i32},                    {int4}},
       {"QuantizePact",         make<QuantizePact>,         {f, f},                         {uint4, f, bits, bits}},
       {"QuantizePactSigned",   make<QuantizePactSigned>,   {f, f},                         {int4, f, bits, bits}},
-      {"QuantizePactShifted",  make<QuantizePactShifted>,  {f, f},                         {uint4, f, bits, bits}},
       {"QuantizeLog4",         make<QuantizeLog4>,         {f, f},                         {uint4, f}},
       {"QuantizeLog2",         make<QuantizeLog2>,         {f, f},                         {uint4}},
       {"QuantizeInt4Stochastic", make<QuantizeInt4Stochastic>, {f, f, f},                  {int4}},

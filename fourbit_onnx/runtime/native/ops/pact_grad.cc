@@ -34,7 +34,7 @@ void PactGrad::compute(const Context& context) const {
                     summed ? up : nullptr, dy.count(), top_, bottom, dx.data<float>(), context);
   refuse_bad("dy", dy, found.bad);
   if (!summed) return;
-  const double rounding = plus_ ? static_cast<double>(found.rounded) / (4.0 * steps_) : 0.0;
+  const double rounding = plus_ ? static_cast<double>(found.rounded) / (4.0 * top_) : 0.0;
   *dalpha.data<float>() = static_cast<float>((static_cast<double>(found.sum) + rounding) * 0x1p-30 *
                                              static_cast<double>(found.m));
 }

@@ -15,9 +15,8 @@ float positive(const Context& context, const Tensor& x, const char* name) {
   return value;
 }
 
-// PACT with `levels` steps from 0 to the clip and `low` of them below 0; what is below them is outside, as 0 is where
-// there are none. The outputs besides the codes may be unwanted.
-void pact(const Context& context, float levels, float low, int shift = 0) {
+// PACT with `levels` positive levels; the outputs besides the codes may be unwanted.
+void pact(const Context& context, float levels, bool is_signed) {
   const Tensor x = context.input(0);
   const float alpha = positive(context, x, "alpha");
   const float scale = alpha / levels;
@@ -25,10 +24,10 @@ void pact(const Context& context, float levels, float low, int shift = 0) {
   const Tensor scale_out = context.output(1, {});
   const Tensor mask = context.output(2, {divide_up(x.count(), 8)}), up = context.output(3, {divide_up(x.count(), 8)});
   if (scale_out.present()) *scale_out.data<float>() = scale;
-  const float lowest = low == levels ? -alpha : low == 0 ? 0.0f : -scale;
   refuse_bad("x", x,
-             quantize_clipped(x.data<float>(), x.count(), scale, -low, levels, lowest, alpha, shift,
-                              codes.data<uint8_t>(), mask.data<uint8_t>(), up.data<uint8_t>(), context));
+             quantize_clipped(x.data<float>(), x.count(), scale, is_signed ? -levels : 0.0f, levels,
+                              is_signed ? -alpha : 0.0f, alpha, codes.data<uint8_t>(), mask.data<uint8_t>(),
+                              up.data<uint8_t>(), context));
 }
 
 // Stochastic rounding to eight levels by the random numbers of input 2.
@@ -77,11 +76,9 @@ void QuantizeAffine::compute(const Context& context) const {
                               7, codes.data<uint8_t>(), context));
 }
 
-void QuantizePact::compute(const Context& context) const { pact(context, 15, 0); }
+void QuantizePact::compute(const Context& context) const { pact(context, 15, false); }
 
-void QuantizePactSigned::compute(const Context& context) const { pact(context, 7, 7); }
-
-void QuantizePactShifted::compute(const Context& context) const { pact(context, 14, 1, 1); }
+void QuantizePactSigned::compute(const Context& context) const { pact(context, 7, true); }
 
 QuantizeLog4::QuantizeLog4(const Attributes& attributes) {
   factor_ = phase_factor(attributes);

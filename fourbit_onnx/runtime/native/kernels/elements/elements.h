@@ -30,11 +30,11 @@ struct ElementKernels {
                                   bool sign_bit, uint8_t* codes);
   // u = multiples of 2^-24 in [0, 1), from `first` and its successors, scrambled with the keys
   void (*random)(float* u, int64_t n, uint32_t first, uint32_t low_key, uint32_t high_key);
-  // codes = clip(rint(x / scale), low, high) + shift, mask bit i = below < x[i] && x[i] < above, up bit i = that and
+  // codes = clip(rint(x / scale), low, high), mask bit i = below < x[i] && x[i] < above, up bit i = that and
   // rint(x[i] / scale) > x[i] / scale; any output may be nullptr. Returns 0 if every x[i] is in least .. the
   // largest float, which NaN is not.
   uint32_t (*quantize_clipped)(const float* x, int64_t n, float scale, float low, float high, float below,
-                               float above, float least, int shift, uint8_t* codes, uint8_t* mask, uint8_t* up);
+                               float above, float least, uint8_t* codes, uint8_t* mask, uint8_t* up);
   // y = x < 0 ? +0 : x and bit i = x[i] > 0; either output may be nullptr
   void (*rectify)(const float* x, int64_t n, float* y, uint8_t* mask);
   // the same of a + b

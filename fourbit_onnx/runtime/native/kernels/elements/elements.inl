@@ -159,7 +159,7 @@ void pack_bits(uint8_t* bytes, int64_t n, uint8_t* mask) {
 }
 
 uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
-                          float least, int shift, uint8_t* codes, uint8_t* mask, uint8_t* up) {
+                          float least, uint8_t* codes, uint8_t* mask, uint8_t* up) {
   constexpr float kMost = 3.4028235e38f;
   uint8_t bytes[kBlock], inside[kBlock];
   uint32_t bad = 0;
@@ -170,7 +170,7 @@ uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, flo
       float code = __builtin_rintf(x[i] / scale);
       code = code > low ? code : low;  // NaN too becomes a number; it is refused afterwards
       code = code < high ? code : high;
-      bytes[i] = static_cast<uint8_t>((static_cast<int32_t>(code) + shift) & 15);
+      bytes[i] = static_cast<uint8_t>(static_cast<int32_t>(code) & 15);
       inside[i] = static_cast<uint8_t>((x[i] > below) & (x[i] < above));
     }
     if (codes != nullptr) {

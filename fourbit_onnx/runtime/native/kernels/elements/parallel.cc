@@ -113,12 +113,12 @@ int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_poin
 }
 
 int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
-                         int shift, uint8_t* codes, uint8_t* mask, uint8_t* up, const Host& host) {
+                         uint8_t* codes, uint8_t* mask, uint8_t* up, const Host& host) {
   const ElementKernels& k = best_elements();
   const float largest = float_of(kLargestFinite);
   const float least = low == 0 ? -std::numeric_limits<float>::infinity() : -largest;
   const auto parts = blocks<uint32_t>(n, host, [&](int64_t at, int64_t count) {
-    return k.quantize_clipped(x + at, count, scale, low, high, below, above, least, shift,
+    return k.quantize_clipped(x + at, count, scale, low, high, below, above, least,
                               codes != nullptr ? codes + at / 2 : nullptr, mask != nullptr ? mask + at / 8 : nullptr,
                               up != nullptr ? up + at / 8 : nullptr);
   });

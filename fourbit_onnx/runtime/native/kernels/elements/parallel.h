@@ -21,11 +21,11 @@ void magnitude_moments(const float* x, int64_t n, float m, int64_t* sum, int64_t
 int64_t quantize_integer(const float* x, int64_t n, float scale, float zero_point, float low, float high,
                          uint8_t* codes, const Host& host);
 
-// codes = clip(rint(x / scale), low, high) + shift, mask bit i = below < x[i] < above, up bit i = that, and rounded up; any output
+// codes = clip(rint(x / scale), low, high), mask bit i = below < x[i] < above, up bit i = that, and rounded up; any output
 // may be nullptr. Returns the first x that is not finite, or -1; where low is 0, minus infinity is as good as any number
 // below 0.
 int64_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
-                         int shift, uint8_t* codes, uint8_t* mask, uint8_t* up, const Host& host);
+                         uint8_t* codes, uint8_t* mask, uint8_t* up, const Host& host);
 
 // Logarithmic codes: a sign bit, and how many of seven thresholds are below |x| / scale; each is one octave above
 // the one before, or two. Returns the first x that is not finite, or -1.
