@@ -144,3 +144,40 @@ def test_files_folders_and_nothing_may_be_tried(tmp_path):
     (tmp_path / "dangling").symlink_to("nowhere")
     for name in ("file", "nothing", "dangling", "", "file/below"):
         whole_file.check(tmp_path / name)
+
+
+def test_a_place_is_tried_before_long_work(tmp_path):
+    """What `write` would refuse is refused, and nothing made; what it would take is taken."""
+    (tmp_path / "file").write_text("old")
+    for name in ("file", "new", "a/b/new"):
+        whole_file.try_place(tmp_path / name)
+    assert listing(tmp_path) == {Path("file"): b"old"}
+    assert os.listdir(tmp_path) == ["file"]
+    os.mkfifo(tmp_path / "fifo")
+    nowhere = Path("/proc/nowhere/x")
+    for path, said in {
+        tmp_path / "fifo": sentence(tmp_path / "fifo"),
+        tmp_path: f"{tmp_path} is a folder; choose the name of a file",
+        nowhere: f"cannot write {nowhere}: No such file or directory; choose another place",
+        tmp_path / "file" / "x": f"cannot write {tmp_path}/file/x: Not a directory; choose another name",
+    }.items():
+        for function in (whole_file.try_place, lambda path: whole_file.write(path, "new")):
+            with pytest.raises(ArtifactError) as refused:
+                function(path)
+            if function is whole_file.try_place:
+                assert str(refused.value) == said
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    assert whole_file.make_folder(tmp_path / "a" / "b")
+    assert not whole_file.make_folder(tmp_path / "a")
+    (tmp_path / "file").touch()
+    nowhere = Path("/proc/nowhere/x")
+    for path, said in {
+        tmp_path / "file": f"{tmp_path}/file is a file; choose a folder as the output",
+        tmp_path / "file" / "x": f"cannot make {tmp_path}/file/x: Not a directory; choose another name",
+        nowhere: f"cannot make {nowhere}: No such file or directory; choose another place",
+    }.items():
+        with pytest.raises(ArtifactError) as refused:
+            whole_file.make_folder(path)
+        assert str(refused.value) == said

@@ -58,6 +58,12 @@ def test_markdown_and_json_alone():
     assert set(json.loads(fourbit("bench", "--model", mlp(), *QUICK, "--json").stdout)) >= {"rows", "machine"}
 
 
+def test_a_place_for_no_file_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "bench", None)
+    said = refusal("bench", "--model", mlp(), *QUICK, "--json", tmp_path)
+    assert said == f"{tmp_path} is a folder; choose the name of a file"
+
+
 def test_recomputing_contestants():
     """Beside each recipe but the baselines, which have nothing to compute again."""
     settings = bench.Settings(["ibm2020", "fp16", "luq"], recompute=True)

@@ -5,6 +5,7 @@ import inspect
 import json
 import shlex
 
+import numpy as np
 import onnx
 import pytest
 from cli import fourbit, full_disk, listing, mlp, model, refusal
@@ -113,6 +114,10 @@ def test_warns_of_convolutions_without_normalisation(tmp_path):
     )
     assert result.stderr == warning
     assert fourbit("inspect", tmp_path / "folded.onnx").stderr == warning
+    np.savez(tmp_path / "d.npz", r0=np.ones((8, 1, 8, 8), np.float32), labels=np.zeros(8, np.int64))
+    options = ("--data", tmp_path / "d.npz", "--epochs", 1, "--seeds", 1, "--quiet", "-o", tmp_path / "c")
+    assert fourbit("check", tmp_path / "folded.onnx", *options).stderr == warning
+    assert fourbit("check", tmp_path / "folded.onnx", *options).stderr == ""  # nothing is left to train
 
 
 @pytest.mark.parametrize(
@@ -142,10 +147,13 @@ def test_existing_folder_is_left_alone(tmp_path):
     assert listing(folder) != before
 
 
-def test_force_does_not_touch_what_is_not_ours(tmp_path):
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_not_ours_is_not_touched_and_force_not_advised(tmp_path, force):
     (tmp_path / "thesis.txt").write_text("years of work")
-    said = refusal("convert", mlp(), "-o", tmp_path, "--force")
-    assert said == f"{tmp_path} is not an artifact folder, so it is not overwritten; choose another folder"
+    said = refusal("convert", mlp(), "-o", tmp_path, *["--force"] * force)
+    assert said == (
+        f"{tmp_path} exists and is not an artifact folder, so it is not overwritten; choose another folder"
+    )
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 

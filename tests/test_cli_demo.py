@@ -7,7 +7,7 @@ import sys
 
 import onnxruntime as ort
 import pytest
-from cli import fourbit, listing, refusal
+from cli import fourbit, full_disk, listing, refusal
 from rich.console import Console
 
 from fourbit_onnx.artifacts import manifest
@@ -124,6 +124,15 @@ def test_a_folder_that_was_not_named_does_not_stay_half_made(tmp_path, monkeypat
         (tmp_path / "fourbit-demo" / "thesis.txt").write_text("years of work")
         refusal("demo", "--force")
     assert listing(tmp_path / "fourbit-demo").values()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = "cannot write {}/demo.json: File too large; nothing was left behind: remove the cause"
+    with full_disk(10):
+        for options, folder in (((), "fourbit-demo"), (("-o", "x"), "x")):
+            assert refusal("demo", *options) == said.format(folder)
+    assert os.listdir() == []
 
 
 def test_without_matplotlib(tmp_path, monkeypatch):

@@ -23,7 +23,10 @@ def exists(path):
 
 
 def foreign(path):
-    return f"{path} is not a model that fourbit exported, so it is not overwritten; choose another file"
+    return (
+        f"{path} exists and is not a model that fourbit exported, so it is not overwritten; "
+        "choose another file"
+    )
 
 
 def test_a_file_that_exists_is_not_overwritten(tmp_path):
@@ -32,10 +35,11 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path):
     (tmp_path / "link.onnx").symlink_to(source)
     kept = listing(tmp_path)
     for path in (source, before, tmp_path / "link.onnx"):
-        assert refusal("export", trained(), "-o", path) == exists(path)
+        said = exists(path) if path == before else foreign(path)
+        assert refusal("export", trained(), "-o", path) == said
         with pytest.raises(ArtifactError) as refused:
             export(trained(), path)
-        assert str(refused.value) == exists(path)
+        assert str(refused.value) == said
     assert listing(tmp_path) == kept
 
 
@@ -58,7 +62,8 @@ def test_force_replaces_nothing_else(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     kept = listing(tmp_path)
     for name in ("source.onnx", "out/eval_model.onnx", "out/training_model.onnx", "thesis.txt"):
-        assert refusal("export", folder, "-o", tmp_path / name, "--force") == foreign(tmp_path / name)
+        for force in ([], ["--force"]):  # nor is it advised
+            assert refusal("export", folder, "-o", tmp_path / name, *force) == foreign(tmp_path / name)
     with pytest.raises(ArtifactError) as refused:
         export(folder, folder, overwrite=True)
     assert str(refused.value) == foreign(folder)

@@ -5,9 +5,10 @@ import dataclasses
 import json
 
 import pytest
+from cli import full_disk
 from harness_runs import tiny
 
-from fourbit_onnx.errors import DataError
+from fourbit_onnx.errors import ArtifactError, DataError
 from fourbit_onnx.harness import folder
 from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import Quantizer, Recipe
@@ -57,3 +58,11 @@ def test_a_refusal_leaves_a_finished_run(tmp_path):
     refused(tmp_path / "x", "runs/ibm2020/0.json")
     assert (tmp_path / "x" / folder.MARK).is_file()
     assert (tmp_path / "x" / "runs" / "ibm2020" / "0.json").is_file()
+
+
+def test_a_full_disk_leaves_no_empty_folder(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        with full_disk(10), pytest.raises(ArtifactError, match=r"^cannot write .*/check.json: "):
+            folder.Folder(tmp_path / name).opened(tiny(), {}, {}, force=False).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

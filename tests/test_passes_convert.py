@@ -222,6 +222,6 @@ def test_a_file_is_not_overwritten(tmp_path):
         folder_of(path, overwrite=True)
     assert (
         str(refusal.value)
-        == f"{path} is not an artifact folder, so it is not overwritten; choose another folder"
+        == f"{path} exists and is not an artifact folder, so it is not overwritten; choose another folder"
     )
     assert path.read_text() == "mine"

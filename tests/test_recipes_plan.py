@@ -39,6 +39,20 @@ def test_share():
     assert Plan("r", [Site("a", "Conv", "x", "w", "4-bit")]).share == 0  # of nothing known
 
 
+@pytest.mark.parametrize(
+    ("shapes", "counted"),
+    [
+        ([], "a sample"),
+        ([{"x": [2, 3], "y": [2, 4]}], "a batch (the model fixes its size)"),
+        ([{"x": [2, 3]}, {"x": ["N", 3]}], "a sample"),
+        ([{"x": [2, 3], "y": None}], "a sample"),
+    ],
+)
+def test_what_numbers_are_of(shapes, counted):
+    plan = Plan("r", [Site("a", "Gemm", "x", "w", shapes=one) for one in shapes])
+    assert plan.counted == counted
+
+
 def test_bytes_between_forward_and_backward():
     """8 floats; 16 codes with a mask, kept once for two sites; 4 halves; 2 codes without a mask."""
     assert PLAN.product_input_bytes == 8 * 4 + 16 * 5 / 8 + 4 * 2 + 2 / 2

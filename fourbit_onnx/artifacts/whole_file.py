@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 
 from fourbit_onnx.errors import ArtifactError
@@ -39,6 +40,44 @@ def write(path: Path, content: bytes | str) -> None:
             f"cannot write {path}: {error.strerror or error}; nothing was left behind: "
             f"{remedy(error, path.parent)}"
         ) from error
+
+
+def try_place(path: Path) -> None:
+    """Refuse, before long work, what `write` would refuse after it: a folder, or a place for no file.
+
+    Raises:
+        ArtifactError: It is one.
+    """
+    check(path)
+    if path.is_dir():
+        raise ArtifactError(f"{path} is a folder; choose the name of a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write {path}: {error.strerror or error}; {remedy(error, above)}"
+        ) from error
+
+
+def make_folder(path: Path) -> bool:
+    """Make the folder ``path``, with those above it, and say whether it was not there yet.
+
+    Raises:
+        ArtifactError: A file is there, or it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        if not path.is_dir():
+            raise ArtifactError(f"{path} is a file; choose a folder as the output") from error
+        return False
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot make {path}: {error.strerror or error}; {remedy(error, path.parent)}"
+        ) from error
+    return True
 
 
 def check(path: Path) -> None:

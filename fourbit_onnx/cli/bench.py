@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fourbit_onnx.artifacts import whole_file
 from fourbit_onnx.cli import options, output
 from fourbit_onnx.cli.convert import LOSSES
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--json",
     "json_file",
+    type=click.Path(allow_dash=True, path_type=Path),
     is_flag=False,
     flag_value="-",
     metavar="[FILE]",
@@ -67,7 +69,7 @@ def command(
     scaling: bool,
     recompute: bool,
     markdown: bool,
-    json_file: str | None,
+    json_file: Path | None,
     quiet: bool,
 ) -> None:
     """Time and memory of training steps, beside FP32 and FP16.
@@ -89,6 +91,9 @@ def command(
     from fourbit_onnx.harness.bench import bench, tables
     from fourbit_onnx.harness.bench import scaling as scaled
 
+    to_stdout = json_file == Path("-")
+    if json_file and not to_stdout:
+        whole_file.try_place(json_file)
     subject = _subject(model, loss)
     recipes, why = lineup.resolved(recipes, subject.build)
     if why:
@@ -105,11 +110,11 @@ def command(
     with Rounds(not quiet) as display:
         measure = scaled.scaling if scaling else bench.bench
         result = measure(subject, settings, display)
-    if json_file == "-":
+    if to_stdout:
         output.print_json(result)
         return
     if json_file:
-        Path(json_file).write_text(output.to_json(result), encoding="utf-8")
+        whole_file.write(json_file, output.to_json(result) + "\n")
     header, rows, right = tables.scaling(result) if scaling else tables.recipes(result)
     if markdown:
         click.echo(tables.markdown(result, header, rows, right))

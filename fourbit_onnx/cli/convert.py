@@ -116,6 +116,7 @@ def _summary(compiled: "Compiled", folder: Path, *, asked: str) -> dict[str, Any
         "sites": len(plan.sites),
         "four_bit_sites": sum(site.precision == "4-bit" for site in plan.sites),
         "four_bit_share": plan.share,
+        "product_inputs_of": plan.counted,
         "product_input_bytes": plan.product_input_bytes,
         "product_input_bytes_float32": plan.float_bytes,
         "recomputed": recomputed,
@@ -140,7 +141,7 @@ def _print(summary: dict[str, Any]) -> None:
         f"{output.percent(summary['four_bit_share'])} of the multiply-accumulates"
     )
     click.echo(
-        f"  product inputs stored for backward: {output.size(stored)} a sample, "
+        f"  product inputs stored for backward: {output.size(stored)} {summary['product_inputs_of']}, "
         f"in float32 {output.size(plain)}{less}"
     )
     if recomputed := summary["recomputed"]:

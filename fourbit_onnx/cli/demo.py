@@ -1,5 +1,6 @@
 """``fourbit demo``: the whole story on real data, in one command."""
 
+import contextlib
 import json
 import shutil
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+from fourbit_onnx.artifacts import whole_file
 from fourbit_onnx.cli import options, output
 from fourbit_onnx.errors import ArtifactError, FourbitError
 
@@ -51,12 +53,15 @@ def command(
       fourbit demo --recipes fp16,ibm2020,int4-linear --epochs 20 -o compared --force
     """  # noqa: D301 -- click's own mark
     began = time.perf_counter()
-    _make(folder, force)
+    made = _make(folder, force)
     try:
         shown, good = _show(recipes, folder, epochs=epochs, seed=seed, threads=threads)
     except BaseException:  # Ctrl-C, too: a folder that the user never named does not stay half made
         if "--output" not in options.given():
             shutil.rmtree(folder, ignore_errors=True)
+        elif made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
         raise
     click.echo(f"\n{time.perf_counter() - began:.0f} s in all. Next:\n{_next(folder / shown)}")
     if not good:
@@ -69,17 +74,16 @@ def _show(
     recipes: list[str], folder: Path, *, epochs: int, seed: int, threads: int | None
 ) -> tuple[str, bool]:
     """All of it; the recipe that was exported, and whether the file predicts what the trained model does."""
-    import onnx
-
     from fourbit_onnx.data import digits
     from fourbit_onnx.harness.lineup import resolved
     from fourbit_onnx.models import registry
 
+    _mark(folder, {})
     data = digits.load()
     model = registry.build(MODEL, input_shape=(1, 8, 8), classes=10, width=16, seed=seed)
     recipes, auto = resolved(recipes, lambda: model)
     file = folder / f"{MODEL}.onnx"
-    onnx.save(model, file)
+    whole_file.write(file, model.SerializeToString())
     samples = len(data.test["labels"])
     click.echo(
         f"A small ResNet learns handwritten digits: {' and '.join(recipes)},\n"
@@ -92,9 +96,7 @@ def _show(
     click.echo(_table(runs, samples))
     exported = _export(folder, recipes[-1], data.test)
     _plot(runs, folder)
-    (folder / MARK).write_text(
-        json.dumps({"made_by": "fourbit demo", "epochs": epochs, "seed": seed, "runs": runs}, indent=1)
-    )
+    _mark(folder, {"epochs": epochs, "seed": seed, "runs": runs})
     return recipes[-1], exported
 
 
@@ -109,8 +111,8 @@ def _next(folder: Path) -> str:
     return "\n".join(f"  {command:{width}}   {what}" for command, what in lines.items())
 
 
-def _make(folder: Path, force: bool) -> None:
-    """An empty folder with our mark in it; nothing that is not ours is touched."""
+def _make(folder: Path, force: bool) -> bool:
+    """An empty folder, and whether it was not there yet; nothing that is not ours is touched."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).is_file():
             raise ArtifactError(f"{folder} exists and is not a demo's; choose another folder with --output")
@@ -119,8 +121,11 @@ def _make(folder: Path, force: bool) -> None:
                 f"{folder} exists; choose another folder with --output, or replace it with --force"
             )
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).write_text('{"made_by": "fourbit demo"}\n')
+    return whole_file.make_folder(folder)
+
+
+def _mark(folder: Path, content: Mapping[str, Any]) -> None:
+    whole_file.write(folder / MARK, json.dumps({"made_by": "fourbit demo", **content}, indent=1) + "\n")
 
 
 def _kernels() -> str:

@@ -89,9 +89,10 @@ class Check:
         self._observe, self._command, self._display = observe, command, display
         named, self._auto = resolved(recipes, lambda: experiment.model(experiment.first_seed))
         found = lineup(named, without)
-        self._sources = {name: table.find(given).source for name, given in found.items()}
-        self._recipes = {
-            name: {"find": given, "content": described(table.find(given))} for name, given in found.items()
+        self._recipes = {name: table.find(given) for name, given in found.items()}
+        self._sources = {name: recipe.source for name, recipe in self._recipes.items()}
+        self._settings = {
+            name: {"find": given, "content": described(self._recipes[name])} for name, given in found.items()
         }
         self._digests = experiment.digests()
         self._folder, self._force = Folder(folder.absolute()), force
@@ -116,7 +117,7 @@ class Check:
         """
         begun = time.monotonic()
         try:
-            with self._folder.opened(self._experiment, self._digests, self._recipes, force=self._force):
+            with self._folder.opened(self._experiment, self._digests, self._settings, force=self._force):
                 self._all_runs(begun)
                 self._folder.tidy()
                 report = self._report()
@@ -148,6 +149,9 @@ class Check:
             else:
                 self._runs[job] = finished
         self._first = self._waiting[0][1] if self._waiting else 0
+        if self._waiting:
+            for warning in self._experiment.warnings(self._recipes.values()):
+                _log.warning(warning)
         if self._display is not None:
             total = len(self._runs) + len(self._waiting)
             self._display.begin(total, len(self._runs), self._experiment.task.epochs)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fourbit_onnx.data.checks import Specs
     from fourbit_onnx.data.dataset import Dataset
+    from fourbit_onnx.recipes.recipe import Recipe
 
 Array = NDArray[Any]
 HELD_OUT = 5  # without test data, one sample in so many is held out
@@ -50,6 +51,24 @@ class Experiment:
     def yours(self) -> bool:
         """Whether model and data are a user's files."""
         return self.task.field == "yours"
+
+    def warnings(self, recipes: Iterable["Recipe"]) -> list[str]:
+        """What will probably disappoint about training a user's model, a sentence each (`survey.warnings`).
+
+        Raises:
+            FourbitError: The model cannot be read or trained, or `keep` fits nothing.
+        """
+        if not self.yours:
+            return []
+        from fourbit_onnx.passes.load import load
+        from fourbit_onnx.passes.pipeline import Options
+        from fourbit_onnx.passes.survey import survey
+
+        model, found = load(Path(self.task.model)), []
+        for recipe in recipes:
+            if recipe.arithmetic == "4-bit":
+                found += survey(model, Options(recipe, loss=self.loss, keep=self.keep)).warnings
+        return list(dict.fromkeys(found))
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values."""

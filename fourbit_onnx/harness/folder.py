@@ -122,36 +122,24 @@ class Folder:
             "digests": dict(digests),
             "recipes": _json(recipes),
         }
-        made = self._make()
+        made = whole_file.make_folder(self.path)
         self.lock = _locked(self.path)
         begun = not (self.path / MARK).is_file()  # not before: another check may have begun, and ended
         try:
             self._settle(settings, force)
             yield
-        except REFUSALS:
-            if begun and not any(self.path.glob("runs/*/*.json")):
+        except BaseException as error:
+            if begun and isinstance(error, REFUSALS) and not any(self.path.glob("runs/*/*.json")):
                 self._clear()
                 (self.path / MARK).unlink(missing_ok=True)
-                if made:
-                    with contextlib.suppress(OSError):  # not empty
-                        self.path.rmdir()
+            if made:
+                with contextlib.suppress(OSError):  # not empty
+                    self.path.rmdir()
             raise
         finally:
             if self.lock >= 0:
                 os.close(self.lock)
             self.lock = -1
-
-    def _make(self) -> bool:
-        """Whether the folder was not there yet."""
-        try:
-            self.path.mkdir(parents=True)
-        except FileExistsError as error:
-            if not self.path.is_dir():
-                raise ArtifactError(f"{self.path} is a file; choose a folder as the output") from error
-            return False
-        except OSError as error:
-            raise ArtifactError(f"cannot make {self.path}: {error.strerror or error}") from error
-        return True
 
     def _settle(self, settings: dict[str, Any], force: bool) -> None:
         if not (self.path / MARK).is_file() and any(self.path.iterdir()):

@@ -26,14 +26,16 @@ def convert(
         RecipeError: A recipe or pattern does not exist.
         ArtifactError: The folder exists, or cannot be written.
     """
-    if output.exists() and not overwrite:
-        raise ArtifactError(
-            f"{output} exists; choose another folder, or overwrite it with --force (overwrite=True)"
-        )
-    if output.exists() and not _is_ours(output):
-        raise ArtifactError(
-            f"{output} is not an artifact folder, so it is not overwritten; choose another folder"
-        )
+    if output.exists():
+        if not _is_ours(output):
+            raise ArtifactError(
+                f"{output} exists and is not an artifact folder, so it is not overwritten; "
+                "choose another folder"
+            )
+        if not overwrite:
+            raise ArtifactError(
+                f"{output} exists; choose another folder, or overwrite it with --force (overwrite=True)"
+            )
     compiled = build(load(model) if isinstance(model, Path) else model, options)
     temporary = None
     try:

@@ -24,9 +24,10 @@ class Site:
         recipe: Name of the recipe that decided.
         reason: Why the site is not in 4 bits; "" if it is.
         points: Quantisation point to format and scale rule, for 4-bit sites.
-        macs: Multiply-accumulates of the forward product for one sample; 0 if shapes are unknown.
+        macs: Multiply-accumulates of the forward product for one sample, or for the whole batch where the
+            model fixes its size; 0 if shapes are unknown.
         weights: Elements of ``w`` if it is a weight.
-        activations: Elements of ``x`` for one sample; 0 if unknown.
+        activations: Elements of ``x``, likewise; 0 if unknown.
         group: Name of the group of like sites that it is one of, a step of a sequence each; "" if none.
         gradients: Which of ``x`` and ``w`` depend on a trained weight: ``x`` has a dgrad product, ``w`` a
             wgrad product. A plan that an older version wrote lacks it, and has both.
@@ -64,7 +65,7 @@ class Plan:
 
     @property
     def product_input_bytes(self) -> float:
-        """Bytes that the sites keep of their inputs from forward to backward, for one sample.
+        """Bytes that the sites keep of their inputs from forward to backward (`counted`).
 
         4 bits a code and 1 bit of mask, 2 where a clip learns of rounding; 16 bits for a site in FP16, 32 for
         one in float32, and for one whose weight gradient has scales a block: it quantises the float
@@ -76,6 +77,13 @@ class Plan:
     def float_bytes(self) -> float:
         """What `product_input_bytes` would be if every site were in float32."""
         return self._stored({})
+
+    @property
+    def counted(self) -> str:
+        """What numbers and bytes are of: ``a sample``, or ``a batch`` where no size of a site is open."""
+        shapes = [shape for site in self.sites for shape in site.shapes.values()]
+        fixed = bool(shapes) and all(shape and not any(isinstance(n, str) for n in shape) for shape in shapes)
+        return "a batch (the model fixes its size)" if fixed else "a sample"
 
     def _stored(self, bits: dict[str, int]) -> float:
         kept: dict[tuple[str, int], int] = {}  # what two sites read in the same form is kept once

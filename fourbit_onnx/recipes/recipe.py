@@ -80,7 +80,7 @@ class Quantizer:
         if self.format not in FORMATS:
             raise RecipeError(f"no format {self.format!r}; there are: {', '.join(FORMATS)}")
         if self.scale not in SCALES:
-            raise RecipeError(f"no scale rule {self.scale!r}; there are: {', '.join(SCALES)}")
+            raise RecipeError(f"no scale rule {self.scale!r}; {self._fitting()}")
         if self.phase not in (0, 1, 2):
             raise RecipeError(f"phase is 0 (even), 1 (odd) or 2 (both), not {self.phase!r}")
         if not 1 <= self.threshold <= 4:
@@ -92,7 +92,9 @@ class Quantizer:
         if self.hadamard not in (0, 16):
             raise RecipeError(f"hadamard is 0 (none) or 16, not {self.hadamard!r}")
         if self.scale not in _FITTING[self.format]:
-            raise RecipeError(f"format {self.format!r} does not go with scale rule {self.scale!r}")
+            raise RecipeError(
+                f"format {self.format!r} does not go with scale rule {self.scale!r}; {self._fitting()}"
+            )
         if self.phase and self.format != "log4":
             raise RecipeError(f"only format 'log4' has the phase {PHASES[self.phase]!r}, not {self.format!r}")
         if self.both_phases and self.stochastic:
@@ -112,6 +114,9 @@ class Quantizer:
             raise RecipeError(f"two samples need one scale a tensor; {self.scale!r} has one a block")
         if self.hadamard and not self.blocked:
             raise RecipeError(f"hadamard needs a scale a block ({', '.join(BLOCKS)}), not {self.scale!r}")
+
+    def _fitting(self) -> str:
+        return f"format {self.format!r} goes with: {', '.join(_FITTING[self.format])}"
 
     @property
     def stochastic(self) -> bool:

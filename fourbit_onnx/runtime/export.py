@@ -87,13 +87,14 @@ def _check_place(output: Path, overwrite: bool) -> None:
     whole_file.check(output)
     if not os.path.exists(output):  # or not to be looked at: the write says why
         return
+    if not _is_ours(output):
+        raise ArtifactError(
+            f"{output} exists and is not a model that fourbit exported, so it is not overwritten; "
+            "choose another file"
+        )
     if not overwrite:
         raise ArtifactError(
             f"{output} exists; choose another file, or overwrite it with --force (overwrite=True)"
-        )
-    if not _is_ours(output):
-        raise ArtifactError(
-            f"{output} is not a model that fourbit exported, so it is not overwritten; choose another file"
         )
 
 
