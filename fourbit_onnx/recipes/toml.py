@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fourbit_onnx.errors import RecipeError
-from fourbit_onnx.recipes.recipe import PHASES, QUANTIZERS, Quantizer, Recipe
+from fourbit_onnx.recipes.recipe import CLIPS, PHASES, QUANTIZERS, Quantizer, Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -164,6 +164,8 @@ def write(recipe: Recipe) -> str:
             value = getattr(quantizer, field.name)
             if field.default is dataclasses.MISSING or value != field.default or field.name == "rounding":
                 lines.append(f"{field.name} = {_text(PHASES[value] if field.name == 'phase' else value)}")
+                if field.name == "format" and quantizer.scale in CLIPS:
+                    lines[-1] += "  # uint4 of what cannot be negative, else int4, whichever stands here"
     return "\n".join(lines) + "\n"
 
 
