@@ -119,6 +119,27 @@ def test_readers_of_one_tensor_share_its_clip():
     assert operands == {"s": ["x", "x.clip"], "t": ["x", "x.clip"], "u": ["h", "h.clip"]}
 
 
+@pytest.mark.parametrize(
+    ("rules", "trained"),
+    [
+        (("clip", "clip"), False),
+        (("pact", "clip"), True),
+        (("clip", "pact"), True),
+        (("clip", "pact+"), True),
+        (("pact+", "pact"), True),
+    ],
+)
+def test_a_clip_is_trained_if_one_of_its_readers_trains_it(rules, trained):
+    """Whichever comes first."""
+    g, roles = made(ROWS, "[s] h = Gemm (x, w) [t] i = Gemm (x, w) y = Add (h, i)"), Roles(["x"], ["y"])
+    sites = [
+        Site(name, "Gemm", "x", "w", "4-bit", points=PACT | {"fwd.x": f"uint4 {rule}"})
+        for name, rule in zip("st", rules, strict=True)
+    ]
+    quantize(g, roles, Plan("r", sites))
+    assert (roles.parameters, roles.frozen) == ((["x.clip"], []) if trained else ([], ["x.clip"]))
+
+
 def test_sites_in_float_are_left_alone():
     g = made(ROWS, "[s] h = Gemm (x, w) [t] y = Gemm (h, w) z = Abs (x)")
     before = exact(g)

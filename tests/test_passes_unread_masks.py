@@ -71,12 +71,29 @@ def test_a_clip_that_is_not_trained_needs_no_mask_where_the_data_are(tmp_path):
     }
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
 @pytest.mark.parametrize("other", ["ibm2020-mean", "ibm2020-plus~pact-training"])
-def test_sites_that_need_other_masks_share_a_quantiser(tmp_path, other):
+def test_sites_that_need_other_masks_share_a_quantiser(tmp_path, other, first):
     """Two sites read one tensor, and the clip learns of rounding, by the gradient of one of them alone."""
     model = registry.build("resnet8", input_shape=(1, 8, 8), width=8)
-    convert(model, tmp_path / "out", recipe="ibm2020-plus", settings=[("layer2.0.conv1", other)])
+    sites = ["layer2.0.conv1", "layer2.0.downsample.0"]
+    changed, kept = sites if first else sites[::-1]
+    convert(model, tmp_path / "out", recipe="ibm2020-plus", settings=[(changed, other)])
+    clip = "layer1.0.relu2.clip"
     for name, masks in ((files.TRAINING_MODEL, 4), (files.EVAL_MODEL, 2)):
         nodes = onnx.load(tmp_path / "out" / name).graph.node
-        asked = [sum(map(bool, node.output)) for node in nodes if node.op_type == "QuantizePact"]
-        assert (len(asked), max(asked)) == (6, masks)
+        asked = {
+            node.input[1]: sum(map(bool, node.output)) for node in nodes if node.op_type == "QuantizePact"
+        }
+        assert (len(asked), asked[clip]) == (6, masks)
+        if name == files.TRAINING_MODEL:
+            (codes, _, mask, up) = next(node.output for node in nodes if clip in node.input)
+            gradients = {
+                node.name.partition(".dx/")[0]: (node.op_type, [*node.input[1:]])
+                for node in nodes
+                if node.op_type in ("PactGrad", "PactPlusGrad") and codes in node.input
+            }
+            assert gradients == {
+                changed: ("PactGrad", [codes, mask]),
+                kept: ("PactPlusGrad", [codes, mask, up]),
+            }

@@ -22,7 +22,7 @@ def quantize(graph: gs.Graph, roles: Roles, plan: Plan) -> int:
     ============  ================================================================================
 
     PACT clips become parameters, one for each tensor that is clipped, with the value 0: not yet calibrated;
-    frozen ones where the scale rule is ``clip``.
+    frozen ones where the scale rule of every site that reads the tensor is ``clip``.
     """
     nodes = {node.name: node for node in graph.nodes}
     builder = _Builder(graph, roles)
@@ -69,10 +69,14 @@ class _Builder:
             clip = gs.Variable(f"{name}.clip", np.float32, [])
             self.clips[name] = clip
             self.graph.inputs.append(clip)
-            (self.roles.parameters if rule in TRAINED_CLIPS else self.roles.frozen).append(clip.name)
+            self.roles.frozen.append(clip.name)
             self.roles.clips[clip.name] = []
             self.roles.values[clip.name] = np.array(0, np.float32)
-        clipped = self.roles.clips[self.clips[name].name]
+        found = self.clips[name].name
+        if rule in TRAINED_CLIPS and found in self.roles.frozen:  # by this site, whatever those before said
+            self.roles.frozen.remove(found)
+            self.roles.parameters.append(found)
+        clipped = self.roles.clips[found]
         if tensor.name not in clipped:
             clipped.append(tensor.name)
         return self.clips[name]
