@@ -25,6 +25,9 @@ def build(name):
         model = registry.build("resnet8", input_shape=(1, 8, 8), classes=10, width=8, seed=0)
         return model, {key: value[:64] for key, value in data.train.items()}
     rng = np.random.default_rng(0)
+    if name == "convolutions":
+        image = rng.standard_normal((16, 2, 7, 5)).astype(np.float32)
+        return convolutions(), {"image": image, "labels": rng.integers(0, 3, 16)}
     model = registry.build("transformer", seed=0)
     shape = [dim.dim_value or 16 for dim in model.graph.input[0].type.tensor_type.shape.dim]
     classes = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
@@ -32,6 +35,20 @@ def build(name):
         model.graph.input[0].name: rng.integers(0, 8, shape),
         "labels": rng.integers(0, classes, shape[0]),
     }
+
+
+def convolutions():
+    """Two of signed activations between the ends, with all that a convolution may have."""
+    draw = np.random.default_rng(0).standard_normal
+    shapes = {"first": (4, 2, 3, 3), "grouped": (6, 2, 3, 2), "next": (4, 6, 2, 3), "last": (4, 3), "b": (4,)}
+    body = """
+        a = Conv <pads = [1, 1, 1, 1]> (image, first) s = Sigmoid (a) x = Mul (a, s)
+        c = Conv <pads = [2, 0, 1, 1], dilations = [2, 1], group = 2> (x, grouped) t = Tanh (c)
+        d = Conv <pads = [0, 1, 1, 0], strides = [1, 2]> (t, next, b) e = Relu (d)
+        g = GlobalAveragePool (e) f = Flatten (g) logits = MatMul (f, last)
+    """
+    values = {name: draw(shape).astype(np.float32) / 2 for name, shape in shapes.items()}
+    return graphs.model("(float[N,2,7,5] image) => (float[N,3] logits)", body, values)
 
 
 def plain(model, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL, **feeds):
@@ -77,7 +94,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("weights", ["int4", "int8"])
 @pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-plus", "int4-linear", "minmax", "fp16", "fp32"])
-@pytest.mark.parametrize("name", ["resnet8", "transformer"])
+@pytest.mark.parametrize("name", ["resnet8", "transformer", "convolutions"])
 def test_same_bits_as_the_evaluation_graph(trained, tmp_path, name, recipe, weights):
     folder, compiled, data = trained(name, recipe)
     model = export(folder, tmp_path / "model.onnx", weights=weights)
