@@ -8,12 +8,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from fourbit_onnx import Trainer, convert, export
+from fourbit_onnx import Recipe, Trainer, convert, export
 from fourbit_onnx.artifacts import checkpoint, manifest
 from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.data import digits
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.models import registry
+from fourbit_onnx.recipes.recipe import Quantizer
 from fourbit_onnx.runtime.unread import remove_unread
 
 INT4 = onnx.TensorProto.INT4
@@ -102,6 +103,24 @@ def test_same_bits_as_the_evaluation_graph(trained, tmp_path, name, recipe, weig
     off = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     for got, expected in zip(plain(model, off, **feeds), evaluated(folder, compiled, data), strict=True):
         np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
+
+
+def test_same_bits_where_statistics_clip_an_activation(tmp_path):
+    """SAWB saturates on both sides; the code -8 is of INT4, but not of the quantiser."""
+    draw = np.random.default_rng(0).standard_normal
+    values = {name: draw((4, 4)).astype(np.float32) for name in ("first", "middle", "last")}
+    body = "a = MatMul (x, first) b = MatMul (a, middle) y = MatMul (b, last)"
+    model = graphs.model("(float[N,4] x) => (float[N,4] y)", body, values)
+    recipe = Recipe("own", activation=Quantizer("int4", "sawb"))
+    compiled = convert(model, tmp_path / "out", recipe=recipe, loss="mse")
+    feeds = {"x": draw((200, 4)).astype(np.float32)}  # of normal numbers, one in a hundred
+    found = export(tmp_path / "out", tmp_path / "model.onnx")
+    (clip,) = (node.output[0] for node in found.graph.node if node.op_type == "Clip")
+    found.graph.output.add().name = clip
+    got, codes = plain(found, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, **feeds)
+    (expected,) = evaluated(tmp_path / "out", compiled, feeds | {"labels": np.zeros((200, 4), np.float32)})
+    np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
+    assert (codes.min(), codes.max()) == (-7, 7)
 
 
 @pytest.mark.slow
