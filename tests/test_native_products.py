@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from convolution_cases import SA, SB, convolutions
-from native import INT4, LOG2, LOG4, SHIFTED, UINT4, check, codes, needs_library, run
+from native import INT4, ISAS, LOG2, LOG4, SHIFTED, UINT4, check, codes, needs_library, run, using
 from one_node import Codes
 
 pytestmark = needs_library
@@ -182,6 +182,11 @@ GEOMETRIES = {
     "depthwise, pointwise": (2, 5, 10, (3, 11), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 5),
     "depthwise, 1-d": (2, 3, 3, (40,), (7,), (1,), (6, 0), (1,), 3),
     "depthwise, 3-d": (1, 2, 4, (4, 5, 6), (2, 3, 2), (2, 1, 1), (0, 1, 0, 1, 1, 1), (1, 2, 1), 2),
+    "depthwise, images in several blocks": (5, 90, 90, (6, 7), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 90),
+    "depthwise, stride beyond kernel": (2, 3, 6, (11, 13), (2, 2), (3, 4), (0, 0, 0, 0), (1, 1), 3),
+    "depthwise, long stride": (2, 2, 2, (53,), (3,), (10,), (1, 1), (2,), 2),
+    "depthwise, 3-d, strides": (2, 3, 3, (5, 7, 6), (3, 3, 2), (2, 3, 2), (1, 0, 1, 0, 1, 0), (1, 2, 1), 3),
+    "one channel, many taps": (1, 1, 1, (1100,), (601,), (1,), (1, 0), (1,), 1),
     "groups of two and two": (2, 6, 6, (7, 6), (3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 3),
     "1-d": (3, 4, 8, (17,), (3,), (2,), (0, 1), (1,), 1),
     "1-d, one position": (5, 9, 4, (3,), (3,), (1,), (0, 0), (1,), 1),
@@ -277,6 +282,37 @@ def test_weight_gradient_beyond_32_bits():
         "dy_values": LOG4,
     }
     assert (run("QConvWeightGrad", inputs, (), attributes)[0] == F(15 * 4096 * 70000)).all()
+
+
+def test_depthwise_weight_gradient_beyond_24_bits():
+    """Float32 lanes add whole numbers, and are emptied before one is rounded, in an image or between."""
+    rng = np.random.default_rng(3)
+    for batch, channels, size in ((1, 3, 130), (40, 70, 12)):
+        x = Codes(rng.choice([13, 15], (batch, channels, size, size)), "uint4")
+        dy = Codes(rng.choice([1, 7, 7, 7], (batch, channels, size, size)), "uint4")
+        inputs = {"x": x, "x_scale": F(1), "x_zero_point": NONE, "dy": dy, "dy_scale": F(1)}
+        inputs["w_shape"] = np.array([channels, 1, 1, 1])
+        attributes = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": channels}
+        attributes |= {"x_values": UINT4, "dy_values": LOG4}
+        exact = (x.array.astype(np.int64) * np.array(LOG4)[dy.array]).sum((0, 2, 3))
+        assert (exact > 16 * 2**24 // 3).any()  # a lane alone would be beyond
+        for isa in ISAS:
+            with using(isa):
+                found = run("QConvWeightGrad", inputs, (), attributes, threads=2)[0]
+            np.testing.assert_array_equal(found.ravel(), exact.astype(np.float32))
+
+
+def test_a_sum_beyond_24_bits_is_no_sum_of_floats():
+    """601 taps of 7 * 4096, some of 7: whole numbers that float32 does not have."""
+    dy = Codes(np.random.default_rng(4).choice([1, 7], (1, 1, 1400), p=[0.02, 0.98]), "uint4")
+    inputs = {"dy": dy, "dy_scale": F(1), "w": Codes(np.full((1, 1, 601), 7), "int4"), "w_scale": F(1)}
+    inputs |= {"w_zero_point": NONE, "x_shape": np.array([1, 1, 2000])}
+    attributes = {"strides": (1,), "pads": (0, 0), "dilations": (1,), "group": 1}
+    attributes |= {"dy_values": LOG4, "w_values": INT4}
+    exact = np.convolve(np.array(LOG4)[dy.array.ravel()], np.full(601, 7))
+    assert (exact.astype(np.float32) != exact).any()
+    found = run("QConvInputGrad", inputs, (), attributes)[0]
+    np.testing.assert_array_equal(found.ravel(), exact.astype(np.float32))
 
 
 def test_what_is_given_is_used():

@@ -45,10 +45,22 @@ int64_t Grid::rows() const {
 int64_t Grid::row_place(int64_t row) const {
   int64_t place = 0;
   for (size_t d = windows.size() - 1; d-- > 0;) {
-    place += row % windows[d] * step[d] * pitch[d];
+    place += row % windows[d] * pitch[d];
     row /= windows[d];
   }
   return place;
+}
+
+std::vector<int64_t> Grid::source_rows() const {
+  std::vector<int64_t> places(product(Dims(source.begin(), source.end() - 1)), 0);
+  for (size_t i = 0; i < places.size(); ++i) {
+    int64_t rest = static_cast<int64_t>(i);
+    for (size_t d = source.size() - 1; d-- > 0;) {
+      places[i] += place(d, rest % source[d] + before[d]);
+      rest /= source[d];
+    }
+  }
+  return places;
 }
 
 void grow(Frame& frame, const Dims& source, const Dims& windows, const Dims& step, const std::vector<Dims>& offsets) {
@@ -76,19 +88,20 @@ Grid make_grid(const Frame& frame, const Dims& source, const Dims& windows, cons
   grid.windows = windows;
   grid.step = step;
   const size_t rank = source.size();
-  const int64_t inner = step.back();
-  grid.lane = divide_up(grid.extent.back(), inner);
   grid.pitch.assign(rank, 0);
-  int64_t pitch = inner * grid.lane;
-  for (size_t d = rank - 1; d-- > 0;) {
-    grid.pitch[d] = pitch;
-    pitch *= grid.extent[d];
+  grid.lane.assign(rank, 0);
+  grid.size = 1;
+  for (size_t d = rank; d-- > 0;) {
+    grid.pitch[d] = grid.size;
+    grid.size *= divide_up(grid.extent[d], step[d]);
   }
-  grid.size = pitch;
+  for (size_t d = rank; d-- > 0;) {
+    grid.lane[d] = grid.size;
+    grid.size *= step[d];
+  }
   for (const Dims& offset : offsets) {
-    const int64_t y = offset.back() + grid.before.back();
-    int64_t place = y % inner * grid.lane + y / inner;
-    for (size_t d = 0; d + 1 < rank; ++d) place += (offset[d] + grid.before[d]) * grid.pitch[d];
+    int64_t place = 0;
+    for (size_t d = 0; d < rank; ++d) place += grid.place(d, offset[d] + grid.before[d]);
     grid.taps.push_back(place);
   }
   return grid;

@@ -24,22 +24,26 @@ int64_t conv_output_size(int64_t input, int64_t kernel, int64_t stride, int64_t 
 // A padded source image and a grid of windows over it.
 //
 // Coordinate y of the padded image is the source's y - before. Window g has its corner at
-// step * g; tap t of the window is at an offset from the corner. In the innermost dimension
-// coordinates are sorted by remainder mod step, so that the same tap of neighbouring windows is
-// always contiguous in memory, whatever the step:
+// step * g; tap t of the window is at an offset from the corner. Coordinates are sorted by their
+// remainders mod step, which makes an image of each combination of remainders: so the same tap of
+// all windows lies in one of them, whatever the step, and that of neighbouring windows is contiguous.
 //
-//   place(y) = sum over outer d of y[d] * pitch[d] + (y[last] % step) * lane + y[last] / step
+//   place(y) = sum over d of (y[d] % step[d]) * lane[d] + y[d] / step[d] * pitch[d]
 struct Grid {
   Dims source, before, extent;  // extent: of the padded image
   Dims windows, step;
-  Dims pitch;        // of the outer dimensions
-  int64_t lane = 0;  // elements of one remainder
+  Dims pitch;        // the innermost is 1
+  Dims lane;         // from one remainder to the next
   int64_t size = 0;  // elements of a padded image
   std::vector<int64_t> taps;  // offset of each tap from place(corner)
 
   int64_t rows() const;  // windows outside the innermost dimension
   int64_t row_length() const { return windows.back(); }
   int64_t row_place(int64_t row) const;  // place of the corner of a row's first window
+  int64_t reach() const { return row_place(rows() - 1) + row_length(); }  // of all windows' corners; there are some
+  int64_t place(size_t d, int64_t y) const { return y % step[d] * lane[d] + y / step[d] * pitch[d]; }
+  // Where the rows of the source begin, but for the innermost coordinate, which `deal_row` knows.
+  std::vector<int64_t> source_rows() const;
 };
 
 // How large a padded image must be. Several grids may share an image, and so a frame.

@@ -4,43 +4,12 @@
 #include <cstring>
 
 #include "kernels/bytes/bytes.h"
+#include "kernels/conv/rows.h"
 
 namespace fourbit {
 namespace {
 
 constexpr int64_t kSlack = 4;  // WindowRows reads whole quads
-
-// Calls row(source, place, length) for each row of the source image that the padded image holds.
-// `place` is that of padded coordinate `before` of the row.
-template <typename Row>
-void for_each_row(const Grid& grid, const Row& row) {
-  const int64_t length = grid.source.back();
-  const size_t rank = grid.source.size();
-  const int64_t rows = length == 0 ? 0 : product(grid.source) / length;
-  for (int64_t i = 0; i < rows; ++i) {
-    int64_t rest = i, place = 0;
-    for (size_t d = rank - 1; d-- > 0;) {
-      place += (rest % grid.source[d] + grid.before[d]) * grid.pitch[d];
-      rest /= grid.source[d];
-    }
-    row(i * length, place, length);
-  }
-}
-
-// A row of words or bytes into its place, sorted by remainder mod step.
-template <typename T>
-void deal(const T* row, int64_t length, const Grid& grid, T* image) {
-  const int64_t step = grid.step.back(), before = grid.before.back();
-  if (step == 1) {
-    std::memcpy(image + before, row, length * sizeof(T));
-    return;
-  }
-  for (int64_t r = 0; r < std::min(step, length); ++r) {
-    const int64_t y = before + r;
-    T* lane = image + y % step * grid.lane + y / step;
-    for (int64_t i = r; i < length; i += step) *lane++ = row[i];
-  }
-}
 
 inline void copy_words(uint32_t* to, const uint32_t* from, int64_t count) {
   switch (count) {  // constant sizes become a few moves
@@ -55,18 +24,13 @@ inline void copy_words(uint32_t* to, const uint32_t* from, int64_t count) {
 
 }  // namespace
 
-void place_rows(const int16_t* values, const Grid& grid, int16_t* image) {
-  for_each_row(grid, [&](int64_t source, int64_t at, int64_t length) {
-    deal(values + source, length, grid, image + at);
-  });
-}
-
 int64_t quads_size(const Images& s, const Planes& planes, const Grid& grid) {
   return s.images * s.groups * planes.count * divide_up(s.channels, 4) * grid.size * 4;
 }
 
 void fill_quads(const Images& s, const Planes& planes, const Grid& grid, uint8_t* out, const Host& host) {
-  const int64_t quads = divide_up(s.channels, 4), pixels = product(grid.source);
+  const int64_t quads = divide_up(s.channels, 4), pixels = product(grid.source), length = grid.source.back();
+  const std::vector<int64_t> rows = grid.source_rows();
   parallel_ranges(host, s.images * s.groups * quads, [&](int64_t first, int64_t last) {
     const UnpackPlane unpack;
     const Interleave interleave = best_interleave();
@@ -79,15 +43,13 @@ void fill_quads(const Images& s, const Planes& planes, const Grid& grid, uint8_t
       for (int p = 0; p < planes.count; ++p) {
         unpack(s.operand, channel * pixels, present * pixels, planes.plane[p], bytes.data());
         std::memset(bytes.data() + present * pixels, 0, (4 - present) * pixels);
-        const uint8_t* rows[4];
-        for (int j = 0; j < 4; ++j) rows[j] = bytes.data() + j * pixels;
-        interleave(rows, pixels, reinterpret_cast<uint8_t*>(words.data()));
+        const uint8_t* lines[4];
+        for (int j = 0; j < 4; ++j) lines[j] = bytes.data() + j * pixels;
+        interleave(lines, pixels, reinterpret_cast<uint8_t*>(words.data()));
         uint8_t* place = out + ((image_group * planes.count + p) * quads + quad) * grid.size * 4;
         uint32_t* image = reinterpret_cast<uint32_t*>(place);
         std::memset(image, 0, grid.size * 4);  // the signed side pads with 0
-        for_each_row(grid, [&](int64_t source, int64_t at, int64_t length) {
-          deal(words.data() + source, length, grid, image + at);
-        });
+        for (size_t row = 0; row < rows.size(); ++row) deal_row(words.data() + row * length, length, grid, image + rows[row]);
       }
     }
   });
@@ -133,7 +95,8 @@ int64_t bytes_size(const Images& s, const Planes& planes, const Grid& grid) {
 }
 
 void fill_bytes(const Images& s, const Planes& planes, const Grid& grid, uint8_t* out, const Host& host) {
-  const int64_t pixels = product(grid.source), size = grid.size + kSlack;
+  const int64_t pixels = product(grid.source), size = grid.size + kSlack, length = grid.source.back();
+  const std::vector<int64_t> rows = grid.source_rows();
   parallel_ranges(host, s.images * s.groups * s.channels, [&](int64_t first, int64_t last) {
     const UnpackPlane unpack;
     Buffer<uint8_t> bytes(pixels);
@@ -143,9 +106,7 @@ void fill_bytes(const Images& s, const Planes& planes, const Grid& grid, uint8_t
         unpack(s.operand, channel * pixels, pixels, planes.plane[p], bytes.data());
         uint8_t* image = out + (task * planes.count + p) * size;
         std::memset(image, planes.plane[p].padding, size);
-        for_each_row(grid, [&](int64_t source, int64_t at, int64_t length) {
-          deal(bytes.data() + source, length, grid, image + at);
-        });
+        for (size_t row = 0; row < rows.size(); ++row) deal_row(bytes.data() + row * length, length, grid, image + rows[row]);
       }
     }
   });

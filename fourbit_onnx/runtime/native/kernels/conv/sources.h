@@ -16,9 +16,6 @@ struct Images {
   int64_t first, images, groups, channels;
 };
 
-// The rows of an image of values into their places in a padded image (of zeros).
-void place_rows(const int16_t* values, const Grid& grid, int16_t* image);
-
 // Quads of channels, for products over channels and taps (forward, gradient to the input):
 //
 //   [image][group][plane][quad of channels][grid.size][4]

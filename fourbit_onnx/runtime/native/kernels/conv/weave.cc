@@ -23,55 +23,56 @@ void weave_row(const float* const* rows, int64_t stride, int64_t length, float* 
   }
 }
 
-// Where a row of an image comes from: phases phase, phase + 1, ... (of the innermost dimension), each from `window` rows
-// on.
-struct Line {
-  int64_t phase, window;
-};
+}  // namespace
 
-std::vector<Line> lines_of(const std::vector<Phase>& phases, const ConvGeometry& g) {
+Weave::Weave(const std::vector<Phase>& phases, const ConvGeometry& g, bool padded)
+    : stride_(g.strides.back()), length_(g.input.back()) {
   const size_t outer = g.input.size() - 1;
+  const int64_t lines = product(Dims(g.input.begin(), g.input.end() - 1));
   Dims at(outer, 0);
-  std::vector<Line> lines(product(Dims(g.input.begin(), g.input.end() - 1)));
-  for (Line& line : lines) {
+  for (int64_t line = 0; line < lines; ++line) {
     // Phases are in the order in which `backward_phases` counts them, the innermost dimension fastest.
-    int64_t phase = 0;
+    int64_t phase = 0, row = 0;
     for (size_t d = 0; d < outer; ++d) phase = phase * g.strides[d] + at[d] % g.strides[d];
-    line = {phase * g.strides.back(), 0};
-    const Dims& windows = phases[line.phase].grid.windows;
-    for (size_t d = 0; d < outer; ++d) line.window = line.window * windows[d] + at[d] / g.strides[d];
+    phase_.push_back(phase * stride_);
+    const Dims& windows = phases[phase_.back()].grid.windows;
+    for (size_t d = 0; d < outer; ++d) row = row * windows[d] + at[d] / g.strides[d];
+    for (int64_t i = 0; i < stride_; ++i) {
+      const Grid& grid = phases[phase_.back() + i].grid;
+      places_.push_back(padded ? grid.row_place(row) : row * grid.row_length());
+    }
     for (size_t d = outer; d-- > 0;) {
       if (++at[d] < g.input[d]) break;
       at[d] = 0;
     }
   }
-  return lines;
 }
 
-}  // namespace
+void Weave::operator()(const float* const* results, float* dx) const {
+  constexpr int64_t kUsual = 8;
+  const float* few[kUsual];
+  std::vector<const float*> many(stride_ > kUsual ? stride_ : 0);
+  const float** const rows = stride_ > kUsual ? many.data() : few;
+  const int64_t* place = places_.data();
+  for (const int64_t phase : phase_) {
+    for (int64_t i = 0; i < stride_; ++i) rows[i] = results[phase + i] + *place++;
+    weave_row(rows, stride_, length_, dx);
+    dx += length_;
+  }
+}
 
 void weave(const std::vector<Phase>& phases, const std::vector<const float*>& results, const ConvGeometry& g,
            int64_t images, float* dx, const Host& host) {
-  const int64_t stride = g.strides.back(), length = g.input.back(), channels = g.groups * g.channels;
-  const std::vector<Line> lines = lines_of(phases, g);
-  std::vector<int64_t> windows, row;  // of each phase: all of an image, and those of a row
-  for (const Phase& phase : phases) {
-    windows.push_back(product(phase.grid.windows));
-    row.push_back(phase.grid.windows.back());
-  }
+  const int64_t channels = g.groups * g.channels;
+  const Weave one(phases, g, false);
+  std::vector<int64_t> windows;  // of each phase, all of an image
+  for (const Phase& phase : phases) windows.push_back(product(phase.grid.windows));
   parallel_ranges(host, images * channels, [&](int64_t first, int64_t last) {
-    std::vector<const float*> from(stride);
+    std::vector<const float*> from(results);
     for (int64_t task = first; task < last; ++task) {
       const int64_t place = task % channels * images + task / channels;
-      float* out = dx + task * product(g.input);
-      for (const Line& line : lines) {
-        for (int64_t i = 0; i < stride; ++i) {
-          const int64_t phase = line.phase + i;
-          from[i] = results[phase] + place * windows[phase] + line.window * row[phase];
-        }
-        weave_row(from.data(), stride, length, out);
-        out += length;
-      }
+      for (size_t phase = 0; phase < from.size(); ++phase) from[phase] = results[phase] + place * windows[phase];
+      one(from.data(), dx + task * product(g.input));
     }
   });
 }

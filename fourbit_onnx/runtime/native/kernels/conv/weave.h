@@ -10,8 +10,23 @@
 namespace fourbit {
 
 // What a convolution with strides sends back to its input: input coordinates stride * m + phase are a product of
-// their own for each phase (`backward_phases`), whose results lie together here and are put in their places at last. To
-// store them there at once would be one number at a time.
+// their own for each phase (`backward_phases`), whose results are put in their places at last. To store them there at
+// once would be one number at a time.
+class Weave {
+ public:
+  // `padded`: rows of windows lie as in the phase's grid, else one behind the other.
+  Weave(const std::vector<Phase>& phases, const ConvGeometry& g, bool padded);
+  // One channel of an image, from its windows of each phase.
+  void operator()(const float* const* results, float* dx) const;
+
+ private:
+  // Where a row of the image comes from: phases phase, phase + 1, ... (of the innermost dimension), places[line][i] in
+  // the windows of the i-th.
+  std::vector<int64_t> phase_, places_;
+  int64_t stride_, length_;
+};
+
+// All images, from results that lie together:
 //
 //   results[phase]  [group][channel][image][window], windows of the phase's grid
 //   dx              [image][group][channel][input...], all of it written

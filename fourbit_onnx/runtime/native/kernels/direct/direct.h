@@ -1,4 +1,7 @@
-// Sums over a few shifted rows, for groups too small for a 12 x 32 tile (depthwise convolution).
+// Sums over shifted images, for groups too small for a 12 x 32 tile (depthwise convolution).
+//
+// Values are whole numbers in float32. Every sum must stay below 2^24: then it is exact, in any order, and its float is
+// that of the integer.
 #pragma once
 
 #include <cstdint>
@@ -7,18 +10,19 @@
 
 namespace fourbit {
 
-// Rows must be readable (their values do not matter) this far beyond n.
-constexpr int64_t kDirectSlack = 16;
+// Functions work on as many numbers at a time; what they read and write goes on to the next multiple of it.
+constexpr int64_t kDirectLanes = 16;
 
-// Functions of one instruction set. All sums must fit 32 bits.
 struct DirectKernels {
-  // out[i * stride] = float(sum over t < terms of weights[t] * rows[t][i]) * scale,  for i < n
-  void (*weighted)(const int16_t* const* rows, const int32_t* weights, int64_t terms, int64_t n, float scale,
-                   float* out, int64_t stride);
-  // sum over i < n of x[i] * y[i]
-  int32_t (*dot)(const int16_t* x, const int16_t* y, int64_t n);
-  // values[i] = table[codes[i]], codes one a byte
-  void (*look_up)(const uint8_t* codes, int64_t n, const int16_t* table, int16_t* values);
+  // values[i] = the signed number of 16 bits whose halves are low[i] and high[i], of 8 bits if high is nullptr; added to
+  // what is there if `add`
+  void (*to_floats)(const uint8_t* low, const uint8_t* high, int64_t n, bool add, float* values);
+  // out[i] = (sum over t < terms of weights[t] * image[i + places[t]]) * scale,  for i < n
+  void (*weighted)(const float* image, const int64_t* places, const float* weights, int64_t terms, int64_t n,
+                   float scale, float* out);
+  // the sum of sums[t * kDirectLanes + lane] over lanes grows by that of image[i + places[t]] * y[i] over i < n;
+  // y goes on with zeros, what image goes on with is finite
+  void (*correlate)(const float* image, const int64_t* places, int64_t terms, const float* y, int64_t n, float* sums);
 };
 
 FOURBIT_TABLE(DirectKernels, direct)

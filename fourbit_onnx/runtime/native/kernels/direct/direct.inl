@@ -6,56 +6,72 @@
 namespace fourbit {
 namespace {
 
-// 16 columns. The compiler's portable vectors, because it makes bad ones of the plain loop; where a
-// register is shorter, it takes several.
-typedef int16_t Shorts __attribute__((vector_size(32)));
-typedef int32_t Ints __attribute__((vector_size(64)));
-typedef float Floats __attribute__((vector_size(64)));
-constexpr int kLanes = 16;
+// The compiler's portable vectors, because it makes bad ones of plain loops over terms; where a register is shorter, it
+// takes several.
+typedef float Floats __attribute__((vector_size(4 * kDirectLanes)));
+
+inline Floats load(const float* from) {
+  Floats lanes;
+  __builtin_memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+
+inline void store(const Floats& lanes, float* to) { __builtin_memcpy(to, &lanes, sizeof lanes); }
+
+template <bool kAdd>
+void to_floats(const uint8_t* low, const uint8_t* high, int64_t n, float* values) {
+  if (high == nullptr) {
+    for (int64_t i = 0; i < n; ++i) values[i] = static_cast<int8_t>(low[i]) + (kAdd ? values[i] : 0.0f);
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      values[i] = static_cast<int16_t>(low[i] | high[i] << 8) + (kAdd ? values[i] : 0.0f);
+    }
+  }
+}
+
+void to_floats(const uint8_t* low, const uint8_t* high, int64_t n, bool add, float* values) {
+  add ? to_floats<true>(low, high, n, values) : to_floats<false>(low, high, n, values);
+}
 
 template <int kVectors>
-void block(const int16_t* const* rows, const int32_t* weights, int64_t terms, int64_t first, int64_t count,
-           float scale, float* out, int64_t stride) {
-  Ints sums[kVectors] = {};
+void weighted(const float* image, const int64_t* places, const float* weights, int64_t terms, float scale,
+              float* out) {
+  Floats sums[kVectors] = {};
   for (int64_t t = 0; t < terms; ++t) {
-    for (int v = 0; v < kVectors; ++v) {
-      Shorts row;
-      __builtin_memcpy(&row, rows[t] + first + v * kLanes, sizeof row);
-      sums[v] += weights[t] * __builtin_convertvector(row, Ints);
-    }
+    for (int v = 0; v < kVectors; ++v) sums[v] += weights[t] * load(image + places[t] + v * kDirectLanes);
   }
-  for (int v = 0; v < kVectors; ++v) {
-    const Floats result = __builtin_convertvector(sums[v], Floats) * scale;
-    float* to = out + v * kLanes * stride;
-    if (stride == 1 && count >= kVectors * kLanes) {
-      __builtin_memcpy(to, &result, sizeof result);
-    } else {
-      for (int i = 0; i < kLanes && v * kLanes + i < count; ++i) to[i * stride] = result[i];
-    }
-  }
+  for (int v = 0; v < kVectors; ++v) store(sums[v] * scale, out + v * kDirectLanes);
 }
 
-void weighted(const int16_t* const* rows, const int32_t* weights, int64_t terms, int64_t n, float scale, float* out,
-              int64_t stride) {
+void weighted(const float* image, const int64_t* places, const float* weights, int64_t terms, int64_t n, float scale,
+              float* out) {
   int64_t i = 0;
-  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    block<2>(rows, weights, terms, i, n - i, scale, out + i * stride, stride);
+  for (; i + 3 * kDirectLanes < n; i += 4 * kDirectLanes) {
+    weighted<4>(image + i, places, weights, terms, scale, out + i);
   }
-  for (; i < n; i += kLanes) block<1>(rows, weights, terms, i, n - i, scale, out + i * stride, stride);
+  for (; i < n; i += kDirectLanes) weighted<1>(image + i, places, weights, terms, scale, out + i);
 }
 
-int32_t dot(const int16_t* x, const int16_t* y, int64_t n) {
-  int32_t sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += x[i] * y[i];
-  return sum;
+template <int kTerms>
+void correlate(const float* image, const int64_t* places, const float* y, int64_t n, float* sums) {
+  Floats lanes[kTerms];
+  for (int t = 0; t < kTerms; ++t) lanes[t] = load(sums + t * kDirectLanes);
+  for (int64_t i = 0; i < n; i += kDirectLanes) {
+    const Floats by = load(y + i);
+    for (int t = 0; t < kTerms; ++t) lanes[t] += by * load(image + places[t] + i);
+  }
+  for (int t = 0; t < kTerms; ++t) store(lanes[t], sums + t * kDirectLanes);
 }
 
-void look_up(const uint8_t* codes, int64_t n, const int16_t* table, int16_t* values) {
-  for (int64_t i = 0; i < n; ++i) values[i] = table[codes[i] & 15];
+void correlate(const float* image, const int64_t* places, int64_t terms, const float* y, int64_t n, float* sums) {
+  int64_t t = 0;
+  for (; t + 9 <= terms; t += 9) correlate<9>(image, places + t, y, n, sums + t * kDirectLanes);
+  for (; t + 4 <= terms; t += 4) correlate<4>(image, places + t, y, n, sums + t * kDirectLanes);
+  for (; t < terms; ++t) correlate<1>(image, places + t, y, n, sums + t * kDirectLanes);
 }
 
 }  // namespace
 
-const DirectKernels FOURBIT_DIRECT = {weighted, dot, look_up};
+const DirectKernels FOURBIT_DIRECT = {to_floats, weighted, correlate};
 
 }  // namespace fourbit
