@@ -1,6 +1,11 @@
-"""Types and lint are clean. Both tools belong to the group `lint`; without them the tests are skipped."""
+"""Types and lint are clean, and `tools/` fits the kernels.
+
+ruff and mypy belong to the group `lint`; without them, or a compiler, the tests are skipped.
+"""
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +45,14 @@ def test_ruff_looks_at_every_file():
     assert not [
         name for name in listed if Path(name).relative_to(ROOT).parts[0] in ("passes", "runtime", "models")
     ]
+
+
+def test_what_runs_the_kernels_under_a_sanitizer_fits_them():
+    """It belongs to no package, so nothing else compiles it."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    native = ROOT / "fourbit_onnx" / "runtime" / "native"
+    command = [compiler, "-std=c++17", "-fsyntax-only", f"-I{native}", str(ROOT / "tools" / "sanitize.cc")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Relu with a mask, and its gradient: body, kernel, NumPy and ONNX Runtime's operators have the same bits."""
+"""Relu and Clip with a mask, and the gradient: body, kernel, NumPy, ONNX Runtime: the same bits."""
 
 import numpy as np
 import onnx.parser
@@ -39,6 +39,31 @@ def test_forward(shape):
         for i, name in enumerate(["y", "mask"]):  # the other one is not wanted
             only = run(op, inputs, (), None, [name])[0]
             assert only.tobytes() == both[i].tobytes()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (-0.5, 0.25), (1.0, 1.0), (-3.4e38, 3.4e38)])
+def test_clip(shape, low, high):
+    x = numbers(shape, 8, np.append(SPECIAL, [F(low), F(high), np.nextafter(F(high), F(9))]))
+    both = check("Clip", {"x": x}, (), {"low": low, "high": high})
+    for i, name in enumerate(["y", "mask"]):
+        only = run("Clip", {"x": x}, (), {"low": low, "high": high}, [name])[0]
+        assert only.tobytes() == both[i].tobytes()
+
+
+@given(hnp.arrays(F, st.integers(1, 70), elements=st.floats(-8, 8, width=32) | st.sampled_from([0.0, 6.0])))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_clip_is_that_of_the_runtime(x):
+    """The mask is that of ONNX Runtime's gradient, ``dy * (low <= x <= high)``."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[N] x) => (float[N] y)'
+        " <float low = {0}, float high = {6}> { y = Clip (x, low, high) }"
+    )
+    (y,) = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    found, mask = run("Clip", {"x": x})
+    np.testing.assert_array_equal(found, y)
+    inside = np.unpackbits(mask, count=len(x), bitorder="little")
+    np.testing.assert_array_equal(inside, (x >= 0) & (x <= 6))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -173,7 +173,7 @@ def test_every_operator_is_tested():
         "QConv", "QConvInputGrad", "QConvWeightGrad", "QMatMul", "QMatMulBias",  # in …_products.py
         "QConvInputGradTwoPhase", "QConvWeightGradTwoPhase", "QMatMulTwoPhase",
         "RandomUniform", "DitherScale",  # in test_ops_random_uniform.py, test_formats_dither.py
-        "Relu", "AddRelu", "ReluGrad", "SumReluGrad", "BatchNorm", "BatchNormGrad", "After", "Gelu",
+        "Relu", "AddRelu", "Clip", "ReluGrad", "SumReluGrad", "BatchNorm", "BatchNormGrad", "After", "Gelu",
         "GeluGrad", "GatherGrad", "LayerNorm", "LayerNormGrad", "LstmCell", "LstmCellGrad", "UnderflowScale",
         "QuantizeLog2", "QuantizeInt4Stochastic", "QuantizeLogStochastic",  # in test_ops_stochastic.py
         "Nvfp4Scale", "Mxfp4Scale", "Block16Scale", "BlockHadamard", "QBlockMatMul",  # in test_ops_blocks.py

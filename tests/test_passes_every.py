@@ -36,6 +36,7 @@ CONSTANTS = {
     "s": np.ones(2, np.float32),
     "row": np.ones(8, np.float32),
     "half": np.float32(0.5),
+    "nought": np.float32(0),
     "rows": np.ones((2, 8), np.float32),
     "state": np.ones((2, 2), np.float32),
     "whole": np.array([1, 2, 8]),
@@ -90,6 +91,8 @@ EXTRA = {
     "summed": "y = ReduceSum <keepdims = 0> (x, first)",
     "a softmax backward": "y = com.microsoft.SoftmaxGrad_13 <axis = -1> (x, x)",
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
+    "the gradient of a clip": "y = Clip (x, nought, half) a = GreaterOrEqual (x, nought)"
+    " b = LessOrEqual (x, half) i = And (a, b) m = Cast <to = 1> (i) d = Mul (x, m) z = other.Use (d)",
     "a step of an LSTM": "a = Identity (rows) b, n = Split <axis = 1> (a, widths) t = Sigmoid (b)"
     " i, o, f = Split <axis = 1, num_outputs = 3> (t) g = Tanh (n) m = Mul (i, g) l = Mul (f, state)"
     " d = Add (l, m) e = Tanh (d) h = Mul (o, e) y = other.Use (h)",

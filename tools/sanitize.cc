@@ -133,12 +133,12 @@ void products(const Host& host) {
 }
 
 void convolutions(const Host& host) {
-  const bool winograd = one_in(3);
+  const bool winograd = one_in(3), depthwise = !winograd && one_in(2);
   ConvGeometry g;
   g.batch = pick(1, one_in(4) ? 30 : 4);
-  g.groups = winograd || one_in(2) ? 1 : pick(2, 4);
-  g.channels = winograd ? pick(32, 70) : pick(1, 20);
-  g.filters = winograd ? pick(32, 70) : pick(1, 40);
+  g.groups = depthwise ? pick(1, 200) : winograd || one_in(2) ? 1 : pick(2, 4);
+  g.channels = winograd ? pick(32, 70) : pick(1, depthwise ? 2 : 20);
+  g.filters = winograd ? pick(32, 70) : pick(1, depthwise ? 2 : 40);
   const int64_t rank = winograd ? 2 : pick(1, 3), most = rank == 3 ? 6 : 18;
   for (int64_t d = 0; d < rank; ++d) {
     g.kernel.push_back(winograd ? 3 : pick(1, 4));
@@ -166,7 +166,7 @@ void convolutions(const Host& host) {
 void elements(const Host& host) {
   const int64_t n = one_in(3) ? pick(16000, 70000) : pick(0, 700);
   const auto x = floats(n), b = floats(n), u = floats(n, 0);
-  Array<uint8_t> c((n + 1) / 2), mask((n + 7) / 8);
+  Array<uint8_t> c((n + 1) / 2), mask((n + 7) / 8), up((n + 7) / 8);
   Array<float> y(n), y2(n), y3(n);
   int64_t bad, sum, squares;
   float low, high;
@@ -177,10 +177,13 @@ void elements(const Host& host) {
   quantize_log(x, n, one_in(2) ? 0.001f : 1e-39f, 0.6f, one_in(2) ? 1 : 2, c, host);
   const float levels[8] = {0, 1, 2, 4, 8, 16, 32, 64};
   quantize_stochastic(x, u, n, 0.01f, levels, one_in(2), c, host);
-  quantize_clipped(x, n, 0.1f, 0, 15, 0, 1.5f, nullptr, mask, host);
-  quantize_clipped(x, n, 0.1f, 0, 15, 0, 1.5f, c, mask, host);
-  clip_gradient(x, one_in(2) ? c.get() : nullptr, mask, n, 15, 16, one_in(2) ? y.get() : nullptr, host);
+  quantize_clipped(x, n, 0.1f, 0, 15, 0, 1.5f, nullptr, mask, nullptr, host);
+  quantize_clipped(x, n, 0.1f, 0, 15, 0, 1.5f, c, mask, up, host);
+  const bool trained = one_in(2);
+  clip_gradient(x, trained ? c.get() : nullptr, mask, trained && one_in(2) ? up.get() : nullptr, n, 15, 16,
+                one_in(2) ? y.get() : nullptr, host);
   rectify(x, one_in(2) ? b.get() : nullptr, n, y, one_in(2) ? mask.get() : nullptr, host);
+  clip(x, n, -0.5f, 0.5f, y, one_in(2) ? mask.get() : nullptr, host);
   mask_sum(x, one_in(2) ? b.get() : nullptr, mask, n, y, host);
   random_uniform(y, n, random_bits(), 3, host);
   sgd_update(x, b, u, n, {1, 0.1f, 0.9f, 0.01f, one_in(2)}, y, y2, host);

@@ -49,6 +49,7 @@ FUNCTIONS: Mapping[str, onnx.FunctionProto] = {
         pact_grad.PACT_PLUS_GRAD,
         relu.RELU,
         relu.ADD_RELU,
+        relu.CLIP,
         relu.RELU_GRAD,
         relu.SUM_RELU_GRAD,
         gelu.GELU,

@@ -1,6 +1,7 @@
-"""Relu that also gives the mask of its gradient, so that no float tensor is kept for the backward pass.
+"""Relu and Clip that also give the mask of their gradient, so that no float tensor is kept for it.
 
-``y`` is +0 where x < 0, else x: NaN and -0 stay what they are. The gradient passes where x > 0.
+``Relu``: y is +0 where x < 0, else x: NaN and -0 stay what they are. The gradient passes where x > 0.
+``Clip``: y is low where x < low, high where x > high, else x. The gradient passes where low <= x <= high.
 """
 
 from fourbit_onnx.ops.masks import PACK_MASK, UNPACK_MASK
@@ -28,6 +29,23 @@ AddRelu (a, b) => (y, mask) {{
 }}
 """)
 
+# ReLU6 and its like; low <= high.
+CLIP = function(f"""
+Clip <low : float = 0.0, high : float = 6.0> (x) => (y, mask) {{
+    lowest = Constant <value_float : float = @low> ()
+    highest = Constant <value_float : float = @high> ()
+    below = Less (x, lowest)
+    above = Greater (x, highest)
+    capped = Where (above, highest, x)
+    y = Where (below, lowest, capped)
+    not_below = GreaterOrEqual (x, lowest)
+    not_above = LessOrEqual (x, highest)
+    inside = And (not_below, not_above)
+    {PACK_MASK}
+}}
+""")
+
+# Of Clip, too.
 RELU_GRAD = function(f"""
 ReluGrad (dy, mask) => (dx) {{
     {UNPACK_MASK}

@@ -18,6 +18,7 @@ from fourbit_onnx.passes.attach_loss import attach_loss
 from fourbit_onnx.passes.average_pool import average_pool
 from fourbit_onnx.passes.biased_products import biased_products
 from fourbit_onnx.passes.calibration import calibration
+from fourbit_onnx.passes.clip_masks import clip_masks
 from fourbit_onnx.passes.counted_dropout import counted_dropout
 from fourbit_onnx.passes.differentiate import check_trainable, differentiate
 from fourbit_onnx.passes.evaluation_form import evaluation_form
@@ -206,6 +207,7 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     recomputed = 0
     if four_bit:
         relu_masks(training_graph)
+        clip_masks(training_graph)
         exact_batch_norm(training_graph)
         rational_gelu(training_graph)
         ordered_gather_grad(training_graph)

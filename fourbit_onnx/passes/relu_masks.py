@@ -4,6 +4,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.passes.producers import sole_producer
+from fourbit_onnx.passes.read_mask import read_mask
 from fourbit_onnx.passes.roles import is_standard
 from fourbit_onnx.passes.tidy import tidy
 
@@ -30,7 +31,7 @@ def relu_masks(graph: gs.Graph) -> int:
             mask = gs.Variable(f"{y.name}.mask", "uint8", [f"{y.name}.mask_bytes"])
             _forward(node, mask, outputs)
             for gradient in gradients:
-                _backward(gradient, mask, outputs)
+                read_mask(gradient, gradient.inputs[0], mask, outputs)
             count += 1
     if count:
         tidy(graph)
@@ -44,17 +45,6 @@ def _forward(relu: gs.Node, mask: gs.Tensor, outputs: set[int]) -> None:
     if addition is not None and is_standard(addition, "Add") and _same_shape(*addition.inputs):
         relu.op = "AddRelu"
         relu.inputs = list(addition.inputs)
-
-
-def _backward(gradient: gs.Node, mask: gs.Tensor, outputs: set[int]) -> None:
-    dy = gradient.inputs[0]
-    addition = sole_producer(dy, outputs)
-    gradient.domain = DOMAIN
-    if addition is not None and is_standard(addition, "Sum") and len(addition.inputs) == 2:
-        gradient.op = "SumReluGrad"  # the builder's sum of the gradients of one tensor, so of one shape
-        gradient.inputs = [*addition.inputs, mask]
-    else:
-        gradient.inputs = [dy, mask]
 
 
 def _same_shape(a: gs.Tensor, b: gs.Tensor) -> bool:

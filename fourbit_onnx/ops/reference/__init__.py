@@ -50,7 +50,7 @@ from fourbit_onnx.ops.reference.quantizers import (
     quantize_pact_signed,
 )
 from fourbit_onnx.ops.reference.random import random_uniform
-from fourbit_onnx.ops.reference.relu import add_relu, relu, relu_grad, sum_relu_grad
+from fourbit_onnx.ops.reference.relu import add_relu, clip, relu, relu_grad, sum_relu_grad
 from fourbit_onnx.ops.reference.scales import (
     abs_max_scale,
     dither_scale,
@@ -83,6 +83,7 @@ REFERENCES: Mapping[str, Callable[..., Any]] = {
     "PactPlusGrad": pact_plus_grad,
     "Relu": relu,
     "AddRelu": add_relu,
+    "Clip": clip,
     "ReluGrad": relu_grad,
     "SumReluGrad": sum_relu_grad,
     "Gelu": gelu,
@@ -131,6 +132,7 @@ __all__ = [
     "batch_norm_grad",
     "block16_scale",
     "block_hadamard",
+    "clip",
     "dither_scale",
     "gather_grad",
     "gelu",

@@ -1,4 +1,4 @@
-"""Relu with the packed mask of its gradient, and that gradient; float32 tensors of any shape."""
+"""Relu and Clip with the packed mask of their gradient, and that gradient; float32 tensors of any shape."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,16 @@ def add_relu(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float32], NDArray[n
     """``AddRelu``: ``Relu`` of a + b, of the same shape."""
     with np.errstate(all="ignore"):
         return relu(np.asarray(a, np.float32) + np.asarray(b, np.float32))
+
+
+def clip(
+    x: ArrayLike, *, low: float = 0.0, high: float = 6.0
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """``Clip``: low where x < low, high where x > high, else x (NaN too); mask low <= x <= high."""
+    x = np.asarray(x, np.float32)
+    lowest, highest = np.float32(low), np.float32(high)
+    y = np.where(x < lowest, lowest, np.where(x > highest, highest, x))
+    return y, packing.pack_bits((x >= lowest) & (x <= highest))
 
 
 def relu_grad(dy: ArrayLike, mask: ArrayLike) -> NDArray[np.float32]:

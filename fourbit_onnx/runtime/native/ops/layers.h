@@ -6,7 +6,7 @@
 
 namespace fourbit {
 
-// Relu with the mask of its gradient (relu.cc)
+// Relu and Clip with the mask of their gradient (relu.cc)
 
 class Relu final : public Operator {
  public:
@@ -18,6 +18,16 @@ class AddRelu final : public Operator {
  public:
   explicit AddRelu(const Attributes&) {}
   void compute(const Context& context) const override;
+};
+
+class Clip final : public Operator {
+ public:
+  explicit Clip(const Attributes& attributes)
+      : low_(attributes.number("low", 0.0f)), high_(attributes.number("high", 6.0f)) {}
+  void compute(const Context& context) const override;
+
+ private:
+  float low_, high_;
 };
 
 class ReluGrad final : public Operator {

@@ -31,6 +31,7 @@ const std::vector<Definition>& definitions() {
       {"PactPlusGrad",         make<PactPlusGrad>,         {f, codes, bits, bits},         {f, f}},
       {"Relu",                 make<Relu>,                 {f},                            {f, bits}},
       {"AddRelu",              make<AddRelu>,              {f, f},                         {f, bits}},
+      {"Clip",                 make<Clip>,                 {f},                            {f, bits}},
       {"ReluGrad",             make<ReluGrad>,             {f, bits},                      {f}},
       {"SumReluGrad",          make<SumReluGrad>,          {f, f, bits},                   {f}},
       {"Gelu",                 make<Gelu>,                 {f},                            {f}},

@@ -29,6 +29,12 @@ void AddRelu::compute(const Context& context) const {
   rectified(context, a, b.data<float>());
 }
 
+void Clip::compute(const Context& context) const {
+  const Tensor x = context.input(0), y = context.output(0, x.shape());
+  const Tensor mask = context.output(1, {divide_up(x.count(), 8)});
+  clip(x.data<float>(), x.count(), low_, high_, y.data<float>(), mask.data<uint8_t>(), context);
+}
+
 void ReluGrad::compute(const Context& context) const {
   masked(context, context.input(0), nullptr, context.input(1));
 }

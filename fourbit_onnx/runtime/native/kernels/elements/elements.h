@@ -39,6 +39,8 @@ struct ElementKernels {
   void (*rectify)(const float* x, int64_t n, float* y, uint8_t* mask);
   // the same of a + b
   void (*rectify_sum)(const float* a, const float* b, int64_t n, float* y, uint8_t* mask);
+  // y = x < low ? low : x > high ? high : x and bit i = low <= x[i] && x[i] <= high; either output may be nullptr
+  void (*clip)(const float* x, int64_t n, float low, float high, float* y, uint8_t* mask);
   // dx = mask ? dy : +0
   void (*apply_mask)(const float* dy, const uint8_t* mask, int64_t n, float* dx);
   // dx = mask ? a + b : +0

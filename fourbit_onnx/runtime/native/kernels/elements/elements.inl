@@ -193,61 +193,7 @@ uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, flo
   return bad;
 }
 
-void rectify(const float* x, int64_t n, float* y, uint8_t* mask) {
-  uint8_t positive[kBlock];
-  for (; n > 0; n -= kBlock, x += kBlock) {
-    const int64_t count = n < kBlock ? n : kBlock;
-    if (y != nullptr) {
-      for (int64_t i = 0; i < count; ++i) y[i] = x[i] < 0 ? 0.0f : x[i];
-      y += kBlock;
-    }
-    if (mask != nullptr) {
-      for (int64_t i = 0; i < count; ++i) positive[i] = x[i] > 0;
-      pack_bits(positive, count, mask);
-      mask += kBlock / 8;
-    }
-  }
-}
-
-void rectify_sum(const float* a, const float* b, int64_t n, float* y, uint8_t* mask) {
-  float sum[kBlock];
-  for (; n > 0; n -= kBlock, a += kBlock, b += kBlock) {
-    const int64_t count = n < kBlock ? n : kBlock;
-    for (int64_t i = 0; i < count; ++i) sum[i] = a[i] + b[i];
-    rectify(sum, count, y, mask);
-    if (y != nullptr) y += kBlock;
-    if (mask != nullptr) mask += kBlock / 8;
-  }
-}
-
-// The bits of x, or 0 where bit `at` is 0.
-uint32_t kept(float x, uint32_t bits, int at) {
-  return bits_of(x) & static_cast<uint32_t>(static_cast<int32_t>(bits << (31 - at)) >> 31);
-}
-
-uint32_t sixteen_bits(const uint8_t* mask) { return mask[0] | static_cast<uint32_t>(mask[1]) << 8; }
-
-void apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const uint32_t bits = sixteen_bits(mask + i / 8);
-    uint32_t values[16];
-    for (int j = 0; j < 16; ++j) values[j] = kept(dy[i + j], bits, j);
-    __builtin_memcpy(dx + i, values, sizeof values);
-  }
-  for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? dy[i] : 0.0f;
-}
-
-void apply_mask_to_sum(const float* a, const float* b, const uint8_t* mask, int64_t n, float* dx) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const uint32_t bits = sixteen_bits(mask + i / 8);
-    uint32_t values[16];
-    for (int j = 0; j < 16; ++j) values[j] = kept(a[i + j] + b[i + j], bits, j);
-    __builtin_memcpy(dx + i, values, sizeof values);
-  }
-  for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? a[i] + b[i] : 0.0f;
-}
+#include "kernels/elements/masks.inl"
 
 // Bit 4 * i of the result is bit i of a byte.
 uint64_t spread(uint64_t byte) {
@@ -337,7 +283,7 @@ int64_t sum_signed_units(const float* x, const uint8_t* mask, const uint8_t* up,
 
 const ElementKernels FOURBIT_ELEMENTS = {largest,       range,  moments,    quantize,
                                          quantize_log, quantize_stochastic, random,
-quantize_clipped, rectify, rectify_sum, apply_mask, apply_mask_to_sum,
+quantize_clipped, rectify, rectify_sum, clip, apply_mask, apply_mask_to_sum,
 collect_clipped, sum_units, sum_signed_units};
 
 }  // namespace fourbit

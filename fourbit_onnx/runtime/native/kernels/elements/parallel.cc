@@ -158,6 +158,14 @@ void rectify(const float* x, const float* b, int64_t n, float* y, uint8_t* mask,
   });
 }
 
+void clip(const float* x, int64_t n, float low, float high, float* y, uint8_t* mask, const Host& host) {
+  const ElementKernels& k = best_elements();
+  blocks<char>(n, host, [&](int64_t at, int64_t count) {
+    k.clip(x + at, count, low, high, y != nullptr ? y + at : nullptr, mask != nullptr ? mask + at / 8 : nullptr);
+    return '\0';
+  });
+}
+
 ClippedGradient clip_gradient(const float* dy, const uint8_t* codes, const uint8_t* mask, const uint8_t* up, int64_t n,
                               int top, int bottom, float* dx, const Host& host) {
   struct Block {

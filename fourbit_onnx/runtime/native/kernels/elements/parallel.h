@@ -39,6 +39,9 @@ int64_t quantize_stochastic(const float* x, const float* u, int64_t n, float sca
 // y = x < 0 ? +0 : x and mask bit i = x[i] > 0; with b, of x + b. Either output may be nullptr.
 void rectify(const float* x, const float* b, int64_t n, float* y, uint8_t* mask, const Host& host);
 
+// y = x within low..high and mask bit i = low <= x[i] <= high; either output may be nullptr.
+void clip(const float* x, int64_t n, float low, float high, float* y, uint8_t* mask, const Host& host);
+
 // What a clip does to a gradient. Clipped elements: those whose mask is 0 and whose code is `top`, or `bottom`.
 struct ClippedGradient {
   float m;      // max |dy|, 0 if empty
