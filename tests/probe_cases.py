@@ -51,9 +51,10 @@ def expected(node, x, feeds):
     """Codes and scale of a quantiser by the NumPy references."""
     if node.op_type in ("QuantizePact", "QuantizePactSigned"):
         codes, scale, *_ = REFERENCES[node.op_type](x, feeds[node.input[1]])
-    elif node.op_type == "QuantizeLog4":
+    elif node.op_type in ("QuantizeLog4", "QuantizeLogStochastic"):
         attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-        codes, scale = REFERENCES["QuantizeLog4"](x, feeds[node.input[1]], **attributes)
+        rest = [feeds[name] for name in node.input[1:]]
+        codes, scale = REFERENCES[node.op_type](x, *rest, **attributes)
     else:
         scale = REFERENCES["SawbScale"](x)
         codes = REFERENCES["QuantizeInt4"](x, scale)

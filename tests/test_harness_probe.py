@@ -175,13 +175,25 @@ def gemms(model):
 
 @pytest.mark.parametrize("recipe", ["luq", "luq-smp2"])
 def test_stochastic_rounding(tmp_path, recipe):
-    folder, _, state, batch = made(tmp_path, mlp(), vectors(), recipe)
+    """Figures of the first draw for each product, by the random numbers in the graph."""
+    folder, graph, state, batch = made(tmp_path, mlp(), vectors(), recipe)
     found = Probe(folder, batch).measure(state)["quantizers"]
     assert [q["point"] for q in found] == list(NAMES) * 2
-    for q in found:
-        if q["format"] == "log2":
-            assert (q["codes"][8], q["saturated"]) == (0, 0)
-            assert 0 < q["snr_db"] < 20
+    nodes = {node.name: node for node in graph.training.graph.node}
+    draws = {"dgrad.dy": "log2", "wgrad.dy": "log2.2"}
+    seen = {
+        id(q): nodes[f"{q['site']}.dy.{draws[q['point']]}/quantize"] for q in found if q["point"] in draws
+    }
+    feeds = inner(graph.training, {**state, **batch}, {name for node in seen.values() for name in node.input})
+    for q in (q for q in found if id(q) in seen):
+        node = seen[id(q)]
+        x = feeds[node.input[0]].astype(np.float64)
+        codes, scale = expected(node, feeds[node.input[0]], feeds)
+        assert (q["format"], q["scale"], q["saturated"]) == ("log2", float(scale), 0)  # max|x| is a level
+        assert q["codes"] == np.bincount(np.ravel(codes), minlength=16).tolist()
+        values = np.array(FORMATS["log2"].values)[codes] * np.float64(scale)
+        ratio = (x**2).sum() / ((x - values) ** 2).sum()
+        assert q["snr_db"] == pytest.approx(10 * math.log10(ratio), abs=1e-12)  # as above
 
 
 def test_float_recipes_have_nothing_to_see(tmp_path):

@@ -10,6 +10,7 @@ from harness_runs import InProcess, jobs, tiny
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.harness import run
 from fourbit_onnx.harness.check import Check
+from fourbit_onnx.harness.workers import Event
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -20,6 +21,24 @@ def test_all_recipes_of_a_seed_come_first_the_baseline_before_them(tmp_path):
     assert [row["name"] for row in report["recipes"]] == ["fp16", "ibm2020", "minmax"]
     assert [(run["recipe"], run["seed"]) for run in report["runs"]] == jobs()
     assert json.loads((tmp_path / "x" / "report.json").read_text()) == report
+
+
+def test_progress_is_that_of_the_steps_and_of_whole_epochs(tmp_path):
+    """Of two epochs the first is a half when it ends, and the check knows how much is left."""
+    shown = []
+
+    class Recorder:
+        def __getattr__(self, name):
+            return lambda *arguments: shown.append((name, *arguments))
+
+    check, job = Check(tiny(), [], 1, tmp_path / "x", display=Recorder()), ("fp16", 0)
+    for kind, fields in (
+        ("step", {"epoch": 0, "share": 0.25}),
+        ("epoch", {"epoch": 0}),
+        ("epoch", {"epoch": 1}),
+    ):
+        check._hear(Event(job, kind, fields))
+    assert shown == [("moved", job, 0, 0.25), ("moved", job, 0, 0.5), ("moved", job, 1, 1.0)]
 
 
 def test_first_seed_is_observed(tmp_path):

@@ -51,6 +51,18 @@ def test_a_1d_convolution_is_speech():
     assert choose_recipe(model).sign == "a 1-D convolution"
 
 
+def test_a_weight_that_is_listed_as_an_input_is_no_data():
+    """As files of before IR version 4 list every weight; this one is a shape of integers."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 3, opset_import: ["" : 13]>'
+        "g (float[N,4,9,9] x, float[2,4,3,3] w, int64[2] s) => (float[N,98] y) <float[2,4,3,3] w = {"
+        + ", ".join(["1"] * 72)
+        + "}, int64[2] s = {-1, 98}> { c = Conv (x, w) y = Reshape (c, s) }"
+    )
+    assert {value.name for value in model.graph.input} == {"x", "w", "s"}
+    assert choose_recipe(model).field == "vision"
+
+
 VISION = "auto: minmax, the choice for vision by docs/accuracy.md; the model has a 2-D or 3-D convolution"
 DEFAULT = "auto: ibm2020, the default; the model has no tokens, LSTM or convolution to tell its field by"
 

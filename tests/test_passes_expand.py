@@ -210,6 +210,25 @@ def test_the_largest_gradient_of_a_site_is_measured_once_for_the_shared_scale():
     assert [node.op for node in g.nodes].count("LearnedGradientScale") == 3  # two scales, the next state
 
 
+@pytest.mark.parametrize(("threshold", "count"), [("", 1), (" 2.0", 2)], ids=["one threshold", "two"])
+@pytest.mark.parametrize("phases", [("even", "odd"), ("both", "both")])
+def test_a_dithered_scale_is_drawn_once_for_each_threshold(phases, threshold, count):
+    """Both products of a site read the same one, unless their scales are made in other ways."""
+    points = PACT | {
+        "dgrad.dy": f"log4 {phases[0]} gradient dither",
+        "wgrad.dy": f"log4 {phases[1]} gradient{threshold} dither",
+    }
+    g = made(f"{CONV} => (float[] y, float[] dx, float[] dw)", f'{SITE} dx, "", dw = {GRADIENT}')
+    expanded(g, points)
+    draws = [node for node in g.nodes if node.op == "DitherScale"]
+    rules = [node.inputs[0].inputs[0].attrs["threshold"] for node in draws]
+    assert rules == [2.5, 2.0][:count]
+    assert len({node.inputs[1].inputs[0].attrs["stream"] for node in draws}) == count
+    for node in g.nodes:
+        if node.op == "QuantizeLog4":  # by the threshold of its own scale
+            assert node.attrs["threshold"] == node.inputs[1].inputs[0].inputs[0].inputs[0].attrs["threshold"]
+
+
 @pytest.mark.parametrize("phase", ["even", "both"])
 @pytest.mark.parametrize("trans_b", [0, 1])
 @pytest.mark.parametrize("trans_a", [0, 1])

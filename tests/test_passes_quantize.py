@@ -184,6 +184,12 @@ SHARED = {
         f"s = q.SawbScale (x) a = q.QuantizeInt4 (x, s) {USE} (a, a)",
         2,
     ),
+    "what is turned before it": (
+        "r = q.BlockHadamard (x) s = q.BlockHadamard (x) a = q.QuantizeInt4 (r, c)"
+        f" b = q.QuantizeInt4 (s, c) {USE} (a, b)",
+        f"r = q.BlockHadamard (x) a = q.QuantizeInt4 (r, c) {USE} (a, a)",
+        2,
+    ),
     "attributes in another order": (
         "a, s = q.QuantizeLog4 <phase = 1, threshold = 2.0> (x, c)"
         f" b, t = q.QuantizeLog4 <threshold = 2.0, phase = 1> (x, c) {USE} (a, b, s, t)",

@@ -298,6 +298,17 @@ def test_a_weight_expanded_to_the_batch_is_a_weight():
     assert site_of(body, signature=signature).points["fwd.w"] == "int4 sawb"
 
 
+def test_a_weight_of_a_shape_that_is_the_data_s_is_a_weight():
+    """Numbers of a shape are data's, those of the tensor are not."""
+    body = (
+        "n = Shape <start = 2> (q) c = Concat <axis = 0> (n, tail) e = Reshape (w2, c)"
+        " [h] i2 = Gemm (x, w1) [s] y = Gemm (i2, e)"
+    )
+    signature = f"(float[N,16] x, float[N,5,8] q, {PARAMETERS}, int64[1] tail) => (float[N,8] y)"
+    site = next(site for site in plan_of(body, signature=signature).sites if site.name == "s")
+    assert (site.points["fwd.x"], site.points["fwd.w"]) == ("int4 pact", "int4 sawb")
+
+
 def test_what_a_recipe_keeps_itself():
     import dataclasses
 

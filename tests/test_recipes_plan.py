@@ -78,6 +78,30 @@ def test_bytes_of_an_activation_that_is_quantised_again(forward, backward, bits)
     )
 
 
+@pytest.mark.parametrize(
+    ("quantizers", "bits"),
+    [
+        (("uint4 pact", "uint4 pact"), 5),
+        (("uint4 pact", "uint4 pact+"), 6),
+        (("uint4 pact+", "uint4 clip"), 6),
+        (("uint4 pact", "int4 pact"), 5 + 5),
+        (("int4 absmax", "int4_full minmax"), 4 + 4),
+        (("int4 sawb", ""), 4 + 32),
+        (("e2m1 nvfp4", ""), 32),
+        (("e2m1 nvfp4", "e2m1 mxfp4"), 32),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_two_sites_read_in_one_form_is_kept_once(quantizers, bits, order):
+    """Codes of one clip are the same for all, with the masks that one of them asks for."""
+    sites = [
+        Site("s", "Gemm", "x", "w", "4-bit" if x else "fp32", points={"fwd.x": x} if x else {}, activations=8)
+        for x in quantizers[::order]
+    ]
+    assert Plan("r", sites).product_input_bytes == bits
+    assert Plan("r", sites).float_bytes == 32
+
+
 def test_file(tmp_path):
     path = tmp_path / "plan.json"
     path.write_text(PLAN.to_json(), encoding="utf-8")

@@ -8,12 +8,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from fourbit_onnx import Trainer, convert, export
+from fourbit_onnx import Recipe, Trainer, convert, export
 from fourbit_onnx.artifacts import checkpoint, manifest
 from fourbit_onnx.artifacts.state import State
 from fourbit_onnx.data import digits
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.models import registry
+from fourbit_onnx.recipes.recipe import Quantizer
 from fourbit_onnx.runtime.unread import remove_unread
 
 INT4 = onnx.TensorProto.INT4
@@ -25,6 +26,9 @@ def build(name):
         model = registry.build("resnet8", input_shape=(1, 8, 8), classes=10, width=8, seed=0)
         return model, {key: value[:64] for key, value in data.train.items()}
     rng = np.random.default_rng(0)
+    if name == "convolutions":
+        image = rng.standard_normal((16, 2, 7, 5)).astype(np.float32)
+        return convolutions(), {"image": image, "labels": rng.integers(0, 3, 16)}
     model = registry.build("transformer", seed=0)
     shape = [dim.dim_value or 16 for dim in model.graph.input[0].type.tensor_type.shape.dim]
     classes = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
@@ -32,6 +36,20 @@ def build(name):
         model.graph.input[0].name: rng.integers(0, 8, shape),
         "labels": rng.integers(0, classes, shape[0]),
     }
+
+
+def convolutions():
+    """Two of signed activations between the ends, with all that a convolution may have."""
+    draw = np.random.default_rng(0).standard_normal
+    shapes = {"first": (4, 2, 3, 3), "grouped": (6, 2, 3, 2), "next": (4, 6, 2, 3), "last": (4, 3), "b": (4,)}
+    body = """
+        a = Conv <pads = [1, 1, 1, 1]> (image, first) s = Sigmoid (a) x = Mul (a, s)
+        c = Conv <pads = [2, 0, 1, 1], dilations = [2, 1], group = 2> (x, grouped) t = Tanh (c)
+        d = Conv <pads = [0, 1, 1, 0], strides = [1, 2]> (t, next, b) e = Relu (d)
+        g = GlobalAveragePool (e) f = Flatten (g) logits = MatMul (f, last)
+    """
+    values = {name: draw(shape).astype(np.float32) / 2 for name, shape in shapes.items()}
+    return graphs.model("(float[N,2,7,5] image) => (float[N,3] logits)", body, values)
 
 
 def plain(model, level=ort.GraphOptimizationLevel.ORT_ENABLE_ALL, **feeds):
@@ -77,7 +95,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("weights", ["int4", "int8"])
 @pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-plus", "int4-linear", "minmax", "fp16", "fp32"])
-@pytest.mark.parametrize("name", ["resnet8", "transformer"])
+@pytest.mark.parametrize("name", ["resnet8", "transformer", "convolutions"])
 def test_same_bits_as_the_evaluation_graph(trained, tmp_path, name, recipe, weights):
     folder, compiled, data = trained(name, recipe)
     model = export(folder, tmp_path / "model.onnx", weights=weights)
@@ -85,6 +103,24 @@ def test_same_bits_as_the_evaluation_graph(trained, tmp_path, name, recipe, weig
     off = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     for got, expected in zip(plain(model, off, **feeds), evaluated(folder, compiled, data), strict=True):
         np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
+
+
+def test_same_bits_where_statistics_clip_an_activation(tmp_path):
+    """SAWB saturates on both sides; the code -8 is of INT4, but not of the quantiser."""
+    draw = np.random.default_rng(0).standard_normal
+    values = {name: draw((4, 4)).astype(np.float32) for name in ("first", "middle", "last")}
+    body = "a = MatMul (x, first) b = MatMul (a, middle) y = MatMul (b, last)"
+    model = graphs.model("(float[N,4] x) => (float[N,4] y)", body, values)
+    recipe = Recipe("own", activation=Quantizer("int4", "sawb"))
+    compiled = convert(model, tmp_path / "out", recipe=recipe, loss="mse")
+    feeds = {"x": draw((200, 4)).astype(np.float32)}  # of normal numbers, one in a hundred
+    found = export(tmp_path / "out", tmp_path / "model.onnx")
+    (clip,) = (node.output[0] for node in found.graph.node if node.op_type == "Clip")
+    found.graph.output.add().name = clip
+    got, codes = plain(found, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, **feeds)
+    (expected,) = evaluated(tmp_path / "out", compiled, feeds | {"labels": np.zeros((200, 4), np.float32)})
+    np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
+    assert (codes.min(), codes.max()) == (-7, 7)
 
 
 @pytest.mark.slow

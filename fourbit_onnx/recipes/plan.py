@@ -71,12 +71,19 @@ class Plan:
         one in float32, and for one whose weight gradient has scales a block: it quantises the float
         activation anew, along another axis.
         """
-        return self._stored({"4-bit": 4, "fp16": 16, "fp32": 32})
+        kept: dict[
+            tuple[str, str], tuple[int, int]
+        ] = {}  # tensor and form, which sites may share: bits, size
+        for site in self.sites:
+            for form, bits in _forms(site).items():
+                most = max(bits, kept.get((site.x, form), (0, 0))[0])  # masks that one asks for all have
+                kept[site.x, form] = most, site.activations
+        return sum(bits * count for bits, count in kept.values()) / 8
 
     @property
     def float_bytes(self) -> float:
         """What `product_input_bytes` would be if every site were in float32."""
-        return self._stored({})
+        return 4.0 * sum({site.x: site.activations for site in self.sites}.values())
 
     @property
     def counted(self) -> str:
@@ -85,26 +92,28 @@ class Plan:
         fixed = bool(shapes) and all(shape and not any(isinstance(n, str) for n in shape) for shape in shapes)
         return "a batch (the model fixes its size)" if fixed else "a sample"
 
-    def _stored(self, bits: dict[str, int]) -> float:
-        kept: dict[tuple[str, int], int] = {}  # what two sites read in the same form is kept once
-        for site in self.sites:
-            width = bits.get(site.precision, 32)
-            if bits and (x := site.points.get("fwd.x")):
-                masks = Quantizer.parse(x).mask_bits
-                width += masks
-                if self._again(x, site.points.get("wgrad.x", x)):
-                    width = 32 + (width if masks else 0)
-            kept[site.x, width] = site.activations
-        return sum(size * count for (_, size), count in kept.items()) / 8
-
-    @staticmethod
-    def _again(forward: str, backward: str) -> bool:
-        """Whether the backward pass quantises x once more, from float32, and so has no use for the codes."""
-        return forward != backward or Quantizer.parse(backward).blocked
-
     def to_json(self) -> str:
         """The plan as JSON text."""
         return json.dumps(dataclasses.asdict(self) | {"four_bit_share": self.share}, indent=2) + "\n"
+
+
+def _forms(site: Site) -> dict[str, int]:
+    """In which forms ``site`` keeps its x for the backward pass, and the bits of an element in each."""
+    x = site.points.get("fwd.x")
+    if x is None:
+        return {site.precision: 16 if site.precision == "fp16" else 32}
+    quantizer = Quantizer.parse(x)
+    masks = quantizer.mask_bits
+    # Codes of a clip are the same whether it is trained, and by what.
+    codes = {f"{quantizer.format} clip" if masks else x: 4 + masks}
+    if not _again(x, site.points.get("wgrad.x", x)):
+        return codes
+    return {"fp32": 32} | (codes if masks else {})
+
+
+def _again(forward: str, backward: str) -> bool:
+    """Whether the backward pass quantises x once more, from float32, and so has no use for the codes."""
+    return forward != backward or Quantizer.parse(backward).blocked
 
 
 def read(path: Path) -> Plan:
