@@ -42,6 +42,16 @@ def test_report_is_what_the_runs_say(tmp_path):
     assert any("first weights" in note for note in report["notes"])
 
 
+@pytest.mark.parametrize(("metric", "best"), [("accuracy", max), ("loss", min)])
+def test_the_best_recipe_is_that_of_the_metric_s_direction(tmp_path, metric, best):
+    report = Check(tiny(epochs=1, metric=metric), ["ibm2020", "minmax", "fp32"], 1, tmp_path / "x").run()
+    means = {row["name"]: row["mean"] for row in report["recipes"]}
+    four_bit = {name: means[name] for name in ("ibm2020", "minmax")}
+    assert means["ibm2020"] != means["minmax"]
+    expected = best(four_bit, key=four_bit.__getitem__)
+    assert [row["name"] for row in report["recipes"] if row["best"]] == [expected]
+
+
 def test_the_same_command_repeats_nothing(tmp_path):
     first = Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
     second = Check(tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x").run()
