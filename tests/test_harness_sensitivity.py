@@ -1,5 +1,6 @@
 """Sensitivity, against conversions that this file makes and runs itself."""
 
+import graphs
 import numpy as np
 import onnx
 import pytest
@@ -107,3 +108,22 @@ def test_a_recipe_without_four_bits():
     state, batch, evaluation = given(model, "fp16")
     with pytest.raises(RecipeError, match=r"has no site of this model in 4 bits; choose another recipe"):
         sensitivity(model, "fp16", state, batch, evaluation, threads=1)
+
+
+def test_a_place_that_can_have_no_product_in_4_bits_is_not_tried():
+    """A grouped convolution has none with scales a block."""
+    shapes = {"first": (4, 2, 1, 1), "grouped": (4, 2, 1, 1), "middle": (4, 4, 1, 1), "last": (4, 3)}
+    body = """
+        [a] h = Conv (image, first) [b] i = Conv <group = 2> (h, grouped) [c] j = Conv (i, middle)
+        p = GlobalAveragePool (j) f = Flatten (p) [d] logits = MatMul (f, last)
+    """
+    values = {name: RNG.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    model = graphs.model("(float[N,2,3,3] image) => (float[N,3] logits)", body, values)
+    graph = compiled(model, "nvfp4")
+    batch = batch_of(graph, RNG.normal(size=(4, 2, 3, 3)).astype(np.float32), RNG.integers(0, 3, 4))
+    found = sensitivity(model, "nvfp4", calibrated(graph, batch), batch, [batch], native=False, threads=1)
+    assert [(row["site"], row["four_bit"]) for row in found["sites"]] == [
+        ("a", False),
+        ("c", True),
+        ("d", False),
+    ]
