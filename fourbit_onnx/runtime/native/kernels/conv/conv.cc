@@ -114,6 +114,10 @@ void conv_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w,
     for (size_t i = 0; i < phases.size(); ++i) {
       const Grid& windows = phases[i].grid;
       const int64_t steps = static_cast<int64_t>(phases[i].taps.size()) * divide_up(g.filters, 4);
+      if (steps == 0 && phases.size() > 1) {
+        results.push_back(nullptr);
+        continue;
+      }
       const WindowColumns b(images, b_planes.count, windows, quads);
       const ImageOutput image(base, g.groups, g.channels, product(windows.windows));
       const StridedOutput together(scratch, g.channels * b.cols(), b.cols(), 1);

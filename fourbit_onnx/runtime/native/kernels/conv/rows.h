@@ -25,13 +25,26 @@ inline void copy_row(const T* from, int64_t length, T* to) {
   }
 }
 
+// Every second element here, every other there: a loop that compilers make shuffles of.
+template <typename T>
+inline void deal_pairs(const T* __restrict__ row, int64_t length, T* __restrict__ even, T* __restrict__ odd) {
+  const int64_t pairs = length / 2;
+  for (int64_t i = 0; i < pairs; ++i) {
+    even[i] = row[2 * i];
+    odd[i] = row[2 * i + 1];
+  }
+  if (length % 2 != 0) even[pairs] = row[length - 1];
+}
+
 // A row of the source into its place, of which `image` is one of `Grid::source_rows`.
 template <typename T>
 inline void deal_row(const T* row, int64_t length, const Grid& grid, T* image) {
   const int64_t step = grid.step.back(), before = grid.before.back();
   if (step == 1) return copy_row(row, length, image + before);
+  const size_t last = grid.source.size() - 1;
+  if (step == 2) return deal_pairs(row, length, image + grid.place(last, before), image + grid.place(last, before + 1));
   for (int64_t r = 0; r < std::min(step, length); ++r) {
-    T* lane = image + grid.place(grid.source.size() - 1, before + r);
+    T* lane = image + grid.place(last, before + r);
     for (int64_t i = r; i < length; i += step) *lane++ = row[i];
   }
 }

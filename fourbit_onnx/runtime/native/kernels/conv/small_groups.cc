@@ -183,14 +183,14 @@ void small_conv_input_grad(const ConvGeometry& g, const Operand& dy, const Opera
     const PaddedImages images(dy, frame, some * g.filters);
     const Buffer<float> sums(count * room);
     std::vector<const float*> results(count);
-    for (int64_t i = 0; i < count; ++i) results[i] = sums.data() + i * room;
+    for (int64_t i = 0; i < count; ++i) results[i] = places[i].empty() && count > 1 ? nullptr : sums.data() + i * room;
     float* to = dx + first * g.channels * pixels;
     for (int64_t task = first; task < last; ++task) {
       const int64_t i = (task - first) % some;
       if (i == 0) images.decode(task * g.filters, std::min(some, last - task) * g.filters);
       for (int64_t c = 0; c < g.channels; ++c, to += pixels) {
         for (int64_t p = 0; p < count; ++p) {
-          if (product(phases[p].grid.windows) == 0) continue;
+          if (results[p] == nullptr || product(phases[p].grid.windows) == 0) continue;
           const int64_t terms = static_cast<int64_t>(places[p].size());
           const float* by = used[p].data() + (task % g.groups * g.channels + c) * terms;
           k.weighted(images.image(i * g.filters), places[p].data(), by, terms, phases[p].grid.reach(), scale,

@@ -5,20 +5,29 @@
 namespace fourbit {
 namespace {
 
-// A row of the image from one row of each phase of the innermost dimension.
+// A row of the image from one row of each phase of the innermost dimension; nullptr is one of zeros.
 void weave_row(const float* const* rows, int64_t stride, int64_t length, float* out) {
-  if (stride == 2) {  // a loop that compilers make two shuffles of
-    const float *even = rows[0], *odd = rows[1];
+  const float *even = rows[0], *odd = stride == 2 ? rows[1] : nullptr;
+  if (even != nullptr && stride == 2) {  // loops that compilers make two shuffles of
     const int64_t pairs = length / 2;
-    for (int64_t i = 0; i < pairs; ++i) {
-      out[2 * i] = even[i];
-      out[2 * i + 1] = odd[i];
+    if (odd != nullptr) {
+      for (int64_t i = 0; i < pairs; ++i) {
+        out[2 * i] = even[i];
+        out[2 * i + 1] = odd[i];
+      }
+    } else {
+      for (int64_t i = 0; i < pairs; ++i) {
+        out[2 * i] = even[i];
+        out[2 * i + 1] = 0;
+      }
     }
     if (length % 2 != 0) out[length - 1] = even[pairs];
     return;
   }
+  std::fill_n(out, length, 0.0f);
   for (int64_t phase = 0; phase < std::min(stride, length); ++phase) {
     const float* row = rows[phase];
+    if (row == nullptr) continue;
     for (int64_t at = phase; at < length; at += stride) out[at] = *row++;
   }
 }
@@ -55,7 +64,9 @@ void Weave::operator()(const float* const* results, float* dx) const {
   const float** const rows = stride_ > kUsual ? many.data() : few;
   const int64_t* place = places_.data();
   for (const int64_t phase : phase_) {
-    for (int64_t i = 0; i < stride_; ++i) rows[i] = results[phase + i] + *place++;
+    for (int64_t i = 0; i < stride_; ++i, ++place) {
+      rows[i] = results[phase + i] == nullptr ? nullptr : results[phase + i] + *place;
+    }
     weave_row(rows, stride_, length_, dx);
     dx += length_;
   }
@@ -71,7 +82,9 @@ void weave(const std::vector<Phase>& phases, const std::vector<const float*>& re
     std::vector<const float*> from(results);
     for (int64_t task = first; task < last; ++task) {
       const int64_t place = task % channels * images + task / channels;
-      for (size_t phase = 0; phase < from.size(); ++phase) from[phase] = results[phase] + place * windows[phase];
+      for (size_t phase = 0; phase < from.size(); ++phase) {
+        from[phase] = results[phase] == nullptr ? nullptr : results[phase] + place * windows[phase];
+      }
       one(from.data(), dx + task * product(g.input));
     }
   });

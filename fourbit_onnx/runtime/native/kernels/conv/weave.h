@@ -16,7 +16,7 @@ class Weave {
  public:
   // `padded`: rows of windows lie as in the phase's grid, else one behind the other.
   Weave(const std::vector<Phase>& phases, const ConvGeometry& g, bool padded);
-  // One channel of an image, from its windows of each phase.
+  // One channel of an image, from its windows of each phase; nullptr: they are 0, as those of a phase without taps.
   void operator()(const float* const* results, float* dx) const;
 
  private:
@@ -28,7 +28,7 @@ class Weave {
 
 // All images, from results that lie together:
 //
-//   results[phase]  [group][channel][image][window], windows of the phase's grid
+//   results[phase]  [group][channel][image][window], windows of the phase's grid; nullptr: all 0
 //   dx              [image][group][channel][input...], all of it written
 void weave(const std::vector<Phase>& phases, const std::vector<const float*>& results, const ConvGeometry& g,
            int64_t images, float* dx, const Host& host);
