@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fourbit_onnx.recipes import table
+
 if TYPE_CHECKING:
     import onnx
 
@@ -17,7 +19,7 @@ def convert(
     model: str | Path | onnx.ModelProto,
     output: str | Path,
     *,
-    recipe: str | Recipe = "ibm2020",
+    recipe: str | Recipe = table.DEFAULT,
     without: Sequence[str] = (),
     loss: str = "cross_entropy",
     loss_output: str = "",
@@ -127,7 +129,7 @@ def check(
     subject: str | Path,
     output: str | Path,
     *,
-    recipes: Sequence[str] = ("fp16", "ibm2020"),
+    recipes: Sequence[str] = ("fp16", table.DEFAULT),
     without: Sequence[str] = (),
     seeds: int = 5,
     first_seed: int = 0,

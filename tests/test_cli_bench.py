@@ -16,6 +16,7 @@ from fourbit_onnx.harness.bench.contest import Outcome
 from fourbit_onnx.harness.bench.subjects import SUBJECTS, Subject
 from fourbit_onnx.harness.bench.summary import Summary, speedup, summary
 from fourbit_onnx.models import registry
+from fourbit_onnx.recipes.table import DEFAULT
 
 QUICK = ("--steps", 3, "--warmup", 1, "--threads", 1, "--batch-size", 4, "--quiet")
 
@@ -27,7 +28,7 @@ def test_a_tiny_run(tmp_path):
     result = fourbit("bench", "--model", mlp(), *QUICK, "--json", file)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == ["recipe", "fp32", "fp16", "ibm2020"]
+    assert [line.split()[0] for line in lines[:4]] == ["recipe", "fp32", "fp16", DEFAULT]
     found = json.loads(file.read_text())
     assert (found["batch_size"], found["threads"], found["rounds"], found["warmup"]) == (4, 1, 3, 1)
     assert found["command"].split()[0] == "fourbit"
@@ -97,8 +98,8 @@ def test_a_recomputing_run_keeps_less_and_computes_the_same(tmp_path):
     onnx.save(registry.build("resnet8", input_shape=(1, 8, 8), width=8), path)
     result = fourbit("bench", "--model", path, *QUICK, "--recompute", "--json")
     rows = {row["recipe"]: row for row in json.loads(result.stdout)["rows"]}
-    assert list(rows) == ["fp32", "fp16", "ibm2020", "ibm2020+recompute-cheap"]  # which is all
-    kept, again = rows["ibm2020"], rows["ibm2020+recompute-cheap"]
+    assert list(rows) == ["fp32", "fp16", DEFAULT, f"{DEFAULT}+recompute-cheap"]  # which is all
+    kept, again = rows[DEFAULT], rows[f"{DEFAULT}+recompute-cheap"]
     saved = 4 * 4 * 3 * (8 * 8 * 8 + 16 * 4 * 4 + 32 * 2 * 2)  # as in test_passes_recompute.py, of 4 samples
     assert kept["stored"]["activations"] - again["stored"]["activations"] == saved
     assert (kept["first_loss"], kept["last_loss"]) == (again["first_loss"], again["last_loss"])

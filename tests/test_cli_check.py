@@ -13,6 +13,7 @@ from rich.console import Console
 from fourbit_onnx.cli import check as cli_check
 from fourbit_onnx.data import digits
 from fourbit_onnx.harness.display import Bars, duration, number
+from fourbit_onnx.recipes.table import DEFAULT
 
 TINY = ("--model", "mlp", "--epochs", 1, "--seeds", 2)
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -27,7 +28,7 @@ def test_what_it_says_and_leaves(tmp_path):
     assert lines[0].split("  ")[0] == "recipe"
     assert "difference, points" in lines[0]
     base, row = report["recipes"]
-    assert lines[1].startswith(f"fp16      {100 * base['mean']:.2f} % ")
+    assert lines[1].startswith(f"fp16           {100 * base['mean']:.2f} % ")
     difference = row["difference"]
     shown = (
         f"{100 * difference['mean']:+.2f} [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"
@@ -147,7 +148,7 @@ def test_nothing_to_compare(tmp_path):
     result = fourbit(*arguments)
     assert result.exit_code == 1
     assert "not decided, 2 failed" in result.stdout
-    assert "\nfailed: ibm2020, seed 0: training diverged at step 2 (learning rate " in result.stdout
+    assert f"\nfailed: {DEFAULT}, seed 0: training diverged at step 2 (learning rate " in result.stdout
     sentence = (
         "Error: no recipe can be compared: every run of fp16, the baseline, failed; the failures above say "
         "why, and report.json"
@@ -162,8 +163,8 @@ def test_nothing_to_compare(tmp_path):
 @pytest.mark.parametrize(
     ("deaths", "why"),
     [
-        ([("ibm2020", 0), ("ibm2020", 1)], "every run but those of fp16 failed"),
-        ([("fp16", 0), ("ibm2020", 1)], "none has a seed that fp16 finished, too"),
+        ([(DEFAULT, 0), (DEFAULT, 1)], "every run but those of fp16 failed"),
+        ([("fp16", 0), (DEFAULT, 1)], "none has a seed that fp16 finished, too"),
     ],
 )
 def test_no_recipe_to_compare(tmp_path, monkeypatch, deaths, why):
@@ -178,7 +179,7 @@ def test_no_recipe_to_compare(tmp_path, monkeypatch, deaths, why):
     assert fourbit("check", "digits", *TINY, "-o", tmp_path / "x", "--recipes", "fp16").exit_code == 0
 
 
-@pytest.mark.parametrize("recipe", ["fp16", "ibm2020"])
+@pytest.mark.parametrize("recipe", ["fp16", DEFAULT])
 def test_strict(tmp_path, monkeypatch, recipe):
     """A seed that failed, be it of the baseline."""
     monkeypatch.setattr(InProcess, "deaths", frozenset({(recipe, 1)}))

@@ -13,6 +13,7 @@ from rich.console import Console
 from fourbit_onnx.artifacts import manifest
 from fourbit_onnx.cli.bars import Bars
 from fourbit_onnx.data import digits
+from fourbit_onnx.recipes.table import DEFAULT
 from fourbit_onnx.runtime import plot
 
 
@@ -31,14 +32,12 @@ def test_what_it_says(made):
         "data     1,437 images of 8x8 pixels to train on, 360 to test on",
     ]
     rows = {line.split()[0]: line for line in lines if line.endswith((" s", "training"))}
-    assert rows["recipe"] == "recipe   test accuracy  MACs in 4 bits  product inputs  training"
+    assert rows["recipe"] == "recipe        test accuracy  MACs in 4 bits  product inputs  training"
     assert "  0.0 %         8.8 KiB " in rows["fp16"]
-    assert "98.7 %         3.2 KiB " in rows["ibm2020"]
+    assert "98.7 %         3.2 KiB " in rows[DEFAULT]
     assert "         on plain onnxruntime: 360 of 360 predictions the same" in lines
-    assert f"  fourbit inspect {folder}/ibm2020 " in result.stdout
-    assert [line.split(maxsplit=1)[0] for line in result.stderr.splitlines()] == ["fp16"] * 2 + [
-        "ibm2020"
-    ] * 2
+    assert f"  fourbit inspect {folder}/{DEFAULT} " in result.stdout
+    assert [line.split(maxsplit=1)[0] for line in result.stderr.splitlines()] == ["fp16"] * 2 + [DEFAULT] * 2
     shown = [line.replace(str(folder), "fourbit-demo") for line in lines if not line.startswith("  fourbit ")]
     assert max(map(len, shown)) < 80
 
@@ -46,14 +45,14 @@ def test_what_it_says(made):
 def test_what_it_leaves(made):
     folder, _ = made
     assert {path.name for path in folder.iterdir()} == {
-        "demo.json", "resnet8.onnx", "fp16", "ibm2020", "ibm2020.onnx", "curves.png",
+        "demo.json", "resnet8.onnx", "fp16", DEFAULT, f"{DEFAULT}.onnx", "curves.png",
     }  # fmt: skip
     runs = json.loads((folder / "demo.json").read_text())["runs"]
-    assert manifest.read(folder / "ibm2020").recipe == "ibm2020"
+    assert manifest.read(folder / DEFAULT).recipe == DEFAULT
     test = digits.load().test
-    (scores,) = ort.InferenceSession(folder / "ibm2020.onnx").run(None, {"image": test["image"]})
+    (scores,) = ort.InferenceSession(folder / f"{DEFAULT}.onnx").run(None, {"image": test["image"]})
     assert (scores.argmax(1) == test["labels"]).mean() == pytest.approx(
-        runs["ibm2020"]["accuracy"], abs=2.0**-24
+        runs[DEFAULT]["accuracy"], abs=2.0**-24
     )  # a mean of means in float32, each off by 2**-25
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 

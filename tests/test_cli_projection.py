@@ -24,7 +24,7 @@ projected          MACs    time  energy  faster  less energy
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("projection") / "out"
-    assert fourbit("convert", model(), "-o", path).exit_code == 0
+    assert fourbit("convert", model(), "-o", path, "--recipe", "ibm2020").exit_code == 0
     return path
 
 
@@ -89,8 +89,8 @@ def test_json(folder):
 
 def test_a_model_and_its_folder_have_one_projection(folder):
     of_model, of_folder = (
-        json.loads(fourbit("inspect", path, "--project", "--json").stdout)["projected"]
-        for path in (model(), folder)
+        json.loads(fourbit("inspect", *path, "--project", "--json").stdout)["projected"]
+        for path in ((model(), "--recipe", "ibm2020"), (folder,))
     )
     assert of_model == of_folder
 

@@ -58,7 +58,8 @@ MACHINE = {
 def test_a_machine_that_will_not_do_costs_nothing(tmp_path, fails, error, sentence):
     fails["fp16", 0] = error
     command = (
-        "check", "digits", "--model", "mlp", "--epochs", 1, "--seeds", 1, "--jobs", 1, "-o", tmp_path / "x"
+        "check", "digits", "--model", "mlp", "--epochs", 1, "--seeds", 1, "--jobs", 1, "-o", tmp_path / "x",
+        "--recipes", "ibm2020",
     )  # fmt: skip
     assert refusal(*command, "--quiet") == sentence
     assert (tmp_path / "x" / "work" / "fp16" / "0" / "kept" / "checkpoint" / "state").exists()

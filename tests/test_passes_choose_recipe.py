@@ -64,7 +64,7 @@ def test_a_weight_that_is_listed_as_an_input_is_no_data():
 
 
 VISION = "auto: minmax, the choice for vision by docs/accuracy.md; the model has a 2-D or 3-D convolution"
-DEFAULT = "auto: ibm2020, the default; the model has no tokens, LSTM or convolution to tell its field by"
+DEFAULT = "auto: ibm2020-mean, the default; the model has no tokens, LSTM or convolution to tell its field by"
 
 
 def test_convert_and_inspect(tmp_path):
@@ -79,7 +79,7 @@ def test_convert_and_inspect(tmp_path):
     assert found.stdout.startswith(f"{tmp_path / 'b'}: recipe minmax\n")
     assert found.stderr == VISION + "\n"
     found = fourbit("convert", mlp(), "-o", tmp_path / "c", "--recipe", "auto", "--json")
-    assert json.loads(found.stdout)["recipe"] == "ibm2020"
+    assert json.loads(found.stdout)["recipe"] == table.DEFAULT
     assert found.stderr.splitlines()[0] == DEFAULT
 
 
@@ -105,7 +105,8 @@ def test_check(tmp_path, monkeypatch):
     arguments = ("check", "digits", "--model", "mlp", "--epochs", 1, "--seeds", 1, "-o", tmp_path / "x")
     found = fourbit(*arguments, "--recipes", "auto,minmax,auto~sawb")
     report = json.loads((tmp_path / "x" / "report.json").read_text())
-    assert [row["name"] for row in report["recipes"]] == ["fp16", "ibm2020", "minmax", "ibm2020~sawb"]
+    names = ["fp16", table.DEFAULT, "minmax", f"{table.DEFAULT}~sawb"]
+    assert [row["name"] for row in report["recipes"]] == names
     assert report["auto"] == DEFAULT
     assert f"{DEFAULT}." in report["notes"]
     assert DEFAULT in found.stdout.splitlines()
@@ -119,7 +120,7 @@ def test_check_of_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "Workers", InProcess)
     arguments = ("check", mlp(), "--data", "digits", "--epochs", 1, "--seeds", 1, "-o", tmp_path / "x")
     found = fourbit(*arguments, "--recipes", "auto", "--json")
-    assert [row["name"] for row in json.loads(found.stdout)["recipes"]] == ["fp16", "ibm2020"]
+    assert [row["name"] for row in json.loads(found.stdout)["recipes"]] == ["fp16", table.DEFAULT]
 
 
 def test_a_technique_that_the_chosen_one_lacks(tmp_path):

@@ -222,7 +222,7 @@ def test_a_training_run_has_the_same_bits(options, native, tmp_path, monkeypatch
     for form, products in (("cheap", PRODUCTS - 2), ("all", PRODUCTS)):
         nodes, state = nodes_and_state(form)
         first = 0 if form == "all" else 2  # gradients of inputs that need not wait
-        assert nodes.count("After") == products + nodes.count("QConvInputGrad") - first
+        assert nodes.count("After") == products + nodes.count("QConvInputGradTwoPhase") - first
         assert_same_bits(state, plain)
 
 

@@ -44,7 +44,7 @@ def test_the_references_and_the_default():
         "fp32": "fp32",
         "fp16": "fp16",
     }
-    assert table.DEFAULT == "ibm2020"
+    assert table.DEFAULT == "ibm2020-mean"
     assert table.find(table.DEFAULT).name == table.DEFAULT
     assert all(name == recipe.name and recipe.source for name, recipe in table.RECIPES.items())
     learned = table.find("ibm2020-learned-scale")
