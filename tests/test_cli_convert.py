@@ -278,3 +278,11 @@ def test_defaults_are_those_of_the_optimizer():
     task = {field.name: field.default for field in dataclasses.fields(Task)}
     for name in ("weight_decay", "clip_decay", "max_norm"):
         assert options[name] == python[name].default == task[name] == defaults[name], name
+
+
+def test_a_step_that_is_kept_is_named_not_its_group(tmp_path):
+    file = tmp_path / "lm.onnx"
+    onnx.save(registry.build("lstm_lm", tokens=8, length=6, width=8, hidden=8), file)
+    for pattern, name in (("*recurrent.4", "lstm1.recurrent.4"), ("*recurrent*", "lstm1.recurrent")):
+        result = fourbit("convert", file, "-o", tmp_path / "out", "--keep", pattern, "--force")
+        assert f"  not in 4 bits: {name} (fp32, kept by pattern '{pattern}')" in result.stdout.splitlines()

@@ -1,5 +1,6 @@
 """``fourbit convert``."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def command(model: Path, folder: Path, recipe: str, as_json: bool, **settings: A
     if as_json:
         output.print_json(summary)
     else:
-        _print(summary)
+        _print(summary, {site.group for site in compiled.plan.sites if site.precision == "4-bit"})
 
 
 def _summary(compiled: "Compiled", folder: Path, *, asked: str) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def _summary(compiled: "Compiled", folder: Path, *, asked: str) -> dict[str, Any
     }
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any], four_bit_groups: Collection[str]) -> None:
     stored, plain = summary["product_input_bytes"], summary["product_input_bytes_float32"]
     less = f" ({plain / stored:.1f} times less)" if 0 < stored < plain else ""
     click.echo(f"{summary['folder']}: recipe {summary['recipe']}")
@@ -149,7 +150,8 @@ def _print(summary: dict[str, Any]) -> None:
     reasons: dict[str, list[str]] = {}
     for site in summary["not_four_bit"]:
         names = reasons.setdefault(f"{site['precision']}, {site['reason']}", [])
-        if (name := site["group"] or site["site"]) not in names:
+        group = "" if site["group"] in four_bit_groups else site["group"]  # else a step of it, not all
+        if (name := group or site["site"]) not in names:
             names.append(name)
     for reason, names in reasons.items():
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
