@@ -158,7 +158,11 @@ class Trainer:
         if isinstance(schedule, str):
             schedule = schedules.named(schedule)
         source = self._source(train, batch_size, seed=seed)
-        held_out = None if evaluation is None else self._source(evaluation, batch_size)
+        try:
+            held_out = None if evaluation is None else self._source(evaluation, batch_size)
+        except DataError as error:
+            error.args = (f"evaluation data: {error}",)
+            raise
         count = source.count()
         total = None if count is None else count * epochs
         schedule.factor(schedule.warmup, total)  # a refusal comes before the first step
