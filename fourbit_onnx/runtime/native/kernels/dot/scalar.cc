@@ -1,27 +1,34 @@
-// The reference. Read this one to know what the others do.
 #include "kernels/dot/dot.h"
+#include "kernels/dot/portable.h"
 
 namespace fourbit {
 
 void dot_scalar(const uint8_t* a, const int8_t* b, const int8_t* high, int64_t steps, const int32_t* start, int32_t* c,
                 int64_t ldc) {
-  for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kCols; ++j) {
-      uint32_t sum = static_cast<uint32_t>(start[j]);
-      for (int64_t k = 0; k < 4 * steps; ++k) {
-        const int64_t at = (k / 4 * kCols + j) * 4 + k % 4;
-        const int32_t value = b[at] + (high != nullptr ? 64 * high[at] : 0);
-        sum += static_cast<uint32_t>(a[(k / 4 * kRows + i) * 4 + k % 4] * value);
+  const auto* low_bytes = reinterpret_cast<const uint8_t*>(b);
+  const auto* high_bytes = reinterpret_cast<const uint8_t*>(high);
+  for (int j = 0; j < kCols; j += kBlockCols) {
+    for (int i = 0; i < kRows; i += Block::kHeight) {
+      Block block;
+      if (high != nullptr) {
+        block.add<RowQuads, Quads>(a + 4 * i, 4, 4 * kRows, high_bytes + 4 * j, 4 * kCols, steps);
+        for (auto& row : block.sums) {
+          for (Sums& sums : row) sums <<= 6;
+        }
       }
-      c[i * ldc + j] = static_cast<int32_t>(sum);
+      block.load(start + j, 0);
+      block.add<RowQuads, Quads>(a + 4 * i, 4, 4 * kRows, low_bytes + 4 * j, 4 * kCols, steps);
+      block.store(c + i * ldc + j, ldc);
     }
   }
 }
 
 void column_sums_scalar(const int8_t* b, int64_t steps, int32_t* sums) {
-  for (int j = 0; j < kCols; ++j) {
-    sums[j] = 0;
-    for (int64_t k = 0; k < 4 * steps; ++k) sums[j] += b[(k / 4 * kCols + j) * 4 + k % 4];
+  const RowQuads ones(Words{} + 0x01010101);
+  for (int j = 0; j < kCols; j += kPortableCols) {
+    Sums sum = {};
+    for (int64_t s = 0; s < steps; ++s) sum = add_products(sum, ones, 0, Quads(b + (s * kCols + j) * 4));
+    store_columns(sum, sums + j);
   }
 }
 
