@@ -132,6 +132,9 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         for options, folder in (((), "fourbit-demo"), (("-o", "x"), "x")):
             assert refusal("demo", *options) == said.format(folder)
     assert os.listdir() == []
+    with full_disk(10_000):  # room for the mark
+        assert "cannot write x/resnet8.onnx: " in refusal("demo", "-o", "x")
+    assert os.listdir() == []
 
 
 def test_without_matplotlib(tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ CONSTANTS = {
     "row": np.ones(8, np.float32),
     "half": np.float32(0.5),
     "nought": np.float32(0),
+    "table": np.array([4, 2]),
     "rows": np.ones((2, 8), np.float32),
     "state": np.ones((2, 2), np.float32),
     "whole": np.array([1, 2, 8]),
@@ -93,6 +94,7 @@ EXTRA = {
     "its gradient": "r = Relu (x) y = com.microsoft.ReluGrad (x, r)",
     "the gradient of a clip": "y = Clip (x, nought, half) a = GreaterOrEqual (x, nought)"
     " b = LessOrEqual (x, half) i = And (a, b) m = Cast <to = 1> (i) d = Mul (x, m) z = other.Use (d)",
+    "a bias of two dimensions": "b = Expand (nought, table) y = Conv (x, k, b)",
     "a step of an LSTM": "a = Identity (rows) b, n = Split <axis = 1> (a, widths) t = Sigmoid (b)"
     " i, o, f = Split <axis = 1, num_outputs = 3> (t) g = Tanh (n) m = Mul (i, g) l = Mul (f, state)"
     " d = Add (l, m) e = Tanh (d) h = Mul (o, e) y = other.Use (h)",

@@ -327,7 +327,8 @@ def test_a_grouped_convolution_of_three_dimensions_is_refused():
         flat_convolutions(g)
     assert str(refusal.value) == (
         "the 3-D convolution 'conv' has 2 groups, which ONNX Runtime cannot train in float; "
-        "use a 4-bit recipe for it with --set (settings=[...]), or one group"
+        "have it in 4 bits, by a recipe without scales a block (--set NAME=ibm2020-mean, settings=[...]), "
+        "or use one group"
     )
 
 

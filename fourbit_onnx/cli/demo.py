@@ -1,6 +1,5 @@
 """``fourbit demo``: the whole story on real data, in one command."""
 
-import contextlib
 import json
 import shutil
 import time
@@ -57,11 +56,8 @@ def command(
     try:
         shown, good = _show(recipes, folder, epochs=epochs, seed=seed, threads=threads)
     except BaseException:  # Ctrl-C, too: a folder that the user never named does not stay half made
-        if "--output" not in options.given():
+        if "--output" not in options.given() or (made and {path.name for path in folder.iterdir()} <= {MARK}):
             shutil.rmtree(folder, ignore_errors=True)
-        elif made:
-            with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
         raise
     click.echo(f"\n{time.perf_counter() - began:.0f} s in all. Next:\n{_next(folder / shown)}")
     if not good:

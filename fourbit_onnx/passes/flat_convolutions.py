@@ -31,8 +31,8 @@ def flat_convolutions(graph: gs.Graph) -> int:
         if rank > 2 and node.attrs.get("group", 1) > 1:
             raise GraphError(
                 f"the {rank}-D convolution {node.name!r} has {node.attrs['group']} groups, which ONNX "
-                "Runtime cannot train in float; use a 4-bit recipe for it with --set (settings=[...]), "
-                "or one group"
+                "Runtime cannot train in float; have it in 4 bits, by a recipe without scales a block "
+                "(--set NAME=ibm2020-mean, settings=[...]), or use one group"
             )
         if rank == 1:
             _widen(graph, node)

@@ -23,6 +23,8 @@ _LIKE_FIRST = (
     "ReduceMean",
     "Split",
     "Tile",
+    "Cast",
+    "CastLike",
 )
 # Of all operands: sums and products, and so a convolution with a constant filter (an average).
 _LIKE_ALL = ("Add", "Mul", "Concat", "Min", "Sum", "Div", "Conv")
@@ -61,6 +63,5 @@ class _Search:
         if is_standard(node, "Where"):
             return all(self.certain(operand, depth) for operand in node.inputs[1:])
         if is_standard(node, "Clip"):
-            low = node.inputs[1] if len(node.inputs) > 1 else None
-            return isinstance(low, gs.Constant) and bool((low.values >= 0).all())
+            return len(node.inputs) > 1 and self.certain(node.inputs[1], depth)
         return False

@@ -41,6 +41,7 @@ from fourbit_onnx.passes.lower_gru import lower_gru
 from fourbit_onnx.passes.lower_lstm import lower_lstm
 from fourbit_onnx.passes.lstm_cell_grads import lstm_cell_grads
 from fourbit_onnx.passes.lstm_cells import lstm_cells
+from fourbit_onnx.passes.malformed_biases import malformed_biases
 from fourbit_onnx.passes.optimizer import Optimizer, optimizer_model
 from fourbit_onnx.passes.ordered_gather_grad import ordered_gather_grad
 from fourbit_onnx.passes.ordered_layer_norm import ordered_layer_norm
@@ -144,6 +145,7 @@ class Compiled:
 def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Graph, Roles]:
     """The training-ready float graph without a loss, and what its tensors are for."""
     graph = standardize(model)
+    malformed_biases(graph)
     training_form(graph)
     roles = find_parameters(graph, freeze)
     folded_integers(graph)
