@@ -210,7 +210,7 @@ class Recipe:
         arithmetic: ``4-bit``; or ``fp16`` or ``fp32`` for the references, which have no quantisers.
         activation: For ``fwd.x``, and for ``fwd.w`` where that is no weight (attention).
         weight: For ``fwd.w``.
-        dgrad: For ``dgrad.dy``.
+        dgrad: For ``dgrad.dy``; without, as in ``ibm2020``, and so is all else that has a default.
         wgrad: For ``wgrad.dy``.
         dgrad_weight: For ``dgrad.w``; None re-uses the codes of ``fwd.w``.
         wgrad_activation: For ``wgrad.x``; None re-uses the codes of ``fwd.x``.
