@@ -74,14 +74,15 @@ def test_largest_values(deep):
         check(op, inputs, (), attributes)
 
 
-def test_weight_gradient_beyond_32_bits():
-    """22,500 tiles of 4 * 15 and 4 * 4096: every part adds up in 64 bits more than once."""
-    size = 300
-    for op, inputs, attributes in convolutions(geometry(1, 32, 32, (size, size)), ops=("QConvWeightGrad",)):
+@pytest.mark.parametrize("height", [300, 114], ids=["rounds", "a round of one line, for four parts"])
+def test_weight_gradient_beyond_32_bits(height):
+    """Tiles of 4 * 15 and 4 * 4096, 150 a line: 14 lines fit 32 bits, four parts have 56 in a round."""
+    width = 300
+    for op, inputs, attributes in convolutions(geometry(1, 32, 32, (height, width)), ops=("QConvWeightGrad",)):
         inputs["x"] = Codes(np.full(inputs["x"].array.shape, 15), "uint4")
         inputs["dy"] = Codes(np.full(inputs["dy"].array.shape, 7), "uint4")
-        seen = np.array([size - 1, size, size - 1])
-        sums = 15 * 4096 * np.outer(seen, seen)
+        rows, columns = (np.array([size - 1, size, size - 1]) for size in (height, width))
+        sums = 15 * 4096 * np.outer(rows, columns)
         expected = np.broadcast_to(sums.astype(np.float32) * (SA * SB), (32, 32, 3, 3))
         for isa in ISAS:
             with using(isa):

@@ -31,6 +31,7 @@ FOURBIT_BEST(Unpack, unpack)
 FOURBIT_BEST(UnpackAdd, unpack_add)
 FOURBIT_BEST(Interleave, interleave)
 FOURBIT_BEST(Turn, turn)
+FOURBIT_BEST(DealTaps, deal_taps)
 FOURBIT_BEST(Dot, dot)
 FOURBIT_BEST(ColumnSums, column_sums)
 

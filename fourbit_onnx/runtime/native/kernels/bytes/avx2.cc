@@ -65,4 +65,17 @@ void turn_avx2(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, 
   }
 }
 
+void deal_taps_avx2(const uint8_t* codes, int64_t first, int64_t channels, int64_t taps, const uint8_t* table, uint8_t* out,
+                    int64_t plane) {
+  uint8_t values[9 * 32];  // of the usual filters
+  if (taps > 9) return deal_nibbles(codes, first, channels, taps, table, out, plane);
+  for (int64_t c = 0; c < channels; c += 32, out += 32) {
+    const int64_t some = channels - c < 32 ? channels - c : 32;
+    unpack<false>(codes, first + taps * c, taps * some, table, values);
+    for (int64_t t = 0; t < taps; ++t) {
+      for (int64_t i = 0; i < some; ++i) out[t * plane + i] = values[taps * i + t];
+    }
+  }
+}
+
 }  // namespace fourbit

@@ -87,4 +87,36 @@ void turn_avx512vnni(const uint8_t* lines, int64_t line, int64_t count, uint8_t*
   for (int64_t i = 0; i < count; i += 16) turn_block(lines + 4 * i, line, count - i, out + i * pixel, pixel);
 }
 
+// A tap of each of 32 channels is picked from three registers of words, four codes each, then shifted down. They hold nine
+// taps of all channels.
+void deal_taps_avx512vnni(const uint8_t* codes, int64_t first, int64_t channels, int64_t taps, const uint8_t* table,
+                          uint8_t* out, int64_t plane) {
+  if (taps > 9) return deal_nibbles(codes, first, channels, taps, table, out, plane);
+  const int64_t begin = first & 1;  // within the first byte
+  codes += (first - begin) / 2;
+  alignas(64) uint16_t starts[32];
+  for (int64_t i = 0; i < 32; ++i) starts[i] = static_cast<uint16_t>(begin + taps * i);
+  const __m512i three = _mm512_set1_epi16(3), low = _mm512_set1_epi16(15), last = _mm512_set1_epi16(64);
+  const __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  for (int64_t c = 0; c < channels; c += 32, codes += 16 * taps, out += 32) {
+    const int64_t some = channels - c < 32 ? channels - c : 32, bytes = (begin + taps * some + 1) / 2;
+    const auto load = [=](int64_t from) {
+      const int64_t left = bytes - from;
+      const __mmask64 part = left >= 64 ? ~__mmask64{0} : left <= 0 ? 0 : (__mmask64{1} << left) - 1;
+      return _mm512_maskz_loadu_epi8(part, codes + from);
+    };
+    const __m512i x = load(0), y = load(64), z = load(128);
+    const __mmask32 present = static_cast<__mmask32>((uint64_t{1} << some) - 1);
+    __m512i position = _mm512_load_si512(starts);
+    for (int64_t t = 0; t < taps; ++t, position = _mm512_add_epi16(position, _mm512_set1_epi16(1))) {
+      const __m512i word = _mm512_srli_epi16(position, 2);
+      __m512i code = _mm512_permutex2var_epi16(x, word, y);
+      code = _mm512_mask_permutexvar_epi16(code, _mm512_cmpge_epu16_mask(word, last), word, z);
+      code = _mm512_srlv_epi16(code, _mm512_slli_epi16(_mm512_and_si512(position, three), 2));
+      code = _mm512_shuffle_epi8(values, _mm512_and_si512(code, low));
+      _mm256_mask_storeu_epi8(out + t * plane, present, _mm512_cvtepi16_epi8(code));
+    }
+  }
+}
+
 }  // namespace fourbit

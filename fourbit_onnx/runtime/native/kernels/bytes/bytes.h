@@ -24,10 +24,16 @@ using Interleave = void (*)(const uint8_t* const* rows, int64_t count, uint8_t* 
 // `line` and `pixel` in bytes. Up to 15 words beyond the end of a line are read.
 using Turn = void (*)(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out, int64_t pixel);
 
+// Weights of a filter by taps instead of by channels: out[t * plane + c] = table[nibble first + taps * c + t of codes],
+// c < channels, t < taps. A negative plane turns the taps round.
+using DealTaps = void (*)(const uint8_t* codes, int64_t first, int64_t channels, int64_t taps, const uint8_t* table,
+                          uint8_t* out, int64_t plane);
+
 FOURBIT_FUNCTION(Unpack, unpack)
 FOURBIT_FUNCTION(UnpackAdd, unpack_add)
 FOURBIT_FUNCTION(Interleave, interleave)
 FOURBIT_FUNCTION(Turn, turn)
+FOURBIT_FUNCTION(DealTaps, deal_taps)
 
 constexpr int64_t kTurnLines = 16;
 
@@ -49,5 +55,12 @@ static inline void turn_panel(Turn turn, const uint8_t* lines, int64_t line, int
 }
 
 static inline int nibble(const uint8_t* codes, int64_t i) { return codes[i >> 1] >> (i & 1) * 4 & 15; }
+
+static inline void deal_nibbles(const uint8_t* codes, int64_t first, int64_t channels, int64_t taps, const uint8_t* table,
+                                uint8_t* out, int64_t plane) {
+  for (int64_t t = 0; t < taps; ++t, ++first, out += plane) {
+    for (int64_t c = 0; c < channels; ++c) out[c] = table[nibble(codes, first + taps * c)];
+  }
+}
 
 }  // namespace fourbit

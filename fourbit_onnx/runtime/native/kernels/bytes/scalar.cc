@@ -25,4 +25,9 @@ void turn_scalar(const uint8_t* lines, int64_t line, int64_t count, uint8_t* out
   }
 }
 
+void deal_taps_scalar(const uint8_t* codes, int64_t first, int64_t channels, int64_t taps, const uint8_t* table,
+                      uint8_t* out, int64_t plane) {
+  deal_nibbles(codes, first, channels, taps, table, out, plane);
+}
+
 }  // namespace fourbit

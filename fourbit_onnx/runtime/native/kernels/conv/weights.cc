@@ -1,7 +1,6 @@
 #include "kernels/conv/weights.h"
 
 #include "kernels/bytes/bytes.h"
-#include "kernels/conv/taps.h"
 
 namespace fourbit {
 
@@ -17,12 +16,15 @@ void Weights::unpack(uint8_t* bytes, const Host& host) const {
   const int64_t rows = groups_ * filters_;
   parallel_ranges(host, rows, [&](int64_t first, int64_t last) {
     const Unpack unpack = best_unpack();
-    Buffer<uint8_t> filter(line_);
+    const DealTaps deal = best_deal_taps();
     for (int p = 0; p < planes_.count; ++p) {
       for (int64_t row = first; row < last; ++row) {
         uint8_t* to = bytes + (p * rows + row) * line_;
-        unpack(codes_, row * line_, line_, planes_.plane[p].table, taps_ == 1 ? to : filter.data());
-        if (taps_ > 1) deal_taps(filter.data(), channels_, taps_, false, channels_, to);
+        if (taps_ == 1) {
+          unpack(codes_, row * line_, line_, planes_.plane[p].table, to);
+        } else {
+          deal(codes_, row * line_, channels_, taps_, planes_.plane[p].table, to, channels_);
+        }
       }
     }
   });

@@ -161,7 +161,7 @@ class Convolution {
 
 void winograd_conv(const ConvGeometry& g, const Operand& x, const Operand& w, float scale, float* y,
                    const Host& host) {
-  const Panels panels(w, g.filters, g.channels, Panels::Use::forward, host);
+  const Panels panels(w, g.filters, g.channels, Panels::Use::forward);
   const Problem p{x, g.batch, g.channels, g.input[0], g.input[1], g.filters, {g.output[0], g.output[1]},
                   g.pads[0], g.pads[1], scale, y};
   Convolution<int8_t>(p, panels, host).run();
@@ -169,7 +169,7 @@ void winograd_conv(const ConvGeometry& g, const Operand& x, const Operand& w, fl
 
 void winograd_input_grad(const ConvGeometry& g, const Operand& dy, const Operand& w, float scale, float* dx,
                          const Host& host) {
-  const Panels panels(w, g.filters, g.channels, Panels::Use::backward, host);
+  const Panels panels(w, g.filters, g.channels, Panels::Use::backward);
   const Problem p{dy, g.batch, g.filters, g.output[0], g.output[1], g.channels, {g.input[0], g.input[1]},
                   2 - g.pads[0], 2 - g.pads[1], scale, dx};
   Convolution<int16_t>(p, panels, host).run();

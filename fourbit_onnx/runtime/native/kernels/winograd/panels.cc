@@ -4,33 +4,19 @@
 #include <cstring>
 
 #include "kernels/bytes/bytes.h"
-#include "kernels/conv/taps.h"
 #include "kernels/winograd/winograd.h"
 
 namespace fourbit {
 namespace {
 
 constexpr int64_t kTaps = 9;
-constexpr int64_t kDecoded = 4096;  // weights of a task
-
-int32_t sum(const int8_t* x, int64_t n) {
-  int32_t result = 0;
-  for (int64_t i = 0; i < n; ++i) result += x[i];
-  return result;
-}
 
 }  // namespace
 
-Panels::Panels(const Operand& w, int64_t filters, int64_t channels, Use use, const Host& host)
+Panels::Panels(const Operand& w, int64_t filters, int64_t channels, Use use)
     : kernels_(best_winograd()), use_(use), columns_(use == Use::forward ? filters : channels),
-      k_(use == Use::forward ? channels : filters), channels_(channels), values_(filters * channels * kTaps) {
-  uint8_t table[16];
-  for (int code = 0; code < 16; ++code) table[code] = static_cast<uint8_t>(w.values[code] - w.zero_point);
-  const int64_t count = filters * channels * kTaps;
-  parallel_ranges(host, divide_up(count, kDecoded), [&](int64_t first, int64_t last) {
-    const int64_t begin = first * kDecoded, end = std::min(last * kDecoded, count);
-    best_unpack()(w.codes, begin, end - begin, table, reinterpret_cast<uint8_t*>(values_.data() + begin));
-  });
+      k_(use == Use::forward ? channels : filters), channels_(channels), codes_(w.codes) {
+  for (int code = 0; code < 16; ++code) table_[code] = static_cast<uint8_t>(w.values[code] - w.zero_point);
 }
 
 void Panels::make(int64_t panel, uint8_t* to, int32_t* starts) const {
@@ -45,6 +31,7 @@ void Panels::make_forward(int64_t panel, uint8_t* to, int32_t* starts) const {
   Buffer<int8_t> taps(kTaps * padded), points(kTurnLines * kPoints * padded + 64);
   std::memset(taps.data(), 0, kTaps * padded);
   const Turn turn = best_turn();
+  const DealTaps deal = best_deal_taps();
   for (int64_t half = 0; half < kCols; half += kTurnLines) {
     for (int64_t j = 0; j < kTurnLines; ++j) {
       const int64_t filter = panel * kCols + half + j;
@@ -52,15 +39,18 @@ void Panels::make_forward(int64_t panel, uint8_t* to, int32_t* starts) const {
       if (filter >= columns_) {
         std::memset(line, 0, kPoints * padded);
       } else {
-        deal_taps(values_.data() + filter * k_ * kTaps, k_, kTaps, false, padded, taps.data());
+        deal(codes_, filter * k_ * kTaps, k_, kTaps, table_, reinterpret_cast<uint8_t*>(taps.data()), padded);
         kernels_.weights(taps.data(), padded, line, padded);
       }
-      for (int p = 0; p < kPoints; ++p) starts[p * kCols + half + j] = -kInputShift * sum(line + p * padded, padded);
     }
     for (int p = 0; p < kPoints; ++p) {
       turn(reinterpret_cast<const uint8_t*>(points.data()) + p * padded, kPoints * padded, steps(),
            to + p * point_bytes() + half * 4, kCols * 4);
     }
+  }
+  for (int p = 0; p < kPoints; ++p, starts += kCols) {
+    best_column_sums()(reinterpret_cast<const int8_t*>(to + p * point_bytes()), steps(), starts);
+    for (int j = 0; j < kCols; ++j) starts[j] *= -kInputShift;
   }
 }
 
@@ -68,6 +58,7 @@ void Panels::make_backward(int64_t panel, uint8_t* to) const {
   Buffer<int8_t> taps(kTaps * kCols), points(2 * kPoints * kCols);
   std::memset(taps.data(), 0, kTaps * kCols);
   const int64_t columns = std::min<int64_t>(kCols, columns_ - panel * kCols);
+  const DealTaps deal = best_deal_taps();
   for (int64_t s = 0; s < steps(); ++s) {
     for (int64_t odd = 0; odd < 2; ++odd) {
       int8_t* half = points.data() + odd * kPoints * kCols;
@@ -76,14 +67,12 @@ void Panels::make_backward(int64_t panel, uint8_t* to) const {
         std::memset(half, 0, kPoints * kCols);
         continue;
       }
-      deal_taps(values_.data() + (filter * channels_ + panel * kCols) * kTaps, columns, kTaps, true, kCols,
-                taps.data());
+      deal(codes_, (filter * channels_ + panel * kCols) * kTaps, columns, kTaps, table_,
+           reinterpret_cast<uint8_t*>(taps.data() + (kTaps - 1) * kCols), -kCols);
       kernels_.weights(taps.data(), kCols, half, kCols);
     }
-    for (int p = 0; p < kPoints; ++p) {
-      kernels_.pair8(points.data() + p * kCols, points.data() + (kPoints + p) * kCols, kCols,
-                     reinterpret_cast<int16_t*>(to + p * point_bytes() + s * kCols * 4));
-    }
+    kernels_.pair8(points.data(), points.data() + kPoints * kCols, kCols, 1,
+                   reinterpret_cast<int16_t*>(to + s * kCols * 4), 0, point_bytes() / 2);
   }
 }
 

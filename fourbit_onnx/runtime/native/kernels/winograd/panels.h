@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "base/host.h"
 #include "kernels/dot/dot.h"
 #include "kernels/gemm/matmul.h"
 #include "kernels/winograd/winograd.h"
@@ -19,11 +18,12 @@ class Panels {
  public:
   enum class Use { forward, backward };
 
-  Panels(const Operand& w, int64_t filters, int64_t channels, Use use, const Host& host);
+  Panels(const Operand& w, int64_t filters, int64_t channels, Use use);
 
   int64_t count() const { return divide_up(columns_, int64_t{kCols}); }
   int64_t steps() const { return divide_up(k_ * (use_ == Use::forward ? 1 : 2), 4); }
-  int64_t point_bytes() const { return steps() * kCols * 4; }
+  // A step more than there is, or all sixteen points would want the same lines of the cache.
+  int64_t point_bytes() const { return (steps() + 1) * kCols * 4; }
   int64_t bytes() const { return kPoints * point_bytes(); }
 
   // One panel, and `starts` [point][column]: what corrects the shift of the inputs, -kInputShift * sum over k (backward:
@@ -37,7 +37,8 @@ class Panels {
   const WinogradKernels& kernels_;
   const Use use_;
   const int64_t columns_, k_, channels_;
-  Buffer<int8_t> values_;  // in the order of the codes
+  const uint8_t* const codes_;
+  uint8_t table_[16];  // of their values
 };
 
 }  // namespace fourbit

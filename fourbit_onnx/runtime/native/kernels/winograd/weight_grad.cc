@@ -15,7 +15,7 @@ namespace fourbit {
 namespace {
 
 constexpr int64_t kOwnSums = 3 << 19;    // bytes of a part's sums: not much more than the second-level cache
-constexpr int64_t kParts = 8, kLeastPart = 512;  // parts, and tiles of one: to add its sums must not cost more
+constexpr int64_t kThreadParts = 2, kLeastPart = 512;  // parts of a thread, tiles of one: to add its sums must not cost more
 constexpr int64_t kPartTiles = 128;      // transformed at once in a part
 constexpr int64_t kChunkBytes = 4 << 20; // transformed at once by all: within the caches; or as much as the sums
 constexpr int64_t kDepth = 128;          // steps at a time: a panel of 16 KiB stays in the first-level cache
@@ -32,54 +32,54 @@ class WeightGrad {
         all_(g.batch * tiles_.lines()), most_(std::max<int64_t>(1, most_tiles(x, dy) / (2 * pairs_))) {}
 
   void run() {
-    const int64_t parts = std::min(kParts, all_ * tiles_.per_line() / kLeastPart);
+    const int64_t parts = std::min(kThreadParts * host_.threads(), all_ * tiles_.per_line() / kLeastPart);
     if (parts >= 2 && blocks_ * panels_ * kBlockSize * 4 <= kOwnSums) return run_parts(parts);
     run_chunks();
   }
 
  private:
+  // Each part at most `most_` lines, so that its sums fit; more lines take several rounds.
   void run_parts(int64_t parts) {
-    const int64_t size = blocks_ * panels_ * kBlockSize;
-    const int64_t lines = std::clamp<int64_t>(kPartTiles / (2 * pairs_), 1, most_), steps = lines * pairs_;
-    Buffer<int64_t> totals(parts * size);
-    host_.parallel(parts, [&](int64_t part) {
-      Buffer<int16_t> left(kPoints * steps * filters_ * 2), right(kPoints * steps * channels_ * 2);
-      Buffer<int32_t> sums(size);
-      int64_t* total = totals.data() + part * size;
-      std::memset(total, 0, size * sizeof *total);
-      std::memset(sums.data(), 0, size * sizeof(int32_t));  // of rows that are none
-      int64_t fresh = 0;  // lines in `sums`
-      const int64_t end = all_ * (part + 1) / parts;
-      for (int64_t first = all_ * part / parts; first < end; first += lines) {
-        const int64_t count = std::min(lines, end - first);
-        transform(first, count, left.data(), right.data(), steps);
-        for (int64_t panel = 0; panel < panels_; ++panel) {
-          multiply(panel, 0, blocks_, count * pairs_, steps, left.data(), right.data(), fresh > 0,
-                   sums.data() + panel * blocks_ * kBlockSize);
+    const int64_t size = blocks_ * panels_ * kBlockSize, round = std::min(all_, parts * most_);
+    const int64_t lines = std::clamp<int64_t>(kPartTiles / (2 * pairs_), 1, most_), steps = lines * pairs_ + 1;
+    Buffer<int32_t> sums(parts * size);
+    std::memset(sums.data(), 0, parts * size * sizeof(int32_t));  // of rows that are none
+    Buffer<int64_t> totals(size);
+    std::memset(totals.data(), 0, size * sizeof(int64_t));
+    for (int64_t start = 0; start < all_; start += round) {
+      const int64_t some = std::min(round, all_ - start);
+      host_.parallel(parts, [&](int64_t part) {
+        Buffer<int16_t> left(kPoints * steps * filters_ * 2), right(kPoints * steps * channels_ * 2);
+        const int64_t begin = start + some * part / parts, end = start + some * (part + 1) / parts;
+        if (begin == end) std::memset(sums.data() + part * size, 0, size * sizeof(int32_t));
+        for (int64_t first = begin; first < end; first += lines) {
+          const int64_t count = std::min(lines, end - first);
+          transform(first, count, left.data(), right.data(), steps);
+          for (int64_t panel = 0; panel < panels_; ++panel) {
+            multiply(panel, 0, blocks_, count * pairs_, steps, left.data(), right.data(), first > begin,
+                     sums.data() + part * size + panel * blocks_ * kBlockSize);
+          }
         }
-        fresh += count;
-        if (fresh + lines > most_ || first + count == end) {
-          for (int64_t i = 0; i < size; ++i) total[i] += sums.data()[i];
-          fresh = 0;
+      });
+      parallel_ranges(host_, blocks_ * panels_, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          int64_t* total = totals.data() + i * kBlockSize;
+          for (int64_t part = 0; part < parts; ++part) add(sums.data() + part * size + i * kBlockSize, total);
+          if (start + some == all_) finish(i % blocks_, i / blocks_, total, k_.taps64);
         }
-      }
-    });
-    parallel_ranges(host_, blocks_ * panels_, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        int64_t* sum = totals.data() + i * kBlockSize;
-        for (int64_t part = 1; part < parts; ++part) {
-          for (int64_t j = 0; j < kBlockSize; ++j) sum[j] += sum[part * size + j];
-        }
-        finish(i % blocks_, i / blocks_, sum, k_.taps64);
-      }
-    });
+      });
+    }
+  }
+
+  static void add(const int32_t* sums, int64_t* totals) {
+    for (int64_t i = 0; i < kBlockSize; ++i) totals[i] += sums[i];
   }
 
   void run_chunks() {
     const int64_t line_bytes = kPoints * pairs_ * 4 * (channels_ + filters_);
     const int64_t sum_bytes = blocks_ * panels_ * kBlockSize * 8;
     const int64_t fit = std::min(std::max(kChunkBytes, sum_bytes) / line_bytes, most_);
-    const int64_t lines = std::clamp<int64_t>(fit, 1, all_), steps = lines * pairs_;
+    const int64_t lines = std::clamp<int64_t>(fit, 1, all_), steps = lines * pairs_ + 1;
     Buffer<int16_t> left(kPoints * steps * filters_ * 2), right(kPoints * steps * channels_ * 2);
     const bool single = lines == all_;
     Buffer<int64_t> totals(single ? 0 : blocks_ * panels_ * kBlockSize);
@@ -108,7 +108,7 @@ class WeightGrad {
               continue;
             }
             int64_t* total = totals.data() + (panel * blocks_ + block + i) * kBlockSize;
-            for (int64_t j = 0; j < kBlockSize; ++j) total[j] += sum[j];
+            add(sum, total);
             if (first + count == all_) finish(block + i, panel, total, k_.taps64);
           }
         }
@@ -156,13 +156,9 @@ class WeightGrad {
 
   void spread(int64_t step, int64_t steps, const int8_t* x, int64_t channels, const int16_t* dy, int16_t* left,
               int16_t* right) const {
-    for (int p = 0; p < kPoints; ++p, x += 2 * channels, dy += 2 * wide_) {
-      k_.pair16(dy, dy + wide_, filters_, left + (p * steps + step) * filters_ * 2);
-      for (int64_t panel = 0; panel < panels_; ++panel) {
-        const int8_t* from = x + panel * kCols;
-        k_.pair8(from, from + channels, kCols, right + ((p * panels_ + panel) * steps + step) * kCols * 2);
-      }
-    }
+    k_.pair16(dy, dy + wide_, 2 * wide_, filters_, left + step * filters_ * 2, steps * filters_ * 2);
+    k_.pair8(x, x + channels, 2 * channels, panels_, right + step * kCols * 2, steps * kCols * 2,
+             panels_ * steps * kCols * 2);
   }
 
   // sums[block][point][row][column] of `count` blocks from `block` on, added to what is there or not. The dot products take
