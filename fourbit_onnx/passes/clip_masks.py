@@ -1,5 +1,7 @@
 """``Clip`` with its gradient  →  ``ai.fourbit.Clip``, which keeps a bit an element for it."""
 
+from collections.abc import Iterator
+
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
@@ -47,32 +49,33 @@ def _bounds(node: gs.Node) -> tuple[float, float] | None:
         return None
     if not all(isinstance(bound, gs.Constant) for bound in node.inputs[1:]):
         return None
-    low, high = (float(bound.values) for bound in node.inputs[1:])
+    low, high = (float(bound.values.item()) for bound in node.inputs[1:])
     return (low, high) if low <= high else None
 
 
 def _gradients(clip: gs.Node, outputs: set[int]) -> list[tuple[gs.Node, gs.Tensor]]:
     """Products with ``low <= x <= high`` as a number, each with the other factor, dy."""
-    found = []
-    for reader in clip.inputs[0].outputs:
-        if not _compares(reader, "GreaterOrEqual", clip.inputs[1]):
-            continue
-        for both in reader.outputs[0].outputs:
-            if not is_standard(both, "And"):
-                continue
-            others = [tensor for tensor in both.inputs if tensor is not reader.outputs[0]]
-            other = sole_producer(others[0], outputs) if len(others) == 1 else None
-            if other is None or not _compares(other, "LessOrEqual", clip.inputs[2]):
-                continue
-            if other.inputs[0] is not clip.inputs[0]:
-                continue
-            for cast in both.outputs[0].outputs:
-                for product in cast.outputs[0].outputs if is_standard(cast, "Cast") else ():
-                    factors = [tensor for tensor in product.inputs if tensor is not cast.outputs[0]]
-                    if is_standard(product, "Mul") and len(factors) == 1:
-                        found.append((product, factors[0]))
-    return found
+    x, low, high = clip.inputs
+    return [
+        (product, dy)
+        for above in x.outputs
+        if _compares(above, "GreaterOrEqual", x, low)
+        for both, below in _read_with(above, "And")
+        if below.inputs and _compares(below.inputs[0], "LessOrEqual", x, high)
+        if sole_producer(below, outputs)
+        for cast in both.outputs[0].outputs
+        if is_standard(cast, "Cast")
+        for product, dy in _read_with(cast, "Mul")
+    ]
 
 
-def _compares(node: gs.Node, op: str, bound: gs.Tensor) -> bool:
-    return is_standard(node, op) and node.inputs[1] is bound
+def _read_with(node: gs.Node, op: str) -> Iterator[tuple[gs.Node, gs.Tensor]]:
+    """The operators of two operands that read the result of ``node``, each with the other operand."""
+    for reader in node.outputs[0].outputs:
+        others = [tensor for tensor in reader.inputs if tensor is not node.outputs[0]]
+        if is_standard(reader, op) and len(others) == 1:
+            yield reader, others[0]
+
+
+def _compares(node: gs.Node, op: str, x: gs.Tensor, bound: gs.Tensor) -> bool:
+    return is_standard(node, op) and node.inputs[0] is x and node.inputs[1] is bound

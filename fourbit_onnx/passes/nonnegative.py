@@ -1,5 +1,7 @@
 """Which tensors can have no negative element, from the operators that made them."""
 
+import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.passes.roles import is_standard
@@ -23,8 +25,6 @@ _LIKE_FIRST = (
     "ReduceMean",
     "Split",
     "Tile",
-    "Cast",
-    "CastLike",
 )
 # Of all operands: sums and products, and so a convolution with a constant filter (an average).
 _LIKE_ALL = ("Add", "Mul", "Concat", "Min", "Sum", "Div", "Conv")
@@ -56,6 +56,8 @@ class _Search:
             return True
         if is_standard(node, *_LIKE_FIRST):
             return self.certain(node.inputs[0], depth)
+        if is_standard(node, "Cast", "CastLike"):
+            return self.cast(node, depth)
         if is_standard(node, *_LIKE_ALL):
             return all(self.certain(operand, depth) for operand in node.inputs)
         if is_standard(node, "Max"):
@@ -65,3 +67,21 @@ class _Search:
         if is_standard(node, "Clip"):
             return len(node.inputs) > 1 and self.certain(node.inputs[1], depth)
         return False
+
+    def cast(self, node: gs.Node, depth: int) -> bool:
+        """Floats keep the sign; as an integer a large number may come out as any, a small constant does not."""
+        dtype, operand = _cast_to(node), node.inputs[0]
+        if dtype.kind in "ub":
+            return True
+        if dtype.kind == "i":
+            return isinstance(operand, gs.Constant) and bool(
+                ((operand.values >= 0) & (operand.values < 128)).all()
+            )
+        return (dtype.kind == "f" or dtype.name == "bfloat16") and self.certain(operand, depth)
+
+
+def _cast_to(node: gs.Node) -> np.dtype:
+    """The element type that a ``Cast`` or ``CastLike`` makes; ``object`` where it is not known."""
+    dtype = node.attrs["to"] if node.op == "Cast" else node.inputs[1].dtype or object
+    # A number of onnx.TensorProto.DataType: always in a Cast, of a tensor where NumPy has no such type.
+    return onnx.helper.tensor_dtype_to_np_dtype(dtype) if isinstance(dtype, int) else np.dtype(dtype)
