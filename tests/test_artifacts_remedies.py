@@ -35,7 +35,7 @@ def test_the_remedy_fits_the_cause(tmp_path, monkeypatch, number):
     assert str(caught.value).endswith(f"is untouched: {remedy}, then resume from it")
     checkpoint.check_place(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(tempfile, "mkdtemp", failing)
+    monkeypatch.setattr(tempfile, "TemporaryFile", failing)
     with pytest.raises(ArtifactError) as caught:
         checkpoint.check_place(tmp_path)
     assert str(caught.value) == (
@@ -52,7 +52,7 @@ def test_a_read_only_folder_is_refused_before_training(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     before = listing(folder)
-    monkeypatch.setattr(tempfile, "mkdtemp", denied)
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
     assert refusal("train", folder, "--data", "digits", "--quiet") == (
         f"no checkpoint can be saved in {folder} (Read-only file system): make {folder} writable, or train a "
         "copy of it"
@@ -68,7 +68,7 @@ def test_a_read_only_folder_is_enough_where_no_checkpoint_is_saved(tmp_path, mon
     def denied(**place):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(tempfile, "mkdtemp", denied)
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
     with pytest.raises(ArtifactError, match="no checkpoint can be saved"):
         trainer.fit(data().arrays, epochs=2, batch_size=25, learning_rate=0.1, resume=True)
     history = trainer.fit(data().arrays, epochs=1, batch_size=25, learning_rate=0.1, resume=True)

@@ -150,7 +150,7 @@ def test_a_place_is_tried_before_long_work(tmp_path):
     """What `write` would refuse is refused, and nothing made; what it would take is taken."""
     (tmp_path / "file").write_text("old")
     for name in ("file", "new", "a/b/new"):
-        whole_file.try_place(tmp_path / name)
+        whole_file.check_place(tmp_path / name)
     assert listing(tmp_path) == {Path("file"): b"old"}
     assert os.listdir(tmp_path) == ["file"]
     os.mkfifo(tmp_path / "fifo")
@@ -161,10 +161,10 @@ def test_a_place_is_tried_before_long_work(tmp_path):
         nowhere: f"cannot write {nowhere}: No such file or directory; choose another place",
         tmp_path / "file" / "x": f"cannot write {tmp_path}/file/x: Not a directory; choose another name",
     }.items():
-        for function in (whole_file.try_place, lambda path: whole_file.write(path, "new")):
+        for function in (whole_file.check_place, lambda path: whole_file.write(path, "new")):
             with pytest.raises(ArtifactError) as refused:
                 function(path)
-            if function is whole_file.try_place:
+            if function is whole_file.check_place:
                 assert str(refused.value) == said
 
 

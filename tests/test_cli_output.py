@@ -11,3 +11,8 @@ from fourbit_onnx.cli import output
 )
 def test_nearly_all_is_not_all(share, text):
     assert output.percent(share) == text
+
+
+def test_what_bytes_are_of():
+    assert output.of_unit("sample") == "a sample"
+    assert output.of_unit("batch") == "a batch (the model fixes its size)"

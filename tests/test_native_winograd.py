@@ -78,7 +78,9 @@ def test_largest_values(deep):
 def test_weight_gradient_beyond_32_bits(height):
     """Tiles of 4 * 15 and 4 * 4096, 150 a line: 14 lines fit 32 bits, four parts have 56 in a round."""
     width = 300
-    for op, inputs, attributes in convolutions(geometry(1, 32, 32, (height, width)), ops=("QConvWeightGrad",)):
+    for op, inputs, attributes in convolutions(
+        geometry(1, 32, 32, (height, width)), ops=("QConvWeightGrad",)
+    ):
         inputs["x"] = Codes(np.full(inputs["x"].array.shape, 15), "uint4")
         inputs["dy"] = Codes(np.full(inputs["dy"].array.shape, 7), "uint4")
         rows, columns = (np.array([size - 1, size, size - 1]) for size in (height, width))

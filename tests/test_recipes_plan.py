@@ -40,17 +40,17 @@ def test_share():
 
 
 @pytest.mark.parametrize(
-    ("shapes", "counted"),
+    ("shapes", "unit"),
     [
-        ([], "a sample"),
-        ([{"x": [2, 3], "y": [2, 4]}], "a batch (the model fixes its size)"),
-        ([{"x": [2, 3]}, {"x": ["N", 3]}], "a sample"),
-        ([{"x": [2, 3], "y": None}], "a sample"),
+        ([], "sample"),
+        ([{"x": [2, 3], "y": [2, 4]}], "batch"),
+        ([{"x": [2, 3]}, {"x": ["N", 3]}], "sample"),
+        ([{"x": [2, 3], "y": None}], "sample"),
     ],
 )
-def test_what_numbers_are_of(shapes, counted):
+def test_what_numbers_are_of(shapes, unit):
     plan = Plan("r", [Site("a", "Gemm", "x", "w", shapes=one) for one in shapes])
-    assert plan.counted == counted
+    assert plan.unit == unit
 
 
 def test_bytes_between_forward_and_backward():

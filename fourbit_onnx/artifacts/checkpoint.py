@@ -10,14 +10,13 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from fourbit_onnx.artifacts import digests, tensors
 from fourbit_onnx.artifacts.manifest import CHECKPOINT
 from fourbit_onnx.artifacts.state import Progress, State
-from fourbit_onnx.artifacts.whole_file import remedy
+from fourbit_onnx.artifacts.whole_file import remedy, try_folder
 from fourbit_onnx.errors import ArtifactError
 
 VERSION = 1
@@ -71,7 +70,7 @@ def check_place(folder: Path) -> None:
         ArtifactError: Nothing can be made in it (a read-only folder).
     """
     try:
-        Path(tempfile.mkdtemp(prefix=f".{CHECKPOINT}.", dir=folder)).rmdir()
+        try_folder(folder)
     except OSError as error:
         raise ArtifactError(
             f"no checkpoint can be saved in {folder} ({error.strerror or error}): "

@@ -42,7 +42,7 @@ def write(path: Path, content: bytes | str) -> None:
         ) from error
 
 
-def try_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Refuse, before long work, what `write` would refuse after it: a folder, or a place for no file.
 
     Raises:
@@ -53,12 +53,21 @@ def try_place(path: Path) -> None:
         raise ArtifactError(f"{path} is a folder; choose the name of a file")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     try:
-        with tempfile.TemporaryFile(dir=above):
-            pass
+        try_folder(above)
     except OSError as error:
         raise ArtifactError(
             f"cannot write {path}: {error.strerror or error}; {remedy(error, above)}"
         ) from error
+
+
+def try_folder(folder: Path) -> None:
+    """Make a file in ``folder`` that is gone at once.
+
+    Raises:
+        OSError: It takes none.
+    """
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def make_folder(path: Path) -> bool:

@@ -93,7 +93,7 @@ def command(
 
     to_stdout = json_file == Path("-")
     if json_file and not to_stdout:
-        whole_file.try_place(json_file)
+        whole_file.check_place(json_file)
     subject = _subject(model, loss)
     recipes, why = lineup.resolved(recipes, subject.build)
     if why:

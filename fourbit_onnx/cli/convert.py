@@ -117,7 +117,7 @@ def _summary(compiled: "Compiled", folder: Path, *, asked: str) -> dict[str, Any
         "sites": len(plan.sites),
         "four_bit_sites": sum(site.precision == "4-bit" for site in plan.sites),
         "four_bit_share": plan.share,
-        "product_inputs_of": plan.counted,
+        "product_inputs_of": plan.unit,
         "product_input_bytes": plan.product_input_bytes,
         "product_input_bytes_float32": plan.float_bytes,
         "recomputed": recomputed,
@@ -142,8 +142,8 @@ def _print(summary: dict[str, Any], four_bit_groups: Collection[str]) -> None:
         f"{output.percent(summary['four_bit_share'])} of the multiply-accumulates"
     )
     click.echo(
-        f"  product inputs stored for backward: {output.size(stored)} {summary['product_inputs_of']}, "
-        f"in float32 {output.size(plain)}{less}"
+        f"  product inputs stored for backward: {output.size(stored)} "
+        f"{output.of_unit(summary['product_inputs_of'])}, in float32 {output.size(plain)}{less}"
     )
     if recomputed := summary["recomputed"]:
         click.echo(f"  {output.recomputed(recomputed)}")

@@ -251,8 +251,8 @@ def _sites(plan: "Plan") -> None:
         click.echo("log4 both: codes on the even grid and on the odd one; a product takes their mean")
     click.echo(
         f"in 4 bits: {output.percent(plan.share)} of the multiply-accumulates\n"
-        f"product inputs stored for backward: {output.size(plan.product_input_bytes)} {plan.counted}, "
-        f"in float32 {output.size(plan.float_bytes)}"
+        f"product inputs stored for backward: {output.size(plan.product_input_bytes)} "
+        f"{output.of_unit(plan.unit)}, in float32 {output.size(plan.float_bytes)}"
     )
 
 

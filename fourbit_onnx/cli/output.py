@@ -71,6 +71,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def of_unit(unit: str) -> str:
+    """What bytes and operations are of, from `Plan.unit`."""
+    return "a batch (the model fixes its size)" if unit == "batch" else f"a {unit}"
+
+
 def recomputed(count: int) -> str:
     """What ``convert --recompute`` does."""
     return f"computed again in the backward pass: {counted(count, 'input')} of batch normalisation"

@@ -69,7 +69,7 @@ class _Search:
         return False
 
     def cast(self, node: gs.Node, depth: int) -> bool:
-        """Floats keep the sign; as an integer a large number may come out as any, a small constant does not."""
+        """Floats keep the sign; as an integer a large number may become any, a small constant stays."""
         dtype, operand = _cast_to(node), node.inputs[0]
         if dtype.kind in "ub":
             return True

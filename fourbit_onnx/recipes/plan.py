@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def product_input_bytes(self) -> float:
-        """Bytes that the sites keep of their inputs from forward to backward (`counted`).
+        """Bytes that the sites keep of their inputs from forward to backward (of a `unit`).
 
         4 bits a code and 1 bit of mask, 2 where a clip learns of rounding; 16 bits for a site in FP16, 32 for
         one in float32, and for one whose weight gradient has scales a block: it quantises the float
@@ -86,11 +86,11 @@ class Plan:
         return 4.0 * sum({site.x: site.activations for site in self.sites}.values())
 
     @property
-    def counted(self) -> str:
-        """What numbers and bytes are of: ``a sample``, or ``a batch`` where no size of a site is open."""
+    def unit(self) -> str:
+        """What numbers and bytes are of: ``sample``, or ``batch`` where no size of a site is open."""
         shapes = [shape for site in self.sites for shape in site.shapes.values()]
         fixed = bool(shapes) and all(shape and not any(isinstance(n, str) for n in shape) for shape in shapes)
-        return "a batch (the model fixes its size)" if fixed else "a sample"
+        return "batch" if fixed else "sample"
 
     def to_json(self) -> str:
         """The plan as JSON text."""
