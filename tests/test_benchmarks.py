@@ -48,9 +48,9 @@ def test_the_exponent_of_growth():
 
 
 def test_the_document_has_the_operations_of_the_plan():
-    """The table of the floor in docs/performance.md, and its bytes."""
+    """The table of the floor in docs/kernels.md, and its bytes."""
     found = roofline.costs("resnet18", 32)
-    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
     for part, counts in found["operations"].items():
         (written,) = re.findall(rf"^\| {part} \| ([\d.]+) \| ([\d.]+) \| [\d.]+ \| [\d.]+ \|$", text, re.M)
         assert written == tuple(f"{counts[way] / 1e9:.1f}" for way in ("direct", "winograd"))

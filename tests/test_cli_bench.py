@@ -295,7 +295,7 @@ def test_what_ends_a_contest(tmp_path, monkeypatch, text, message):
 
 
 def test_the_named_models_are_those_of_the_claims():
-    """Depth, width and sequence as docs/performance.md states them."""
+    """Depth, width and sequence as docs/scaling.md states them."""
     assert SUBJECTS["resnet18"].options == {
         "input_shape": (3, 32, 32), "classes": 10, "stem": "small", "width": 64
     }  # fmt: skip

@@ -25,11 +25,12 @@ SOURCES = [
 ]
 SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tools").glob("*.py")])
 TESTS = sorted((ROOT / "tests").glob("*.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 PASSES = sorted((PACKAGE / "passes").glob("*.py"))
 
 
 @pytest.mark.parametrize(
-    "path", FILES + SOURCES + SCRIPTS + TESTS, ids=lambda path: str(path.relative_to(ROOT))
+    "path", FILES + SOURCES + SCRIPTS + TESTS + PAGES, ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 350

@@ -5,7 +5,7 @@
 namespace fourbit {
 namespace {
 
-// Fewer channels, and transforming costs more than it saves: measured, see docs/performance.md.
+// Fewer channels, and transforming costs more than it saves: measured, see docs/kernels.md.
 constexpr int64_t kLeastChannels = 32;
 
 constexpr int64_t kLargestInput8 = 16;      // a transformed input is a sum of four: within -64..64
