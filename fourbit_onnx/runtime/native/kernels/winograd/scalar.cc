@@ -24,8 +24,8 @@ constexpr auto dot16 = dot<RowPairs, Pairs>;
 constexpr auto turn = turn_scalar;
 
 template <typename T>
-void pair(const T* __restrict even, const T* __restrict odd, int16_t* __restrict out) {
-  for (int i = 0; i < 16; ++i) out[2 * i] = even[i], out[2 * i + 1] = odd[i];
+void pair(const T* __restrict even, const T* __restrict odd, int64_t n, int16_t* __restrict out) {
+  for (int64_t i = 0; i < n; ++i) out[2 * i] = even[i], out[2 * i + 1] = odd[i];
 }
 
 }  // namespace

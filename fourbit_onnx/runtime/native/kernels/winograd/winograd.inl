@@ -98,20 +98,14 @@ void pair8(const int8_t* even, const int8_t* odd, int64_t plane, int64_t panels,
            int64_t out_plane) {
   for (int p = 0; p < kPoints; ++p) {
     for (int64_t i = 0; i < panels; ++i) {
-      for (int j = 0; j < kCols; j += 16) {
-        const int64_t at = p * plane + i * kCols + j;
-        pair(even + at, odd + at, out + p * out_plane + i * panel + 2 * j);
-      }
+      const int64_t at = p * plane + i * kCols;
+      pair(even + at, odd + at, kCols, out + p * out_plane + i * panel);
     }
   }
 }
 
 void pair16(const int16_t* even, const int16_t* odd, int64_t plane, int64_t n, int16_t* out, int64_t out_plane) {
-  for (int p = 0; p < kPoints; ++p, even += plane, odd += plane, out += out_plane) {
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) pair(even + i, odd + i, out + 2 * i);
-    if (i < n) pair(even + n - 16, odd + n - 16, out + 2 * (n - 16));
-  }
+  for (int p = 0; p < kPoints; ++p, even += plane, odd += plane, out += out_plane) pair(even, odd, n, out);
 }
 
 // A' m A / 4 of 16 channels of a tile: left and right pixel of both rows.
@@ -165,9 +159,7 @@ void taps(const Sum* m, int64_t plane, int64_t channels, float scale, float* y) 
   using U = typename Lanes<Unsigned, 16 * sizeof(Sum)>::Vector;
   using S = typename Lanes<Sum, 16 * sizeof(Sum)>::Vector;
   using F = Lanes<float, 64>::Vector;
-  alignas(64) float lines[16][kCols];  // `turn` takes sixteen, whatever is in the last
-  alignas(64) float turned[kCols][16];
-  for (int t = 9; t < 16; ++t) __builtin_memset(lines[t], 0, sizeof lines[t]);
+  alignas(64) float lines[9][kCols];
   for (int c = 0; c < kCols; c += 16) {
     U w[3][4];
     for (int j = 0; j < 4; ++j) {
@@ -182,10 +174,9 @@ void taps(const Sum* m, int64_t plane, int64_t channels, float scale, float* y) 
       store(lines[3 * i + 2] + c, number(w[i][1] + w[i][2] + w[i][3] + w[i][3]));
     }
   }
-  turn(reinterpret_cast<const uint8_t*>(lines), sizeof lines[0], kCols, reinterpret_cast<uint8_t*>(turned), 64);
-  // The next channel overwrites what is too much.
-  for (int64_t c = 0; c + 1 < channels; ++c) __builtin_memcpy(y + 9 * c, turned[c], 64);
-  __builtin_memcpy(y + 9 * (channels - 1), turned[channels - 1], 9 * sizeof *y);
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int t = 0; t < 9; ++t) y[9 * c + t] = lines[t][c];
+  }
 }
 
 }  // namespace
