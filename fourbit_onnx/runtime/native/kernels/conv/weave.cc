@@ -5,9 +5,11 @@
 namespace fourbit {
 namespace {
 
-// A row of the image from one row of each phase of the innermost dimension; nullptr is one of zeros.
-void weave_row(const float* const* rows, int64_t stride, int64_t length, float* out) {
-  const float *even = rows[0], *odd = stride == 2 ? rows[1] : nullptr;
+// A row of the image from one row of each phase of the innermost dimension, at its place in the phase's results;
+// results that are nullptr are all 0.
+void weave_row(const float* const* results, const int64_t* places, int64_t stride, int64_t length, float* out) {
+  const auto row = [&](int64_t phase) { return results[phase] == nullptr ? nullptr : results[phase] + places[phase]; };
+  const float *even = row(0), *odd = stride == 2 ? row(1) : nullptr;
   if (even != nullptr && stride == 2) {  // loops that compilers make two shuffles of
     const int64_t pairs = length / 2;
     if (odd != nullptr) {
@@ -26,9 +28,9 @@ void weave_row(const float* const* rows, int64_t stride, int64_t length, float* 
   }
   std::fill_n(out, length, 0.0f);
   for (int64_t phase = 0; phase < std::min(stride, length); ++phase) {
-    const float* row = rows[phase];
-    if (row == nullptr) continue;
-    for (int64_t at = phase; at < length; at += stride) out[at] = *row++;
+    const float* from = row(phase);
+    if (from == nullptr) continue;
+    for (int64_t at = phase; at < length; at += stride) out[at] = *from++;
   }
 }
 
@@ -58,16 +60,10 @@ Weave::Weave(const std::vector<Phase>& phases, const ConvGeometry& g, bool padde
 }
 
 void Weave::operator()(const float* const* results, float* dx) const {
-  constexpr int64_t kUsual = 8;
-  const float* few[kUsual];
-  std::vector<const float*> many(stride_ > kUsual ? stride_ : 0);
-  const float** const rows = stride_ > kUsual ? many.data() : few;
-  const int64_t* place = places_.data();
+  const int64_t* places = places_.data();
   for (const int64_t phase : phase_) {
-    for (int64_t i = 0; i < stride_; ++i, ++place) {
-      rows[i] = results[phase + i] == nullptr ? nullptr : results[phase + i] + *place;
-    }
-    weave_row(rows, stride_, length_, dx);
+    weave_row(results + phase, places, stride_, length_, dx);
+    places += stride_;
     dx += length_;
   }
 }
