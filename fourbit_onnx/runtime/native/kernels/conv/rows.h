@@ -9,7 +9,8 @@
 
 namespace fourbit {
 
-// Rows are short and of few lengths: constant sizes become a few moves, where memcpy is a call.
+// Rows are short and of few lengths: constant sizes become a few moves, where memcpy is a call, which costs more than a
+// loop over a short row.
 template <typename T>
 inline void copy_row(const T* from, int64_t length, T* to) {
   switch (length) {
@@ -21,7 +22,12 @@ inline void copy_row(const T* from, int64_t length, T* to) {
     case 7: std::memcpy(to, from, 7 * sizeof(T)); return;
     case 4: std::memcpy(to, from, 4 * sizeof(T)); return;
     case 2: std::memcpy(to, from, 2 * sizeof(T)); return;
-    default: std::memcpy(to, from, length * sizeof(T));
+    default: break;
+  }
+  if (length > 32) {
+    std::memcpy(to, from, length * sizeof(T));
+  } else {
+    for (int64_t i = 0; i < length; ++i) to[i] = from[i];
   }
 }
 

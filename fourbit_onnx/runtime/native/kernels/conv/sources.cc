@@ -11,17 +11,6 @@ namespace {
 
 constexpr int64_t kSlack = 4;  // WindowRows reads whole quads
 
-inline void copy_words(uint32_t* to, const uint32_t* from, int64_t count) {
-  switch (count) {  // constant sizes become a few moves
-    case 32: std::memcpy(to, from, 128); return;
-    case 16: std::memcpy(to, from, 64); return;
-    case 8: std::memcpy(to, from, 32); return;
-    case 4: std::memcpy(to, from, 16); return;
-    default:
-      for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-  }
-}
-
 }  // namespace
 
 int64_t quads_size(const Images& s, const Planes& planes, const Grid& grid) {
@@ -84,7 +73,7 @@ const uint8_t* WindowColumns::panel(int64_t group, int64_t panel, int plane, int
   uint32_t* out = reinterpret_cast<uint32_t*>(scratch);
   for (int64_t step = first; step < first + steps; ++step, out += kCols) {
     const int64_t offset = step % channel_quads_ * grid_.size + grid_.taps[step / channel_quads_];
-    for (int64_t r = 0; r < count; ++r) copy_words(out + runs[r].to, runs[r].from + offset, runs[r].count);
+    for (int64_t r = 0; r < count; ++r) copy_row(runs[r].from + offset, runs[r].count, out + runs[r].to);
     if (end < kCols) std::memset(out + end, 0, (kCols - end) * 4);
   }
   return scratch;
