@@ -6,16 +6,11 @@
 // Divisions are IEEE float32 divisions, roundings are half to even: the definition's, bit for bit.
 #include "kernels/elements/elements.h"
 
+#include "kernels/elements/bits.inl"
+#include "kernels/elements/masks.inl"
+
 namespace fourbit {
 namespace {
-
-constexpr int kBlock = 256;  // elements between bytes and packed codes
-
-uint32_t bits_of(float x) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, 4);
-  return bits;
-}
 
 uint32_t largest(const float* x, int64_t n) {
   uint32_t most = 0;
@@ -49,17 +44,6 @@ void moments(const float* x, int64_t n, float m, int64_t* sum, int64_t* squares)
   }
   *sum += static_cast<int64_t>(s1);
   *squares += static_cast<int64_t>(s2);
-}
-
-// Bytes 0..15 to codes, the first in the low nibble; an odd tail leaves the last high nibble 0.
-void pack_block(uint8_t* bytes, int64_t n, uint8_t* codes) {
-  if (n % 2 != 0) bytes[n] = 0;
-  const int64_t pairs = (n + 1) / 2;
-  for (int64_t i = 0; i < pairs; ++i) {
-    uint16_t pair;
-    __builtin_memcpy(&pair, bytes + 2 * i, 2);  // little-endian: the first is low
-    codes[i] = static_cast<uint8_t>(pair | pair >> 4);
-  }
 }
 
 uint32_t quantize(const float* x, int64_t n, float scale, float zero_point, float low, float high, uint8_t* codes) {
@@ -147,17 +131,6 @@ void random(float* u, int64_t n, uint32_t first, uint32_t low_key, uint32_t high
   }
 }
 
-// Bytes 0 or 1 to bits, the first in the lowest bit; the bits of a tail are 0.
-void pack_bits(uint8_t* bytes, int64_t n, uint8_t* mask) {
-  for (int64_t i = n; i % 8 != 0; ++i) bytes[i] = 0;
-  for (int64_t i = 0; i < n; i += 8) {
-    // The product moves bit 0 of byte j to bit 56 + j, without carries.
-    uint64_t eight;
-    __builtin_memcpy(&eight, bytes + i, 8);
-    mask[i / 8] = static_cast<uint8_t>(eight * 0x0102040810204080u >> 56);
-  }
-}
-
 uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, float high, float below, float above,
                           float least, uint8_t* codes, uint8_t* mask, uint8_t* up) {
   constexpr float kMost = 3.4028235e38f;
@@ -192,8 +165,6 @@ uint32_t quantize_clipped(const float* x, int64_t n, float scale, float low, flo
   }
   return bad;
 }
-
-#include "kernels/elements/masks.inl"
 
 // Bit 4 * i of the result is bit i of a byte.
 uint64_t spread(uint64_t byte) {

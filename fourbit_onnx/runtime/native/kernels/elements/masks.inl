@@ -1,4 +1,13 @@
-// A part of elements.inl, in its namespaces: activations with the mask of their gradient, and that gradient.
+// Activations with the mask of their gradient, and that gradient. A part of elements.inl: internal linkage, for the
+// reason given there.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/elements/bits.inl"
+
+namespace fourbit {
+namespace {
 
 void rectify(const float* x, int64_t n, float* y, uint8_t* mask) {
   uint8_t positive[kBlock];
@@ -46,13 +55,6 @@ void clip(const float* x, int64_t n, float low, float high, float* y, uint8_t* m
   }
 }
 
-// The bits of x, or 0 where bit `at` is 0.
-uint32_t kept(float x, uint32_t bits, int at) {
-  return bits_of(x) & static_cast<uint32_t>(static_cast<int32_t>(bits << (31 - at)) >> 31);
-}
-
-uint32_t sixteen_bits(const uint8_t* mask) { return mask[0] | static_cast<uint32_t>(mask[1]) << 8; }
-
 void apply_mask(const float* dy, const uint8_t* mask, int64_t n, float* dx) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -74,3 +76,6 @@ void apply_mask_to_sum(const float* a, const float* b, const uint8_t* mask, int6
   }
   for (; i < n; ++i) dx[i] = mask[i / 8] >> i % 8 & 1 ? a[i] + b[i] : 0.0f;
 }
+
+}  // namespace
+}  // namespace fourbit
