@@ -65,6 +65,23 @@ def test_json_has_the_six_points(tmp_path):
     assert found["plan"]["product_input_bytes"] < found["plan"]["product_input_bytes_float32"]
 
 
+def test_bytes_are_said_to_be_of_a_batch_where_the_model_fixes_its_size(tmp_path):
+    fixed, folder = tmp_path / "fixed.onnx", tmp_path / "out"
+    loaded = onnx.load(mlp())
+    for tensor in (*loaded.graph.input, *loaded.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(loaded, fixed)
+    for path, unit, words in (
+        (mlp(), "sample", "a sample, in float32 "),
+        (fixed, "batch", "a batch (the model fixes its size), in float32 "),
+    ):
+        convert = ("convert", path, "-o", folder, "--force")
+        for command in (convert, ("inspect", path)):
+            assert words in fourbit(*command).stdout
+        assert json.loads(fourbit(*convert, "--json").stdout)["product_inputs_of"] == unit
+        assert json.loads(fourbit("inspect", path, "--json").stdout)["plan"]["product_inputs_of"] == unit
+
+
 def test_the_plan_of_a_model_is_that_of_its_conversion(tmp_path):
     options = ("--recipe", "minmax", "--keep", "layer1*")
     fourbit("convert", model(), "-o", tmp_path / "out", *options)

@@ -1,4 +1,4 @@
-"""Small files, one pass a file with its table, every operator everywhere."""
+"""Small files and pages that are there, one pass a file with its table, every operator everywhere."""
 
 import ast
 import importlib
@@ -34,6 +34,16 @@ PASSES = sorted((PACKAGE / "passes").glob("*.py"))
 )
 def test_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 350
+
+
+@pytest.mark.parametrize(
+    "path", FILES + SOURCES + SCRIPTS + TESTS + PAGES, ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_pages_that_are_named_are_there(path):
+    text = path.read_text(encoding="utf-8")
+    assert not [name for name in re.findall(r"\bdocs/[\w-]+\.md\b", text) if not (ROOT / name).exists()]
+    links = re.findall(r"\]\(([\w/.-]+\.md)\)", text) if path in PAGES else []
+    assert not [link for link in links if not (path.parent / link).exists()]
 
 
 @pytest.mark.parametrize("path", FILES + SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))

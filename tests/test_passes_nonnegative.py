@@ -70,6 +70,8 @@ NO = {
     "a cast to integers, which may wrap": "q = Cast <to = 3> (r) t = Cast <to = 1> (q)",
     "a constant that wraps": "q = Cast <to = 3> (large) t = Cast <to = 1> (q)",
     "a cast like integers": "q = CastLike (r, shape) t = Cast <to = 1> (q)",
+    "a cast like what has no known type": "q = Abs (x) t = CastLike (r, q)",
+    "another Cast": "t = other.Cast <to = 1> (r)",
     "a cast of a signed one": "t = Cast <to = 1> (x)",
     "Clip from a cast -1": "l = Cast <to = 1> (less) t = Clip (x, l)",
     "Clip from hardly below 0": "t = Clip (x, barely_less)",

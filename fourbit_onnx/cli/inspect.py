@@ -177,6 +177,7 @@ def _plan_fields(plan: "Plan") -> dict[str, Any]:
     return {
         **dataclasses.asdict(plan),
         "four_bit_share": plan.share,
+        "product_inputs_of": plan.unit,
         "product_input_bytes": plan.product_input_bytes,
         "product_input_bytes_float32": plan.float_bytes,
     }
