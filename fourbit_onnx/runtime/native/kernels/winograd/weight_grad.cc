@@ -15,7 +15,8 @@ namespace fourbit {
 namespace {
 
 constexpr int64_t kOwnSums = 3 << 19;    // bytes of a part's sums: not much more than the second-level cache
-constexpr int64_t kThreadParts = 2, kLeastPart = 512;  // parts of a thread, tiles of one: to add its sums must not cost more
+constexpr int64_t kThreadParts = 2, kMostParts = 32;  // parts of a thread, and of all: each has sums
+constexpr int64_t kLeastPart = 512;      // tiles of a part: to add its sums must not cost more
 constexpr int64_t kPartTiles = 128;      // transformed at once in a part
 constexpr int64_t kChunkBytes = 4 << 20; // transformed at once by all: within the caches; or as much as the sums
 constexpr int64_t kDepth = 128;          // steps at a time: a panel of 16 KiB stays in the first-level cache
@@ -32,7 +33,7 @@ class WeightGrad {
         all_(g.batch * tiles_.lines()), most_(std::max<int64_t>(1, most_tiles(x, dy) / (2 * pairs_))) {}
 
   void run() {
-    const int64_t parts = std::min(kThreadParts * host_.threads(), all_ * tiles_.per_line() / kLeastPart);
+    const int64_t parts = std::min({kThreadParts * host_.threads(), kMostParts, all_ * tiles_.per_line() / kLeastPart});
     if (parts >= 2 && blocks_ * panels_ * kBlockSize * 4 <= kOwnSums) return run_parts(parts);
     run_chunks();
   }
