@@ -42,6 +42,7 @@ LEFT_ALONE = {
     "another tensor below": f"{CLIP} {MASK.replace('LessOrEqual (x', 'LessOrEqual (e')}",
     "another comparison": f"{CLIP} {MASK.replace('LessOrEqual', 'Less')}",
     "one of two": f"{CLIP} {MASK.replace('And', 'Or')}",
+    "one bound twice": f"{CLIP} {MASK.replace('And (a, b)', 'And (a, a)')}",
     "no number of it": f"{CLIP} {MASK.replace('Mul (d, m)', 'Add (d, m)')}",
     "another domain": f"y = other.Clip (x, low, high) {MASK}",
 }

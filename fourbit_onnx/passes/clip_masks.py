@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import onnx_graphsurgeon as gs
 
 from fourbit_onnx.ops.text import DOMAIN
-from fourbit_onnx.passes.producers import sole_producer
 from fourbit_onnx.passes.read_mask import read_mask
 from fourbit_onnx.passes.roles import is_standard
 from fourbit_onnx.passes.tidy import tidy
@@ -29,7 +28,7 @@ def clip_masks(graph: gs.Graph) -> int:
         bounds = _bounds(node)
         if bounds is None:
             continue
-        gradients = _gradients(node, outputs)
+        gradients = _gradients(node)
         if gradients:
             y = node.outputs[0]
             mask = gs.Variable(f"{y.name}.mask", "uint8", [f"{y.name}.mask_bytes"])
@@ -53,7 +52,7 @@ def _bounds(node: gs.Node) -> tuple[float, float] | None:
     return (low, high) if low <= high else None
 
 
-def _gradients(clip: gs.Node, outputs: set[int]) -> list[tuple[gs.Node, gs.Tensor]]:
+def _gradients(clip: gs.Node) -> list[tuple[gs.Node, gs.Tensor]]:
     """Products with ``low <= x <= high`` as a number, each with the other factor, dy."""
     x, low, high = clip.inputs
     return [
@@ -62,7 +61,6 @@ def _gradients(clip: gs.Node, outputs: set[int]) -> list[tuple[gs.Node, gs.Tenso
         if _compares(above, "GreaterOrEqual", x, low)
         for both, below in _read_with(above, "And")
         if below.inputs and _compares(below.inputs[0], "LessOrEqual", x, high)
-        if sole_producer(below, outputs)
         for cast in both.outputs[0].outputs
         if is_standard(cast, "Cast")
         for product, dy in _read_with(cast, "Mul")
