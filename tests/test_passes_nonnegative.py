@@ -1,6 +1,8 @@
 """Which tensors are known to be non-negative: what decides between uint4 and int4 for an activation."""
 
+import ml_dtypes
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 from graphs import graph, run
 from hypothesis import given, settings
@@ -77,6 +79,8 @@ NO = {
     "a cast of a signed one": "t = Cast <to = 1> (x)",
     "Clip from a cast -1": "l = Cast <to = 1> (less) t = Clip (x, l)",
     "Clip from hardly below 0": "t = Clip (x, barely_less)",
+    "Clip from 0 to -1, which wins": "t = Clip (x, zero, less)",
+    "Clip from 0 to an unknown": "high = ReduceMin (x) t = Clip (x, zero, high)",
     "Clip to 1": 't = Clip (x, "", one)',
     "Clip from an unknown": "low = ReduceMin (x) t = Clip (x, low)",
     "Where the other is signed": "c = Less (x, r) t = Where (c, r, x)",
@@ -188,3 +192,14 @@ def test_never_wrong(steps):
     if nonnegative(g.outputs[0]):
         got = run(g, {"x": np.linspace(-3, 3, 7, dtype=np.float32)})[names[-1]]
         assert not (got < 0).any()
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4, np.int8])
+def test_constants_of_four_bits_that_are_cast(dtype):
+    values = VALUES | {"few": np.array([0, 1, 7]).astype(dtype)}
+    g = graph("(float[3,4] x) => (float[] t)", "q = Cast <to = 3> (few) t = Cast <to = 1> (q)", values)
+    assert nonnegative(g.tensors()["t"])
+
+
+def test_text_is_no_number():
+    assert not nonnegative(gs.Constant("words", np.array(["1", "2"], object)))

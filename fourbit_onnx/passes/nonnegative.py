@@ -1,5 +1,7 @@
 """Which tensors can have no negative element, from the operators that made them."""
 
+import math
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -44,7 +46,7 @@ class _Search:
 
     def certain(self, tensor: gs.Tensor, depth: int) -> bool:
         if isinstance(tensor, gs.Constant):
-            return bool((tensor.values >= 0).all())
+            return _within(tensor, math.inf)
         if not tensor.inputs or depth == _DEEPEST:
             return False
         if id(tensor) not in self.known:
@@ -65,7 +67,9 @@ class _Search:
         if is_standard(node, "Where"):
             return all(self.certain(operand, depth) for operand in node.inputs[1:])
         if is_standard(node, "Clip"):
-            return len(node.inputs) > 1 and self.certain(node.inputs[1], depth)
+            bounds = [bound for bound in node.inputs[1:] if not bound.is_empty()]  # an upper one below 0 wins
+            given = len(node.inputs) > 1 and not node.inputs[1].is_empty()
+            return given and all(self.certain(bound, depth) for bound in bounds)
         return False
 
     def cast(self, node: gs.Node, depth: int) -> bool:
@@ -74,10 +78,17 @@ class _Search:
         if dtype.kind in "ub":
             return True
         if dtype.kind == "i":
-            return isinstance(operand, gs.Constant) and bool(
-                ((operand.values >= 0) & (operand.values < 128)).all()
-            )
+            return isinstance(operand, gs.Constant) and _within(operand, 127)
         return (dtype.kind == "f" or dtype.name == "bfloat16") and self.certain(operand, depth)
+
+
+def _within(constant: gs.Constant, most: float) -> bool:
+    """Whether all elements are numbers from 0 to ``most``."""
+    values = constant.values
+    if values.dtype.kind in "OSU":  # text
+        return False
+    wide = values.astype(np.float64)  # of four bits some compare with no number beyond theirs
+    return bool(((wide >= 0) & (wide <= most)).all())
 
 
 def _cast_to(node: gs.Node) -> np.dtype:
