@@ -23,7 +23,7 @@ constexpr int kCols = 32;
 using Dot = void (*)(const uint8_t* a, const int8_t* b, const int8_t* high, int64_t steps, const int32_t* start,
                      int32_t* c, int64_t ldc);
 
-// sums[j] = sum over k of b[k][j],  for j < kCols, k < 4 * steps; b as above.
+// sums[j] = sum over k of b[k][j],  for j < kCols, k < 4 * steps; b lies as above, of any signed bytes.
 using ColumnSums = void (*)(const int8_t* b, int64_t steps, int32_t* sums);
 
 // More steps than this are split, and added in int64: 4 * 32768 * 128 * 64 = 2^30.

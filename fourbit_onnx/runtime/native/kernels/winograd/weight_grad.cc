@@ -42,17 +42,16 @@ class WeightGrad {
   // Each part at most `most_` lines, so that its sums fit; more lines take several rounds.
   void run_parts(int64_t parts) {
     const int64_t size = blocks_ * panels_ * kBlockSize, round = std::min(all_, parts * most_);
-    const int64_t lines = std::clamp<int64_t>(kPartTiles / (2 * pairs_), 1, most_), steps = lines * pairs_ + 1;
+    const int64_t lines = std::clamp<int64_t>(kPartTiles / (2 * pairs_), 1, most_), steps = apart(lines);
     Buffer<int32_t> sums(parts * size);
     std::memset(sums.data(), 0, parts * size * sizeof(int32_t));  // of rows that are none
     Buffer<int64_t> totals(size);
     std::memset(totals.data(), 0, size * sizeof(int64_t));
     for (int64_t start = 0; start < all_; start += round) {
-      const int64_t some = std::min(round, all_ - start);
-      host_.parallel(parts, [&](int64_t part) {
+      const int64_t some = std::min(round, all_ - start), used = std::min(parts, some);
+      host_.parallel(used, [&](int64_t part) {
         Buffer<int16_t> left(kPoints * steps * filters_ * 2), right(kPoints * steps * channels_ * 2);
-        const int64_t begin = start + some * part / parts, end = start + some * (part + 1) / parts;
-        if (begin == end) std::memset(sums.data() + part * size, 0, size * sizeof(int32_t));
+        const int64_t begin = start + some * part / used, end = start + some * (part + 1) / used;
         for (int64_t first = begin; first < end; first += lines) {
           const int64_t count = std::min(lines, end - first);
           transform(first, count, left.data(), right.data(), steps);
@@ -65,7 +64,7 @@ class WeightGrad {
       parallel_ranges(host_, blocks_ * panels_, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           int64_t* total = totals.data() + i * kBlockSize;
-          for (int64_t part = 0; part < parts; ++part) add(sums.data() + part * size + i * kBlockSize, total);
+          for (int64_t part = 0; part < used; ++part) add(sums.data() + part * size + i * kBlockSize, total);
           if (start + some == all_) finish(i % blocks_, i / blocks_, total, k_.taps64);
         }
       });
@@ -80,7 +79,7 @@ class WeightGrad {
     const int64_t line_bytes = kPoints * pairs_ * 4 * (channels_ + filters_);
     const int64_t sum_bytes = blocks_ * panels_ * kBlockSize * 8;
     const int64_t fit = std::min(std::max(kChunkBytes, sum_bytes) / line_bytes, most_);
-    const int64_t lines = std::clamp<int64_t>(fit, 1, all_), steps = lines * pairs_ + 1;
+    const int64_t lines = std::clamp<int64_t>(fit, 1, all_), steps = apart(lines);
     Buffer<int16_t> left(kPoints * steps * filters_ * 2), right(kPoints * steps * channels_ * 2);
     const bool single = lines == all_;
     Buffer<int64_t> totals(single ? 0 : blocks_ * panels_ * kBlockSize);
@@ -117,7 +116,11 @@ class WeightGrad {
     }
   }
 
-  // left[point][pair of tiles][filter][2], right[point][panel of channels][pair of tiles][channel][2], of `steps` pairs
+  // Steps from one point or panel to the next: one more than there are, or in many widths all would lie a power of two
+  // apart, in few sets of the cache.
+  int64_t apart(int64_t lines) const { return lines * pairs_ + 1; }
+
+  // left[point][pair of tiles][filter][2], right[point][panel of channels][pair of tiles][channel][2], `steps` pairs apart
   void transform(int64_t first, int64_t count, int16_t* left, int16_t* right, int64_t steps) const {
     const int64_t per_line = tiles_.per_line(), cols = 2 * per_line, filters = Frames::padded(g_.filters, 2);
     const int64_t most = std::min(count, tiles_.lines());

@@ -37,11 +37,10 @@ struct WinogradKernels {
   void (*gradient16)(const int16_t* tile, int64_t row, int64_t channels, int16_t* out, int64_t plane);
   // 4 G g G'; tap t of channel c is taps[t * channels + c], within -14..14; channels are a multiple of kCols
   void (*weights)(const int8_t* taps, int64_t channels, int8_t* out, int64_t plane);
-  // Of each point, out[2 * i] = even[i], out[2 * i + 1] = odd[i]. Points are `plane` elements apart, and `out_plane`.
-  // Panels of kCols channels, which go `panel` elements apart;
+  // out[2 * i] = even[i], out[2 * i + 1] = odd[i], for each point; points are `plane` and `out_plane` elements apart.
+  // pair8: the channels of `panels` panels, kCols each, which go `panel` elements apart; pair16: n channels, at least 16.
   void (*pair8)(const int8_t* even, const int8_t* odd, int64_t plane, int64_t panels, int16_t* out, int64_t panel,
                 int64_t out_plane);
-  // i < n, at least 16
   void (*pair16)(const int16_t* even, const int16_t* odd, int64_t plane, int64_t n, int16_t* out, int64_t out_plane);
   // A' m A / 4 of `tiles` <= 8 neighbours, as numbers: pixel (i, j) of channel c is y[c * channel + i * row + j].
   // Point p of (tile, channel) is m[p * plane + tile * kCols + channel]. Of kCols channels, the first `channels`
