@@ -140,16 +140,18 @@ void convolutions(const Host& host) {
   g.channels = winograd ? pick(32, 70) : pick(1, depthwise ? 2 : 20);
   g.filters = winograd ? pick(32, 70) : pick(1, depthwise ? 2 : 40);
   const int64_t rank = winograd ? 2 : pick(1, 3), most = rank == 3 ? 6 : 18;
+  Dims ends;  // of the padding
   for (int64_t d = 0; d < rank; ++d) {
     g.kernel.push_back(winograd ? 3 : pick(1, 4));
     g.strides.push_back(winograd ? 1 : pick(1, 3));
     g.dilations.push_back(winograd ? 1 : pick(1, 2));
-    g.pads.push_back(winograd ? 1 : pick(0, 2));
-    const int64_t padding = g.pads.back() + (winograd ? 1 : pick(0, 2)), reach = g.dilations[d] * (g.kernel[d] - 1) + 1;
+    g.pads.push_back(pick(0, 2)), ends.push_back(pick(0, 2));
+    const int64_t padding = g.pads.back() + ends.back(), reach = g.dilations[d] * (g.kernel[d] - 1) + 1;
     g.input.push_back(std::max(pick(1, most), reach - padding));
     g.input.back() = std::max<int64_t>(g.input.back(), 1);
     g.output.push_back(conv_output_size(g.input[d], g.kernel[d], g.strides[d], g.dilations[d], padding));
   }
+  g.pads.insert(g.pads.end(), ends.begin(), ends.end());
   const int64_t xs = g.batch * g.groups * g.channels * product(g.input),
                 ws = g.groups * g.filters * g.channels * product(g.kernel),
                 ys = g.batch * g.groups * g.filters * product(g.output);

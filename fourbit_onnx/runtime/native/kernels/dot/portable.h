@@ -41,16 +41,16 @@ struct RowQuads {
 
 // Of each column: four signed bytes of k, likewise.
 struct Quads {
-  Halves even, odd;
+  PlainHalves even, odd;
   explicit Quads(const void* from)
-      : even(reinterpret_cast<Halves>(load_columns<PlainHalves>(from) << 8) >> 8),
-        odd(load_columns<Halves>(from) >> 8) {}
+      : even(reinterpret_cast<PlainHalves>(reinterpret_cast<Halves>(load_columns<PlainHalves>(from) << 8) >> 8)),
+        odd(reinterpret_cast<PlainHalves>(load_columns<Halves>(from) >> 8)) {}
 };
 
-// sums + sum over the four k of a[k] * b[k]; the sum of two products must fit 16 bits.
+// sums + sum over the four k of a[k] * b[k]; the sum of two products must fit 16 bits. Modulo 2^16, for rows beyond the
+// last, of whatever lies there: their sums nobody reads.
 inline Sums add_products(Sums sums, const RowQuads& a, int row, const Quads& b) {
-  const Words pairs = reinterpret_cast<Words>(reinterpret_cast<Halves>(spread(a.even, row)) * b.even +
-                                              reinterpret_cast<Halves>(spread(a.odd, row)) * b.odd);
+  const Words pairs = reinterpret_cast<Words>(spread(a.even, row) * b.even + spread(a.odd, row) * b.odd);
   return sums + reinterpret_cast<Sums>(low_half(pairs) + (pairs >> 16));
 }
 
