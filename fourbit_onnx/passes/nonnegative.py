@@ -67,9 +67,8 @@ class _Search:
         if is_standard(node, "Where"):
             return all(self.certain(operand, depth) for operand in node.inputs[1:])
         if is_standard(node, "Clip"):
-            bounds = [bound for bound in node.inputs[1:] if not bound.is_empty()]  # an upper one below 0 wins
-            given = len(node.inputs) > 1 and not node.inputs[1].is_empty()
-            return given and all(self.certain(bound, depth) for bound in bounds)
+            bounds = node.inputs[1:2] + [high for high in node.inputs[2:] if not high.is_empty()]
+            return bool(bounds) and all(self.certain(bound, depth) for bound in bounds)  # the upper one wins
         return False
 
     def cast(self, node: gs.Node, depth: int) -> bool:
@@ -79,7 +78,7 @@ class _Search:
             return True
         if dtype.kind == "i":
             return isinstance(operand, gs.Constant) and _within(operand, 127)
-        return (dtype.kind == "f" or dtype.name == "bfloat16") and self.certain(operand, depth)
+        return dtype.name.startswith(("float", "bfloat")) and self.certain(operand, depth)
 
 
 def _within(constant: gs.Constant, most: float) -> bool:
