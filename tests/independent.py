@@ -56,9 +56,9 @@ class Recipe:
 
 
 RECIPES = {
-    "ibm2020": Recipe(),
+    "ibm2020-onephase": Recipe(),
     "ibm2020-static": Recipe(threshold=2.5, dither=False),
-    "ibm2020-mean": Recipe(dgrad="mean", wgrad="mean"),
+    "ibm2020": Recipe(dgrad="mean", wgrad="mean"),
     "ibm2020-plus": Recipe(activation="pact+", dgrad="mean", wgrad="mean"),
     "ibm2020-notpr": Recipe(wgrad="even"),
     "ibm2020-learned-scale": Recipe(learned=True),

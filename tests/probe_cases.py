@@ -24,7 +24,7 @@ def vectors():
     return RNG.normal(size=(9, 6)).astype(np.float32), RNG.integers(0, 3, 9)
 
 
-def made(tmp_path, model, arrays, recipe="ibm2020", **options):
+def made(tmp_path, model, arrays, recipe="ibm2020-onephase", **options):
     """An artifact folder, its graphs, the state with calibrated clips, the batch."""
     graph = convert(model, tmp_path / "out", recipe=recipe, **options)
     batch = batch_of(graph, *arrays)

@@ -28,7 +28,7 @@ def test_what_it_says_and_leaves(tmp_path):
     assert lines[0].split("  ")[0] == "recipe"
     assert "difference, points" in lines[0]
     base, row = report["recipes"]
-    assert lines[1].startswith(f"fp16           {100 * base['mean']:.2f} % ")
+    assert lines[1].startswith(f"fp16      {100 * base['mean']:.2f} % ")
     difference = row["difference"]
     shown = (
         f"{100 * difference['mean']:+.2f} [{100 * difference['low']:+.2f}, {100 * difference['high']:+.2f}]"

@@ -19,7 +19,7 @@ from fourbit_onnx.passes import attach_loss, recompute
 from fourbit_onnx.passes.optimizer import Optimizer
 
 SUMMARY = """\
-{folder}: recipe ibm2020-mean
+{folder}: recipe ibm2020
   8 of 10 multiply-accumulate sites in 4 bits, 95.0 % of the multiply-accumulates
   product inputs stored for backward: 1000 bytes a sample, in float32 4.6 KiB (4.7 times less)
   not in 4 bits: conv1 (fp32, first site)
@@ -33,7 +33,7 @@ def test_summary(tmp_path):
     result = fourbit("convert", model(), "-o", folder)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == SUMMARY.format(folder=folder)
-    assert manifest.read(folder).recipe == "ibm2020-mean"
+    assert manifest.read(folder).recipe == "ibm2020"
 
 
 def test_json_says_the_same(tmp_path):
@@ -80,7 +80,7 @@ def test_keep_and_set(tmp_path):
     assert fourbit("convert", model(), "-o", tmp_path / "out", *options).exit_code == 0
     sites = {site["name"]: site for site in json.loads((tmp_path / "out" / "plan.json").read_text())["sites"]}
     assert sites["layer1.0.conv1"]["reason"] == "kept by pattern 'layer1*'"
-    assert sites["layer2.0.conv1"]["recipe"] == "ibm2020-mean"
+    assert sites["layer2.0.conv1"]["recipe"] == "ibm2020"
     assert sites["layer3.0.conv1"]["points"]["fwd.x"] == "int4_full minmax"
     assert sites["fc"]["reason"] == "recipe fp32"
 

@@ -60,8 +60,8 @@ def test_what_it_leaves(made):
 def test_auto_is_shown_where_it_lies(tmp_path):
     result = fourbit("demo", "-o", tmp_path / "x", "--recipes", "auto", "--epochs", 1)
     assert result.exit_code == 0
-    assert f"  fourbit inspect {tmp_path}/x/ibm2020-mean " in result.stdout
-    assert (tmp_path / "x" / "ibm2020-mean").is_dir()
+    assert f"  fourbit inspect {tmp_path}/x/ibm2020 " in result.stdout
+    assert (tmp_path / "x" / "ibm2020").is_dir()
 
 
 def test_it_does_not_replace_unasked(made):

@@ -11,7 +11,7 @@ from fourbit_onnx.passes.remedies import REMEDIES
 from fourbit_onnx.recipes.plan import POINTS
 
 FOLDER = """\
-{folder}: recipe ibm2020-mean, not trained yet
+{folder}: recipe ibm2020, not trained yet
 
 site                   op    x       w            MACs  runs in
 conv1                  Conv  1x8x8   4x1x3x3     4.6 %  fp32  first site
@@ -41,9 +41,9 @@ def test_folder(tmp_path):
 
 def test_what_both_phases_are_is_said_where_they_are():
     said = "log4 both: codes on the even grid and on the odd one; a product takes their mean\n"
-    mean = fourbit("inspect", model(), "--recipe", "ibm2020-mean").stdout
+    mean = fourbit("inspect", model(), "--recipe", "ibm2020").stdout
     assert f"log4 both gradient 3/ln(4) dither\n{said}in 4 bits: " in mean
-    assert said not in fourbit("inspect", model(), "--recipe", "ibm2020").stdout
+    assert said not in fourbit("inspect", model(), "--recipe", "ibm2020-onephase").stdout
 
 
 def test_folder_says_how_far_it_is():

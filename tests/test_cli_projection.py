@@ -24,7 +24,7 @@ projected          MACs    time  energy  faster  less energy
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("projection") / "out"
-    assert fourbit("convert", model(), "-o", path, "--recipe", "ibm2020").exit_code == 0
+    assert fourbit("convert", model(), "-o", path, "--recipe", "ibm2020-onephase").exit_code == 0
     return path
 
 
@@ -58,7 +58,7 @@ def test_text(folder):
 
 @pytest.mark.parametrize(
     ("recipe", "phases"),
-    {"ibm2020": "", "ibm2020-mean": "dgrad and wgrad", "luq-smp2": "wgrad"}.items(),
+    {"ibm2020-onephase": "", "ibm2020": "dgrad and wgrad", "luq-smp2": "wgrad"}.items(),
 )
 def test_products_that_are_two_are_named(recipe, phases):
     found = fourbit("inspect", model(), "--recipe", recipe, "--project")
@@ -90,13 +90,13 @@ def test_json(folder):
 def test_a_model_and_its_folder_have_one_projection(folder):
     of_model, of_folder = (
         json.loads(fourbit("inspect", *path, "--project", "--json").stdout)["projected"]
-        for path in ((model(), "--recipe", "ibm2020"), (folder,))
+        for path in ((model(), "--recipe", "ibm2020-onephase"), (folder,))
     )
     assert of_model == of_folder
 
 
 @pytest.mark.parametrize("frozen", [(), ("conv1*", "bn1*"), ("layer1*",)], ids=["", "beginning", "middle"])
-@pytest.mark.parametrize("recipe", ["ibm2020", "luq"])
+@pytest.mark.parametrize("recipe", ["ibm2020-onephase", "luq"])
 def test_the_graph_has_the_products_that_are_projected(tmp_path, recipe, frozen):
     """Counted: with one multiply-accumulate a product, of cost 1, the projection is their number."""
     options = [word for pattern in frozen for word in ("--freeze", pattern)]

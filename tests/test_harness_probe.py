@@ -77,7 +77,7 @@ def test_operands_of_transposed_products(tmp_path, trans_a, trans_b):
     model.graph.node[-1].name = "gemm"
     batch = RNG.normal(size=(5, 4)).astype(np.float32), RNG.normal(size=(5, 3)).astype(np.float32)
     folder, _, state, batch = made(
-        tmp_path, model, batch, recipe="fp32", loss="mse", settings=[("gemm", "ibm2020")]
+        tmp_path, model, batch, recipe="fp32", loss="mse", settings=[("gemm", "ibm2020-onephase")]
     )
     found = {q["point"]: q for q in Probe(folder, batch).measure(state)["quantizers"]}
     sizes = {point: sum(q["codes"]) for point, q in found.items()}
@@ -87,7 +87,7 @@ def test_operands_of_transposed_products(tmp_path, trans_a, trans_b):
     assert {q["format"] for point, q in found.items() if point.endswith("dy")} == {"log4"}
 
 
-@pytest.mark.parametrize("recipe", ["ibm2020", "ibm2020-plus"])
+@pytest.mark.parametrize("recipe", ["ibm2020-onephase", "ibm2020-plus"])
 def test_attention(tmp_path, recipe):
     model = registry.build("transformer", seed=0)
     graph = convert(model, tmp_path / "out", recipe=recipe)

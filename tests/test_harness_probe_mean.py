@@ -29,7 +29,7 @@ def test_the_mean_of_both_phases(tmp_path, native, make, point):
         arrays = RNG.normal(size=(9, 6, 5)).astype(np.float32), RNG.integers(0, 3, 9)
     if make == "resnet8":
         model, arrays = registry.build("resnet8", input_shape=(1, 8, 8), width=8, seed=1), images()
-    folder, graph, state, batch = made(tmp_path, model, arrays, "ibm2020-mean")
+    folder, graph, state, batch = made(tmp_path, model, arrays, "ibm2020")
     found = [
         q for q in Probe(folder, batch, native=native).measure(state)["quantizers"] if q["point"] == point
     ]
@@ -71,11 +71,11 @@ def test_a_step_of_another_format(tmp_path, place):
     """Its weight gradient is its own; that of the others counts as one of them, not as the first step's."""
     model = registry.build("bilstm", input_shape=(5, 5), classes=3, hidden=8, layers=1, seed=1)
     arrays = RNG.normal(size=(9, 5, 5)).astype(np.float32), RNG.integers(0, 3, 9)
-    plan = made(tmp_path / "plan", model, arrays, "ibm2020-mean")[1].plan
+    plan = made(tmp_path / "plan", model, arrays, "ibm2020")[1].plan
     grouped = [site for site in plan.sites if site.points and site.group]
     steps = [site.name for site in grouped if site.group == grouped[0].group]
     settings = [(steps[place - 1], "luq")]
-    folder, graph, state, batch = made(tmp_path, model, arrays, "ibm2020-mean", settings=settings)
+    folder, graph, state, batch = made(tmp_path, model, arrays, "ibm2020", settings=settings)
     formats = {site.name: site.points["wgrad.dy"].split()[0] for site in graph.plan.sites if site.points}
     assert [formats[name] for name in steps].count("log2") == 1
     found = [q for q in Probe(folder, batch).measure(state)["quantizers"] if q["point"] == "wgrad.dy"]
@@ -88,7 +88,7 @@ def test_a_step_of_another_format(tmp_path, place):
 
 def test_a_phase_that_another_product_reads_alone_is_measured_alone(tmp_path):
     """The weight gradient reads the odd codes that the mean of the input gradient has, too."""
-    recipe = dataclasses.replace(table.find("ibm2020-mean"), name="mine", wgrad=ODD)
+    recipe = dataclasses.replace(table.find("ibm2020"), name="mine", wgrad=ODD)
     folder, graph, state, batch = made(tmp_path, mlp(), vectors(), recipe)
     found = {(q["site"], q["point"]): q for q in Probe(folder, batch).measure(state)["quantizers"]}
     sites = [site.name for site in graph.plan.sites if site.points]
@@ -114,7 +114,7 @@ def test_what_saturates(threshold):
 
 def test_what_saturates_by_the_threshold_of_the_recipe(tmp_path):
     both = dataclasses.replace(BOTH, scale="learned", threshold=1.0, dither=False)
-    recipe = dataclasses.replace(table.find("ibm2020-mean"), name="mine", dgrad=both, wgrad=both)
+    recipe = dataclasses.replace(table.find("ibm2020"), name="mine", dgrad=both, wgrad=both)
     rng = np.random.default_rng(0)
     arrays = rng.normal(size=(9, 6)).astype(np.float32), rng.integers(0, 3, 9)
     folder, graph, state, batch = made(tmp_path, mlp(), arrays, recipe)

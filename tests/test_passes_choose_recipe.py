@@ -64,7 +64,7 @@ def test_a_weight_that_is_listed_as_an_input_is_no_data():
 
 
 VISION = "auto: minmax, the choice for vision by docs/accuracy.md; the model has a 2-D or 3-D convolution"
-DEFAULT = "auto: ibm2020-mean, the default; the model has no tokens, LSTM or convolution to tell its field by"
+DEFAULT = "auto: ibm2020, the default; the model has no tokens, LSTM or convolution to tell its field by"
 
 
 def test_convert_and_inspect(tmp_path):

@@ -327,7 +327,7 @@ def test_a_grouped_convolution_of_three_dimensions_is_refused():
         flat_convolutions(g)
     assert str(refusal.value) == (
         "the 3-D convolution 'conv' has 2 groups, which ONNX Runtime cannot train in float; "
-        "have it in 4 bits, by a recipe without scales a block (--set NAME=ibm2020-mean, settings=[...]), "
+        "have it in 4 bits, by a recipe without scales a block (--set NAME=ibm2020, settings=[...]), "
         "or use one group"
     )
 

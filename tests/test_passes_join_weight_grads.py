@@ -102,11 +102,11 @@ def weight_grads(graph):
 JOINED = {
     "fp32": "Gemm",
     "fp16": "Gemm",
-    "ibm2020": "QMatMul",
+    "ibm2020-onephase": "QMatMul",
     "ibm2020-static": "QMatMul",
-    "ibm2020-mean": "QMatMulTwoPhase",
+    "ibm2020": "QMatMulTwoPhase",
     "ibm2020-learned-scale": "QMatMul",
-    "ibm2020~layer-gradient-scale": "QMatMul",
+    "ibm2020-onephase~layer-gradient-scale": "QMatMul",
     "luq": "QMatMul",
     "luq-smp2": "Mul",  # the mean of two
     "nvfp4": "QBlockMatMul",
@@ -134,7 +134,7 @@ def test_codes_that_are_made_a_step_at_a_time_are_multiplied_so(recipe):
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_step_with_a_recipe_of_its_own_is_multiplied_by_itself(place):
     """As the plan says; the others are one product, wherever it is among them."""
-    graph = compiled(lstm(), "ibm2020-mean", settings=[(f"l.recurrent.{place}", "luq")])
+    graph = compiled(lstm(), "ibm2020", settings=[(f"l.recurrent.{place}", "luq")])
     products_of = {node.name: node for node in weight_grads(graph)}
     single, joined = (products_of.pop(f"l.recurrent{part}/weight_grad") for part in (f".{place}", ""))
     assert not products_of
@@ -150,16 +150,16 @@ OWN = {"wgrad": ODD, "wgrad_activation": Quantizer("int4", "absmax")}
 
 @pytest.mark.parametrize(("part", "quantizer"), OWN.items(), ids=OWN)
 def test_one_other_quantiser_of_the_weight_gradient_is_enough(tmp_path, part, quantizer):
-    recipe = dataclasses.replace(table.find("ibm2020-mean"), name="own", **{part: quantizer})
+    recipe = dataclasses.replace(table.find("ibm2020"), name="own", **{part: quantizer})
     (tmp_path / "own.toml").write_text(toml.write(recipe))
-    graph = compiled(lstm(), "ibm2020-mean", settings=[("l.recurrent.2", str(tmp_path / "own.toml"))])
+    graph = compiled(lstm(), "ibm2020", settings=[("l.recurrent.2", str(tmp_path / "own.toml"))])
     ops = {node.name: node.op_type for node in weight_grads(graph)}
     single = "QMatMul" if part == "wgrad" else "QMatMulTwoPhase"
     assert ops == {"l.recurrent/weight_grad": "QMatMulTwoPhase", "l.recurrent.2/weight_grad": single}
 
 
 def test_each_direction_has_its_own():
-    graph = compiled(lstm("bidirectional"), "ibm2020")
+    graph = compiled(lstm("bidirectional"), "ibm2020-onephase")
     products_of = {node.name for node in graph.training.graph.node if node.name.endswith("/weight_grad")}
     assert products_of == {"l.forward.recurrent/weight_grad", "l.reverse.recurrent/weight_grad"}
 
@@ -196,7 +196,7 @@ def test_it_is_the_product_of_all_rows_quantised_once(direction):
 
 def test_no_float_h_is_kept_for_it():
     """What it reads of h are the codes of the forward products, in the order of the steps."""
-    graph = compiled(lstm(), "ibm2020")
+    graph = compiled(lstm(), "ibm2020-onephase")
     (product,) = weight_grads(graph)
 
     def parts(name):

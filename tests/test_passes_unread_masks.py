@@ -58,7 +58,7 @@ def test_a_clip_that_is_not_trained_needs_no_mask_where_the_data_are(tmp_path):
     """Nothing is behind the data, so no gradient goes through their clip, and none to it."""
     model = registry.build("mlp")
     asked = {}
-    for recipe in ("luq", "ibm2020", "ibm2020-plus"):
+    for recipe in ("luq", "ibm2020-onephase", "ibm2020-plus"):
         convert(model, tmp_path / recipe, recipe="fp32", settings=[("fc1", recipe)])
         nodes = onnx.load(tmp_path / recipe / files.TRAINING_MODEL).graph.node
         asked[recipe] = [
@@ -66,13 +66,13 @@ def test_a_clip_that_is_not_trained_needs_no_mask_where_the_data_are(tmp_path):
         ]
     assert asked == {
         "luq": [[True, True, False, False]],
-        "ibm2020": [[True, True, True, False]],
+        "ibm2020-onephase": [[True, True, True, False]],
         "ibm2020-plus": [[True] * 4],
     }
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first", "second"])
-@pytest.mark.parametrize("other", ["ibm2020-mean", "ibm2020-plus~pact-training"])
+@pytest.mark.parametrize("other", ["ibm2020", "ibm2020-plus~pact-training"])
 def test_sites_that_need_other_masks_share_a_quantiser(tmp_path, other, first):
     """Two sites read one tensor, and the clip learns of rounding, by the gradient of one of them alone."""
     model = registry.build("resnet8", input_shape=(1, 8, 8), width=8)

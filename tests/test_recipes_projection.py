@@ -37,10 +37,10 @@ def site(name, macs, recipe="", precision="4-bit", gradients=("x", "w")):
 
 SITES = [
     site("first", 100, precision="fp32", gradients=["w"]),
-    site("middle", 600, "ibm2020"),
+    site("middle", 600, "ibm2020-onephase"),
     site("drawn", 200, "luq-smp2"),
     site("halves", 50, precision="fp16"),
-    site("unknown", 0, "ibm2020"),
+    site("unknown", 0, "ibm2020-onephase"),
 ]
 # 2 products of 100, and 3 of 600, 200 and 50.
 TOTAL = 2750
@@ -65,7 +65,9 @@ def test_by_hand():
 
 def test_both_phases_are_two_products():
     """Of each gradient; the forward product is one."""
-    mean, one = (project(Plan("r", [site("a", 5, recipe)]), ROUND) for recipe in ("ibm2020-mean", "ibm2020"))
+    mean, one = (
+        project(Plan("r", [site("a", 5, recipe)]), ROUND) for recipe in ("ibm2020", "ibm2020-onephase")
+    )
     for part, single, times in zip(mean.phases, one.phases, (1, 2, 2, 1), strict=True):
         assert part.macs == single.macs
         assert (part.time, part.energy) == (times * single.time, times * single.energy)
@@ -80,14 +82,14 @@ def test_products_that_nothing_needs_are_none_without_a_trained_clip(recipe):
 
 @pytest.mark.parametrize("scale", TRAINED_CLIPS)
 def test_every_trained_clip_needs_dgrad_of_the_data(scale):
-    plan = Plan("r", [site("a", 8, "ibm2020", gradients=["w"])])
+    plan = Plan("r", [site("a", 8, "ibm2020-onephase", gradients=["w"])])
     plan.sites[0].points["fwd.x"] = f"uint4 {scale}"
     assert project(plan, ROUND).phases[1].time == 1 / 8
 
 
 def test_a_trained_clip_needs_dgrad_of_the_data():
     """dgrad costs a quarter of one of the two products that FP16 has, and is none of them."""
-    found = project(Plan("r", [site("a", 8, "ibm2020", gradients=["w"])]), ROUND)
+    found = project(Plan("r", [site("a", 8, "ibm2020-onephase", gradients=["w"])]), ROUND)
     assert [phase.macs for phase in found.phases] == [8, 0, 8, 0]
     assert [phase.time for phase in found.phases] == [1 / 16, 1 / 8, 1 / 8, 0]
     assert [phase.energy for phase in found.phases] == [1 / 32, 1 / 16, 1 / 16, 0]
@@ -100,7 +102,7 @@ def test_what_fp16_costs_is_the_unit():
 
 
 def test_nothing_in_high_precision():
-    found = project(Plan("ibm2020", [site("a", 300, "ibm2020")]))
+    found = project(Plan("ibm2020-onephase", [site("a", 300, "ibm2020-onephase")]))
     assert found.kept == Phase(KEPT, 0, 0, 0, 0)
     assert found.time == pytest.approx((131 / 1049 + 2 / 7) / 3, abs=2.0**-51)  # as above
     assert found.energy == pytest.approx((179 / 1690 + 2 / 7) / 3, abs=2.0**-51)
@@ -111,7 +113,7 @@ def test_nothing_in_high_precision():
     [(("x", "w"), [5, 5, 5]), (("w",), [5, 0, 5]), (("x",), [5, 5, 0]), ((), [5, 0, 0])],
 )
 def test_products_that_nothing_needs_are_none(gradients, macs):
-    found = project(Plan("r", [site("a", 5, "ibm2020", gradients=gradients)]))
+    found = project(Plan("r", [site("a", 5, "ibm2020-onephase", gradients=gradients)]))
     assert [phase.macs for phase in found.phases] == [*macs, 0]
 
 
@@ -122,7 +124,7 @@ def test_every_recipe_has_a_cost_below_fp16(recipe):
     assert 0 < found.energy < 1
 
 
-@pytest.mark.parametrize("sites", [[], [site("a", 0, "ibm2020")]])
+@pytest.mark.parametrize("sites", [[], [site("a", 0, "ibm2020-onephase")]])
 def test_nothing_to_project(sites):
     with pytest.raises(RecipeError, match=r"^there is nothing to project: no site"):
         project(Plan("r", sites))

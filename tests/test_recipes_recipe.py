@@ -22,8 +22,8 @@ CLIP, DRAWN_LOG2 = Quantizer("uint4", "clip"), Quantizer("log2", "underflow", ro
 # NUMERICS, section 6: recipe, fwd.x, fwd.w, dgrad.dy, wgrad.dy
 ROWS_OF_THE_PAGE = {
     "minmax": (FULL, FULL, EVEN, ODD),
-    "ibm2020": (PACT, SAWB, EVEN, ODD),
-    "ibm2020-mean": (PACT, SAWB, BOTH, BOTH),
+    "ibm2020-onephase": (PACT, SAWB, EVEN, ODD),
+    "ibm2020": (PACT, SAWB, BOTH, BOTH),
     "ibm2020-plus": (Quantizer("uint4", "pact+"), SAWB, BOTH, BOTH),
     "ibm2020-notpr": (PACT, SAWB, EVEN, EVEN),
     "int4-linear": (PACT, SAWB, LINEAR, LINEAR),
@@ -44,7 +44,7 @@ def test_the_references_and_the_default():
         "fp32": "fp32",
         "fp16": "fp16",
     }
-    assert table.DEFAULT == "ibm2020-mean"
+    assert table.DEFAULT == "ibm2020"
     assert table.find(table.DEFAULT).name == table.DEFAULT
     assert all(name == recipe.name and recipe.source for name, recipe in table.RECIPES.items())
     learned = table.find("ibm2020-learned-scale")

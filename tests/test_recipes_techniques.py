@@ -20,18 +20,20 @@ from fourbit_onnx.recipes.recipe import Quantizer, Recipe
 from fourbit_onnx.recipes.techniques import TECHNIQUES, techniques
 
 UNBIASED = log4.UNBIASED
-EVEN, ODD = (Quantizer("log4", "gradient", phase, UNBIASED, dither=True) for phase in (0, 1))
-SHARED = [dataclasses.replace(q, scale="shared") for q in (EVEN, ODD)]
+EVEN, ODD, BOTH = (Quantizer("log4", "gradient", phase, UNBIASED, dither=True) for phase in (0, 1, 2))
+SHARED = [dataclasses.replace(q, scale="shared") for q in (EVEN, ODD, BOTH)]
 LUQ = Quantizer("log2", "underflow")
 # recipe and technique: the fields that change
 CHANGES = {
-    ("ibm2020", "two-phase-rounding"): {"wgrad": EVEN},
-    ("ibm2020", "layer-gradient-scale"): {"dgrad": SHARED[0], "wgrad": SHARED[1]},
+    ("ibm2020-onephase", "two-phase-rounding"): {"wgrad": EVEN},
+    ("ibm2020", "two-phase-rounding"): {"dgrad": EVEN, "wgrad": EVEN},
+    ("ibm2020", "mean-of-phases"): {"dgrad": EVEN, "wgrad": ODD},
+    ("ibm2020-onephase", "layer-gradient-scale"): {"dgrad": SHARED[0], "wgrad": SHARED[1]},
+    ("ibm2020", "layer-gradient-scale"): {"dgrad": SHARED[2], "wgrad": SHARED[2]},
     ("ibm2020-learned-scale", "layer-gradient-scale"): {"dgrad": SHARED[0], "wgrad": SHARED[1]},
-    ("ibm2020", "scale-dither"): {
-        "dgrad": Quantizer("log4", "gradient", 0, UNBIASED),
-        "wgrad": Quantizer("log4", "gradient", 1, UNBIASED),
-    },
+    ("ibm2020", "scale-dither"): dict.fromkeys(
+        ("dgrad", "wgrad"), Quantizer("log4", "gradient", 2, UNBIASED)
+    ),
     ("ibm2020", "pact-training"): {"activation": Quantizer("uint4", "clip")},
     ("ibm2020-plus", "pact-training"): {"activation": Quantizer("uint4", "clip")},
     ("ibm2020-plus", "clip-rounding-gradient"): {"activation": Quantizer("uint4", "pact")},
@@ -63,8 +65,13 @@ def test_what_changes(name, technique):
 def test_the_phase_that_stays_is_that_of_dgrad():
     turned = Recipe("turned", dgrad=ODD, wgrad=EVEN).without("two-phase-rounding")
     assert (turned.dgrad.phase, turned.wgrad.phase) == (1, 1)
-    mean = table.find("ibm2020-mean~two-phase-rounding")
-    assert (mean.dgrad, mean.wgrad) == (EVEN, EVEN)
+
+
+def test_without_their_mean_each_product_has_one_phase():
+    found, one = table.find("ibm2020~mean-of-phases"), table.find("ibm2020-onephase")
+    assert found == dataclasses.replace(one, name=found.name, source=found.source)
+    turned = Recipe("turned", dgrad=ODD, wgrad=BOTH).without("mean-of-phases")
+    assert (turned.dgrad.phase, turned.wgrad.phase) == (1, 1)
 
 
 def test_several():
@@ -76,15 +83,16 @@ def test_several():
 
 def test_which_recipe_has_what():
     own = ["two-phase-rounding", "layer-gradient-scale", "pact-training", "sawb", "scale-dither"]
+    mean = [own[0], "mean-of-phases", *own[1:]]
     assert {name: techniques(recipe) for name, recipe in table.RECIPES.items()} == {
         "fp32": [],
         "fp16": [],
         "minmax": [*own[:2], "scale-dither"],
-        "ibm2020": own,
+        "ibm2020": mean,
+        "ibm2020-onephase": own,
         "ibm2020-static": own[:-1],
         "ibm2020-learned-scale": own,
-        "ibm2020-mean": own,
-        "ibm2020-plus": [*own[:3], "clip-rounding-gradient", *own[3:]],
+        "ibm2020-plus": [*mean[:4], "clip-rounding-gradient", *mean[4:]],
         "ibm2020-notpr": own[1:],
         "int4-linear": own[2:-1],
         "nvfp4": ["hadamard", "stochastic-rounding"],
@@ -176,7 +184,7 @@ def test_one_gradient_scale_for_the_model(native):
     state = calibrated(graphs, batch)
     assert state["gradient_top"] == 0
     zeros = 0
-    for top in (0, 2.0**-60, 2.0**-5, 2.0**60):
+    for top in (0, 2.0**-60, 2.0**-3, 2.0**60):
         got = step(graphs, state | {"gradient_top": np.array(top, np.float32)}, batch, native=native)
         largest = got["gradient_top.largest"]
         assert got["gradient_top.new"] == gradient_scale.learned(largest, top, log4.UNBIASED)[1] != top

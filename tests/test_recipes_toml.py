@@ -228,7 +228,7 @@ def test_refusals_of_the_commands(tmp_path):
     said = refusal("convert", mlp(), "-o", tmp_path / "out", "--recipe", tmp_path / "bad.toml")
     assert "bad.toml: weight is a table" in said
     said = refusal("convert", mlp(), "-o", tmp_path / "out", "--without", "hadamard", code=2)
-    assert said.startswith("recipe 'ibm2020-mean' has no hadamard to leave out")
+    assert said.startswith("recipe 'ibm2020' has no hadamard to leave out")
     assert not (tmp_path / "out").exists()
     assert fourbit("inspect").exit_code == 2
     assert "Missing argument 'FILE_OR_DIR'" in fourbit("inspect").stderr

@@ -201,7 +201,7 @@ def check(recipe, arrays, batch, *, clips=CLIPS, tops=None, measured_scales=Fals
 @pytest.mark.parametrize(
     "recipe",
     [
-        *("ibm2020", "ibm2020-static", "ibm2020-mean", "ibm2020-plus", "ibm2020-notpr", "int4-linear"),
+        *("ibm2020-onephase", "ibm2020-static", "ibm2020", "ibm2020-plus", "ibm2020-notpr", "int4-linear"),
         "minmax",
     ],
 )
@@ -219,7 +219,7 @@ def test_random_weights(seed):
     arrays = parameters(seed) | {
         name: w for name, w in parameters(seed, exact=False).items() if name in ("w2", "w3", "w4", "w5")
     }
-    _, _, outputs = check("ibm2020", arrays, data(seed), measured_scales=True)
+    _, _, outputs = check("ibm2020-onephase", arrays, data(seed), measured_scales=True)
     for site in ("conv2", "gemm3", "gemm4"):
         w = arrays[f"w{site[-1]}"]
         error = abs(outputs[f"{site}.w/quantize:scale"] - sawb(w).scale)
@@ -238,7 +238,7 @@ def test_activation_equal_to_its_clip():
     values, counts = np.unique(c1[c1 > 0.3], return_counts=True)
     alpha = values[counts.argmax()]
     clips = CLIPS | {("conv2", "x"): ("r1", alpha)}
-    expected, _, _ = check("ibm2020", arrays, (images, labels), clips=clips)
+    expected, _, _ = check("ibm2020-onephase", arrays, (images, labels), clips=clips)
     assert (expected.operands["conv2", "x"].upper & (c1 == alpha)).sum() == counts.max() > 1
 
 
@@ -248,7 +248,7 @@ def test_halves_are_rounded_to_even(scale, native):
     """r1 is in multiples of 1/1024. With 13/512, some halves are found by a true division only."""
     seed = SEEDS[0]
     clips = CLIPS | {("conv2", "x"): ("r1", 15 * scale)}
-    expected, _, _ = check("ibm2020", parameters(seed), data(seed), clips=clips, native=native)
+    expected, _, _ = check("ibm2020-onephase", parameters(seed), data(seed), clips=clips, native=native)
     c1 = before_the_first_relu(parameters(seed), data(seed)[0])
     tie = (c1 > 0) & (c1 / scale % 1 == 0.5) & (c1 < 15 * scale)
     codes = expected.operands["conv2", "x"].codes[tie]
@@ -266,7 +266,7 @@ def test_learned_scale_over_several_steps():
     """
     seed, counter = SEEDS[0], 1
     arrays, batch = parameters(seed), data(seed)
-    target = check("ibm2020", arrays, batch, counter=counter)[0].levels
+    target = check("ibm2020-onephase", arrays, batch, counter=counter)[0].levels
     tops = {site: target[site] * factor for site, factor in zip(SITES, (0.25, 1, 2, 8), strict=True)}
     seen = [tops]
     for _ in range(6):
@@ -280,7 +280,7 @@ def test_learned_scale_over_several_steps():
 def test_learned_scale_begins_where_the_dynamic_one_is():
     seed = SEEDS[0]
     arrays, batch = parameters(seed), data(seed)
-    graphs = [compiled(model(arrays), recipe) for recipe in ("ibm2020", "ibm2020-learned-scale")]
+    graphs = [compiled(model(arrays), recipe) for recipe in ("ibm2020-onephase", "ibm2020-learned-scale")]
     steps = [step(graph, first_state(graph, CLIPS), batch_of(graph, *batch)) for graph in graphs]
     found = [gradients(graph, outputs) for graph, outputs in zip(graphs, steps, strict=True)]
     for name, gradient in found[0].items():
@@ -290,7 +290,9 @@ def test_learned_scale_begins_where_the_dynamic_one_is():
 def test_recipes_differ():
     """The comparisons could not all pass with a wrong phase: on the same codes, gradients differ by much."""
     values = {**parameters(SEEDS[0]), **{key: a for key, (_, a) in CLIPS.items()}}
-    rows = [independent.RECIPES[name] for name in ("ibm2020", "ibm2020-mean", "ibm2020-notpr", "int4-linear")]
+    rows = [
+        independent.RECIPES[name] for name in ("ibm2020-onephase", "ibm2020", "ibm2020-notpr", "int4-linear")
+    ]
     rows += [independent.RECIPES["ibm2020-plus"]]
     rows += [independent.Recipe(dgrad="odd", wgrad="even"), independent.Recipe(dither=False)]
     streams = {site: 2**16 + i for i, site in enumerate(SITES)}

@@ -23,7 +23,7 @@ from fourbit_onnx.runtime.trainer import Trainer
 pytestmark = needs_library
 SLOW = pytest.mark.slow
 RECIPES = (
-    "ibm2020", "ibm2020-mean", "ibm2020-plus", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear",
+    "ibm2020-onephase", "ibm2020", "ibm2020-plus", "ibm2020-notpr", "ibm2020-learned-scale", "int4-linear",
     "minmax", "luq", "luq-smp2",
 )  # fmt: skip
 REFERENCE = {
@@ -34,9 +34,9 @@ REFERENCE = {
 # Every recipe on the first model, and every model with the default recipe; two more on what has other sites.
 CASES = [
     *(("resnet8", recipe) for recipe in RECIPES),
-    ("torch resnet", "ibm2020"),
-    ("mobilenetv2", "ibm2020"),
-    ("transformer", "ibm2020"),
+    ("torch resnet", "ibm2020-onephase"),
+    ("mobilenetv2", "ibm2020-onephase"),
+    ("transformer", "ibm2020-onephase"),
     ("transformer", "ibm2020-plus"),
     pytest.param("mobilenetv2", "int4-linear", marks=SLOW),
     pytest.param("transformer", "minmax", marks=SLOW),
@@ -87,7 +87,7 @@ def test_every_output_of_a_step(name, recipe):
     batch = batch_of(graph, *data(name))
     values = {**calibrated(graph, batch), **batch}
     native, used = without_bodies(graph.training)
-    phases = "TwoPhase" if recipe in ("ibm2020-mean", "ibm2020-plus") else ""
+    phases = "TwoPhase" if recipe in ("ibm2020", "ibm2020-plus") else ""
     convolutions = {"QConv", f"QConvInputGrad{phases}", f"QConvWeightGrad{phases}"}
     assert used >= ({"QMatMul", f"QMatMul{phases}"} if name == "transformer" else convolutions)
     body = run(graph.training, values)
@@ -128,7 +128,7 @@ UPDATES = {
 @pytest.mark.parametrize("options", UPDATES.values(), ids=UPDATES)
 def test_several_steps_of_every_update(options, tmp_path):
     """And each is one node a parameter, whose gradients, moments and numbers are passed over once."""
-    convert(exported("resnet8"), tmp_path / "out", **({"recipe": "ibm2020"} | options))
+    convert(exported("resnet8"), tmp_path / "out", **({"recipe": "ibm2020-onephase"} | options))
     states = []
     for native, threads in ((True, 1), (True, 2), (False, 1)):
         trainer = Trainer(tmp_path / "out", threads=threads, native=native)
@@ -178,7 +178,7 @@ def test_every_instruction_set(tmp_path):
     """In processes of their own, by the environment variables that users have."""
     arguments = []
     for name in ("resnet8", "transformer"):
-        convert(exported(name), tmp_path / name, recipe="ibm2020")
+        convert(exported(name), tmp_path / name, recipe="ibm2020-onephase")
         arguments.append(f"{name}={tmp_path / name}")
     printed = {}
     for isa in (*ISAS, "none"):

@@ -29,7 +29,7 @@ class Choice(NamedTuple):
     sign: str
 
     def sentence(self) -> str:
-        """``auto: ibm2020-mean, the choice for vision by docs/accuracy.md; the model has a 2-D ...``."""
+        """``auto: ibm2020, the choice for vision by docs/accuracy.md; the model has a 2-D ...``."""
         why = f"the choice for {self.field} by docs/accuracy.md" if self.field else "the default"
         return f"{table.AUTO}: {self.recipe.name}, {why}; the model has {self.sign}"
 

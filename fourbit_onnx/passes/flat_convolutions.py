@@ -32,7 +32,7 @@ def flat_convolutions(graph: gs.Graph) -> int:
             raise GraphError(
                 f"the {rank}-D convolution {node.name!r} has {node.attrs['group']} groups, which ONNX "
                 "Runtime cannot train in float; have it in 4 bits, by a recipe without scales a block "
-                "(--set NAME=ibm2020-mean, settings=[...]), or use one group"
+                "(--set NAME=ibm2020, settings=[...]), or use one group"
             )
         if rank == 1:
             _widen(graph, node)

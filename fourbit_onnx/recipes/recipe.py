@@ -225,8 +225,8 @@ class Recipe:
     arithmetic: str = "4-bit"
     activation: Quantizer = Quantizer("uint4", "pact")
     weight: Quantizer = Quantizer("int4", "sawb")
-    dgrad: Quantizer = EVEN
-    wgrad: Quantizer = ODD
+    dgrad: Quantizer = BOTH
+    wgrad: Quantizer = BOTH
     dgrad_weight: Quantizer | None = None
     wgrad_activation: Quantizer | None = None
     keep_ends: bool = True

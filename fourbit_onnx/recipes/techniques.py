@@ -36,10 +36,20 @@ def _one_phase(recipe: Recipe) -> Recipe:
     )
 
 
+def _phase_each(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(
+        recipe,
+        dgrad=dataclasses.replace(recipe.dgrad, phase=0) if recipe.dgrad.both_phases else recipe.dgrad,
+        wgrad=dataclasses.replace(recipe.wgrad, phase=1) if recipe.wgrad.both_phases else recipe.wgrad,
+    )
+
+
 # Technique to what takes it away; a recipe that stays as it is has it not.
 TECHNIQUES: Mapping[str, Callable[[Recipe], Recipe]] = {
     # Both gradients on the grid of dgrad, the even one if that has both.
     "two-phase-rounding": _one_phase,
+    # Each product on one grid: dgrad on the even one, wgrad on the odd one.
+    "mean-of-phases": _phase_each,
     # One scale of the gradients, state of the whole model, as a loss scale would be.
     "layer-gradient-scale": _rule(("gradient", "learned"), "shared"),
     # The clips of activations are calibrated, then constant.
