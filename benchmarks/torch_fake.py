@@ -1,9 +1,9 @@
 """4-bit training as it is usually simulated: quantise and dequantise in float32, around PyTorch's products.
 
-The recipe is `ibm2020`: weights INT4 by SAWB, activations UINT4 by PACT with a trained clip (INT4 where they
-may be negative), gradients radix-4 in two phases with a dithered scale. The first and the last layer stay as
-they are. This is what the arithmetic costs without kernels of its own; only its time is of interest, so
-scales are not those of our operators to the last bit.
+The recipe is `ibm2020-onephase`: weights INT4 by SAWB, activations UINT4 by PACT with a trained clip (INT4
+where they may be negative), gradients radix-4 in two phases with a dithered scale. The first and the last
+layer stay as they are. This is what the arithmetic costs without kernels of its own; only its time is of
+interest, so scales are not those of our operators to the last bit.
 """
 
 import math

@@ -19,7 +19,8 @@ LINEAR, FULL = Quantizer("int4", "absmax"), Quantizer("int4_full", "minmax")
 PACT, SAWB = Quantizer("uint4", "pact"), Quantizer("int4", "sawb")
 CLIP, DRAWN_LOG2 = Quantizer("uint4", "clip"), Quantizer("log2", "underflow", rounding="stochastic")
 
-# NUMERICS, section 6: recipe, fwd.x, fwd.w, dgrad.dy, wgrad.dy
+# NUMERICS, section 6: recipe, fwd.x, fwd.w, dgrad.dy, wgrad.dy. What it calls ibm2020 is ibm2020-onephase
+# (docs/decisions.md).
 ROWS_OF_THE_PAGE = {
     "minmax": (FULL, FULL, EVEN, ODD),
     "ibm2020-onephase": (PACT, SAWB, EVEN, ODD),

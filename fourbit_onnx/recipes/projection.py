@@ -6,9 +6,9 @@ one in format f, in time or in energy (`hardware.FIGURES`, FP16 = 1):
     cost of a product = m * samples * max(c(left operand), c(right operand))
     projected cost of the step = sum over products of cost / sum over products of m
 
-so the same products in FP16 cost 1. Two phases of a gradient are not two products: dgrad has the one, wgrad
-the other. ``samples`` is 2 where the products of two stochastic draws, or of both phases, are averaged, else
-1. A product that nothing needs (dgrad of what depends on no weight, wgrad of what is not trained) is in
+so the same products in FP16 cost 1. Two phases of a gradient are not two products where dgrad has the one,
+wgrad the other. ``samples`` is 2 where the products of two stochastic draws, or of both phases, are averaged,
+else 1. A product that nothing needs (dgrad of what depends on no weight, wgrad of what is not trained) is in
 neither sum. A trained clip (PACT) needs dgrad even of the data, which FP16 does not have: it is in the first
 sum only.
 
