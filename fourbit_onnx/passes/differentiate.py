@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.artifacts.origin import EXPORTED
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops import sites
 from fourbit_onnx.ops.lstm_cell import LSTM_CELL
@@ -86,13 +87,20 @@ def _has_kernel(node: gs.Node) -> bool:
     )
 
 
-def check_trainable(graph: gs.Graph, roles: Roles) -> None:
+def check_trainable(graph: gs.Graph, roles: Roles, *, exported: bool = False) -> None:
     """Refuse a graph with an operator that cannot be trained.
+
+    Args:
+        graph: The graph.
+        roles: What its tensors are for.
+        exported: Whether the model is one that `fourbit export` wrote.
 
     Raises:
         GraphError: Names the operators, their nodes, and what to do.
     """
     if bad := untrainable(graph, roles):
+        if exported:
+            raise GraphError(f"the model cannot be trained: {EXPORTED}")
         ops = sorted({f"{node.domain}::{node.op}" if node.domain else node.op for node in bad})
         if is_standard(bad[0], *RECURRENT):
             raise GraphError(

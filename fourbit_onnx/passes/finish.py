@@ -8,6 +8,7 @@ import onnx.checker
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
 
+from fourbit_onnx.artifacts.origin import PRODUCER
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
@@ -56,7 +57,7 @@ def finish(
         onnx.helper.make_opsetid(domain, VERSION if domain == DOMAIN else 1) for domain in sorted(domains)
     )
     model.ir_version = 10
-    model.producer_name = "fourbit_onnx"
+    model.producer_name = PRODUCER
     checked = copy.deepcopy(model)
     for node in checked.graph.node:
         if node.op_type in _RUNTIME_OPERATORS and not node.domain:

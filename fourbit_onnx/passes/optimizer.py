@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from fourbit_onnx.artifacts.origin import PRODUCER
 from fourbit_onnx.errors import RecipeError, as_wrong_use
 from fourbit_onnx.ops.registry import FUNCTIONS
 from fourbit_onnx.ops.text import DOMAIN, OPSET, VERSION
@@ -96,7 +97,7 @@ def optimizer_model(
         helper.make_graph(nodes, "optimizer", inputs, outputs, constants),
         ir_version=10,
         functions=[FUNCTIONS[op]],
-        producer_name="fourbit_onnx",
+        producer_name=PRODUCER,
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)],
     )
     moments = [moment for name in roles.parameters for moment in moments_of[name]]

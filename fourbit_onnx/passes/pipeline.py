@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from fourbit_onnx.artifacts.manifest import Manifest
+from fourbit_onnx.artifacts.origin import is_exported, refuse_a_graph_of_a_folder
 from fourbit_onnx.errors import RecipeError, as_wrong_use
 from fourbit_onnx.passes.added_sums import added_sums
 from fourbit_onnx.passes.attach_loss import attach_loss
@@ -144,6 +145,7 @@ class Compiled:
 
 def prepare(model: onnx.ModelProto, freeze: Sequence[str] = ()) -> tuple[gs.Graph, Roles]:
     """The training-ready float graph without a loss, and what its tensors are for."""
+    refuse_a_graph_of_a_folder(model)
     graph = standardize(model)
     malformed_biases(graph)
     training_form(graph)
@@ -169,7 +171,8 @@ def build(model: onnx.ModelProto, options: Options) -> Compiled:
     """
     graph, roles = prepare(model, options.freeze)
     attach_loss(graph, roles, options.loss, options.loss_output)
-    check_trainable(graph, roles)  # before the products are hidden in our own operators
+    # Before the products are hidden in our own operators.
+    check_trainable(graph, roles, exported=is_exported(model))
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
 
     unfold_convolutions(graph, plan)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import onnx
 
+from fourbit_onnx.artifacts.origin import EXPORTED, is_exported
 from fourbit_onnx.errors import GraphError
 from fourbit_onnx.passes.differentiate import untrainable
 from fourbit_onnx.passes.pipeline import Options, prepare
@@ -66,7 +67,10 @@ def survey(model: onnx.ModelProto, options: Options) -> Survey:
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
     parameters = sum(roles.values[name].size for name in roles.parameters)
     operators = [Untrainable(op, nodes, remedy) for (op, remedy), nodes in found.items()]
-    return Survey(plan, operators, parameters, warnings(plan, {node.op for node in graph.nodes}))
+    said = warnings(plan, {node.op for node in graph.nodes})
+    if operators and is_exported(model):
+        said.insert(0, f"the model cannot be trained: {EXPORTED}")
+    return Survey(plan, operators, parameters, said)
 
 
 def warnings(plan: Plan, operators: Collection[str]) -> list[str]:

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 
 from fourbit_onnx.artifacts import checkpoint, whole_file
 from fourbit_onnx.artifacts import manifest as files
+from fourbit_onnx.artifacts.origin import INFERENCE, PRODUCER, is_exported
 from fourbit_onnx.errors import ArtifactError
 from fourbit_onnx.ops.text import DOMAIN
 from fourbit_onnx.runtime import folding, plain_products
@@ -24,7 +25,6 @@ from fourbit_onnx.runtime.session import FAILURES, Session
 from fourbit_onnx.runtime.unread import remove_unread
 
 WEIGHTS = ("int4", "int8", "float")
-_PRODUCER, _GRAPH = "fourbit_onnx", "inference"  # by which an exported model is known
 
 
 def export(
@@ -106,7 +106,7 @@ def _is_ours(output: Path) -> bool:
     except Exception:  # protobuf's DecodeError lives in a module of varying name
         return False
     empty = not output.stat().st_size
-    return empty or (found.producer_name, found.graph.name) == (_PRODUCER, _GRAPH)
+    return empty or is_exported(found)
 
 
 def _inference_model(
@@ -123,7 +123,7 @@ def _inference_model(
     codes = folding.fold_weights(graph, model, state)
     plain_products.plain_products(graph)
     graph.cleanup().toposort()
-    graph.name = _GRAPH
+    graph.name = INFERENCE
     return _finish(graph, model, codes, weights)
 
 
@@ -160,7 +160,7 @@ def _finish(graph: gs.Graph, source: onnx.ModelProto, codes: list[str], weights:
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", 21))
     model.ir_version = 10
-    model.producer_name = _PRODUCER
+    model.producer_name = PRODUCER
     onnx.checker.check_model(model, full_check=True)
     return model
 
