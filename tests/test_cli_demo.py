@@ -32,7 +32,7 @@ def test_what_it_says(made):
         "data     1,437 images of 8x8 pixels to train on, 360 to test on",
     ]
     rows = {line.split()[0]: line for line in lines if line.endswith((" s", "training"))}
-    assert rows["recipe"] == "recipe        test accuracy  MACs in 4 bits  product inputs  training"
+    assert rows["recipe"] == "recipe   test accuracy  MACs in 4 bits  product inputs  training"
     assert "  0.0 %         8.8 KiB " in rows["fp16"]
     assert "98.7 %         3.2 KiB " in rows[DEFAULT]
     assert "         on plain onnxruntime: 360 of 360 predictions the same" in lines
