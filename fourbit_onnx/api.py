@@ -74,7 +74,7 @@ def convert(
     from fourbit_onnx.passes.convert import convert as write
     from fourbit_onnx.passes.optimizer import Optimizer
     from fourbit_onnx.passes.pipeline import Options
-    from fourbit_onnx.recipes import table
+    from fourbit_onnx.recipes.recipe import patterns
 
     source = Path(model) if isinstance(model, (str, Path)) else model
     chosen = table.find(resolve(recipe, lambda: source)[0]) if isinstance(recipe, str) else recipe
@@ -92,9 +92,9 @@ def convert(
             clip_decay=clip_decay,
             max_norm=max_norm,
         ),
-        keep=tuple(keep),
+        keep=patterns("keep", keep),
         settings=tuple(settings),
-        freeze=tuple(freeze),
+        freeze=patterns("freeze", freeze),
         initial_clip=initial_clip,
         recompute=recompute,
     )
@@ -129,7 +129,7 @@ def check(
     subject: str | Path,
     output: str | Path,
     *,
-    recipes: Sequence[str] = ("fp16", table.DEFAULT),
+    recipes: Sequence[str | Recipe] = ("fp16", table.DEFAULT),
     without: Sequence[str] = (),
     seeds: int = 5,
     first_seed: int = 0,
@@ -157,7 +157,7 @@ def check(
     Args:
         subject: A task of ``fourbit_onnx.harness.tasks``, or an ONNX file (then ``data`` is needed).
         output: The folder for all files; ``report.json`` and ``report.html`` are the result.
-        recipes: Names, paths of TOML files, or ``auto``, as for `convert`; ``fp16`` joins them.
+        recipes: Names, paths of TOML files, ``auto`` or `Recipe`, as for `convert`; ``fp16`` joins them.
         without: Techniques; every recipe that has one is tried without it, too, as ``RECIPE~TECHNIQUE``.
         seeds: Runs of every recipe.
         first_seed: Their seeds are this number and those that follow.

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from cli import fourbit, listing, mlp, refusal, write
 from harness_runs import InProcess
@@ -246,12 +248,38 @@ def test_an_interval_that_is_not_known():
     few = "Too few seeds for a verdict; --seeds 3 or more gives one."
     lines = cli_check._text(report, folder).splitlines()
     assert few in lines
+    report["seeds"]["asked"] = 3  # one of which failed
+    lines = cli_check._text(report, folder).splitlines()
+    assert few not in lines
+    assert "Too few runs ended well for a verdict, which takes 3 seeds; the failures below say why." in lines
+    report["seeds"]["asked"] = 2
     assert not any("equal" in line for line in lines)
     report["recipes"][1]["difference"] = wide | {"low": None, "high": None}
     lines = cli_check._text(report, folder).splitlines()
     assert lines[2].split("  ")[2] == "+0.28 [not known]"
     assert "ibm2020: all differences are equal, so the interval is not known; use more seeds." in lines
     assert few not in lines
+
+
+NEGATIVE = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,2] x) => (float loss)
+    <float[2,2] a = {1, 2, 3, 4}, float[2,2] b = {1, 2, 3, 4}, float[2,2] c = {1, 2, 3, 4}, float far = {1e6}>
+    { t = MatMul (x, a)  u = MatMul (t, b)  y = MatMul (u, c)  v = Mul (y, y)
+      m = ReduceMean <keepdims = 0> (v)  loss = Sub (m, far) }"""
+
+
+def test_a_loss_below_0_cannot_be_compared(tmp_path):
+    onnx.save(onnx.parser.parse_model(NEGATIVE), tmp_path / "m.onnx")
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32))
+    result = fourbit(
+        "check", tmp_path / "m.onnx", "--data", tmp_path / "d.npz", "--loss", "output", "--lr", "1e-9",
+        "--seeds", 1, "--epochs", 1, "-o", tmp_path / "x", "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        "Error: no recipe can be compared: the loss of fp16 is not above 0 in every run, and differences are "
+        "shares of it; choose a --loss or --metric that is"
+    )
 
 
 def test_options_of_the_model_and_seeds(tmp_path):

@@ -48,6 +48,19 @@ def test_names_and_keys(tmp_path):
     assert open_data(tmp_path / "h.csv", keys={"labels": "a"})["labels"].tolist() == [1]
 
 
+def test_keys_of_data_without_names(tmp_path):
+    """CIFAR's labels are where they are, whatever a key says; that was ignored."""
+    cifar10(tmp_path)
+    assert list(open_data(tmp_path, keys={"image": "image", "labels": "labels"})) == ["image", "labels"]
+    np.save(tmp_path / "x.npy", X)
+    for path in (tmp_path / "x.npy", tmp_path):
+        with pytest.raises(DataError) as refused:
+            open_data(path, keys={"image": "image", "labels": "coarse"})
+        said = f"{path} has no arrays by name, so nothing is at --key labels=coarse; leave it out"
+        assert str(refused.value) == said
+        (tmp_path / "x.npy").unlink(missing_ok=True)
+
+
 def test_folders_of_published_data(tmp_path):
     for name in ("mnist", "cifar"):
         (tmp_path / name).mkdir()

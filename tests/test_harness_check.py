@@ -7,12 +7,11 @@ import onnx
 import pytest
 from harness_runs import InProcess, jobs, tiny
 
-from fourbit_onnx.errors import ArtifactError, FourbitError, RecipeError
-from fourbit_onnx.harness import budget, folder, results, run, statistics
+from fourbit_onnx.errors import ArtifactError, FourbitError
+from fourbit_onnx.harness import folder, results, run, statistics
 from fourbit_onnx.harness.check import Check
-from fourbit_onnx.harness.lineup import lineup
 from fourbit_onnx.models import registry
-from fourbit_onnx.recipes import table, toml
+from fourbit_onnx.recipes import table
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -130,7 +129,7 @@ def test_another_recipe_of_the_same_name_is_refused(tmp_path):
     settings["recipes"]["ibm2020"]["content"] = folder.described(table.find("minmax"))
     (tmp_path / "x" / "check.json").write_text(json.dumps(settings))
     said = refused(ArtifactError, tiny(epochs=1), ["ibm2020"], 1, tmp_path / "x")
-    assert said.startswith(f"{tmp_path / 'x'} holds runs of another recipe called 'ibm2020'; rename it, or")
+    assert said.startswith(f"{tmp_path / 'x'} holds runs of another recipe called 'ibm2020'; choose another")
     Check(tiny(epochs=1), ["minmax"], 1, tmp_path / "x").run()
 
 
@@ -183,51 +182,6 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path):
     assert jobs() == []  # it would fail in the same way again
 
 
-def test_equal_metrics_decide_nothing_unless_the_runs_are_identical(tmp_path):
-    """The same recipe under another name has the losses of fp16, bit for bit."""
-    values = {"fp16": {0: 0.9, 1: 0.8, 2: 0.9}, "mine": {0: 0.9, 1: 0.8, 2: 0.9}}
-    runs = [
-        {"recipe": name, "seed": seed, "error": None, "seconds": 1.0, "epochs": [{"loss": 1.0 + seed}]}
-        for name in values
-        for seed in range(3)
-    ]
-    row = results._row(tiny(), "mine", "", runs, values)
-    assert (row["verdict"], row["difference"]["low"], row["difference"]["high"]) == ("within margin", 0, 0)
-    runs[-1]["epochs"][0]["loss"] += 1e-7
-    row = results._row(tiny(), "mine", "", runs, values)
-    assert (row["verdict"], row["difference"]["low"]) == ("not decided", None)
-    assert row["difference"]["not_known"] == "all differences are equal"
-    (pair,) = results._pairs(runs, values, relative=False)
-    assert (pair["low"], pair["p"], pair["p_holm"]) == (None, None, None)
-    for run_ in runs:
-        run_["epochs"] = []
-    assert results._row(tiny(), "mine", "", runs, values)["verdict"] == "not decided"
-
-
-def test_survivors_are_never_within_the_margin(tmp_path):
-    """Of five seeds that are as good as fp16, two failed: no verdict, and not the best."""
-    experiment = tiny()
-    runs = [
-        {"recipe": name, "seed": seed, "metric": 0.9, "error": None, "seconds": 1.0, "four_bit_share": share}
-        for name, share in (("fp16", 0.0), ("ibm2020", 0.9))
-        for seed in range(5)
-    ]
-    for run_ in runs:
-        run_["epochs"] = [{"loss": run_["four_bit_share"] + run_["seed"]}]
-    values = {
-        "fp16": dict.fromkeys(range(5), 0.9),
-        "ibm2020": {seed: 0.9 + seed / 1e6 for seed in range(5)},
-    }
-    assert results._row(experiment, "ibm2020", "", runs, values)["verdict"] == "within margin"
-    for run_ in runs[8:]:
-        run_["metric"], run_["error"] = None, "step 2: the loss is nan"
-    values["ibm2020"] = {seed: values["ibm2020"][seed] for seed in (0, 1, 2)}
-    row = results._row(experiment, "ibm2020", "", runs, values)
-    assert (row["verdict"], row["failed"], row["runs"]) == ("not decided", 2, 3)
-    results._mark_best([row], higher_is_better=True)
-    assert not row["best"]
-
-
 def test_a_killed_process_is_noticed_and_tried_again_next_time(tmp_path, monkeypatch):
     monkeypatch.setattr(InProcess, "deaths", frozenset({("ibm2020", 0)}))
     report = Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x").run()
@@ -238,6 +192,10 @@ def test_a_killed_process_is_noticed_and_tried_again_next_time(tmp_path, monkeyp
     assert failed["error"].endswith("; the same command tries it again")
     assert report["recipes"][1]["difference"]["n"] == 1
     monkeypatch.setattr(InProcess, "deaths", frozenset())
+    other = Check(tiny(), ["ibm2020"], 1, tmp_path / "y")
+    other._began["fp16", 0] = 0.0
+    said = other._died(("fp16", 0), None)["error"]  # its process alone got the signal of Ctrl-C, and saved
+    assert said.startswith("the process of the run was interrupted (see ")
     report = Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x").run()
     assert jobs() == [("ibm2020", 0)]
     assert report["recipes"][1]["difference"]["n"] == 2
@@ -273,55 +231,24 @@ def test_sensitivity_is_measured_once_and_in_the_report(tmp_path, monkeypatch):
     assert Check(tiny(epochs=1), ["ibm2020"], 2, tmp_path / "x").run()["sensitivity"] is None
 
 
-def test_recipe_of_a_file_and_without_a_technique(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    mine = toml.write(dataclasses.replace(table.find("ibm2020"), name="mine"))
-    (tmp_path / "mine.toml").write_text(mine)
-    names = lineup(["mine.toml", "ibm2020"], ["two-phase-rounding"])
-    assert names == {
-        "fp16": "fp16",
-        "mine": str(tmp_path / "mine.toml"),
-        "ibm2020": "ibm2020",
-        "mine~two-phase-rounding": f"{tmp_path / 'mine.toml'}~two-phase-rounding",
-        "ibm2020~two-phase-rounding": "ibm2020~two-phase-rounding",
-    }
-    with pytest.raises(RecipeError, match="has no hadamard to leave out"):
-        lineup(["minmax"], ["hadamard"])
-    (tmp_path / "other.toml").write_text(mine.replace("keep_ends = true", "keep_ends = false"))
-    with pytest.raises(RecipeError, match="are both called 'mine'; rename one of them"):
-        lineup(["mine.toml", "other.toml"])
+def test_sensitivity_without_a_model_of_4_bits_says_so(tmp_path, caplog):
+    assert Check(tiny(epochs=1), ["fp32"], 1, tmp_path / "x", sensitivity=True).run()["sensitivity"] is None
+    assert "no sensitivity: no recipe of 4 bits has a trained model of the first seed" in caplog.text
 
 
-def test_lineup():
-    assert lineup(["minmax", "fp16", "minmax"]) == {"fp16": "fp16", "minmax": "minmax"}
-    with pytest.raises(RecipeError, match="no recipe 'ibm'"):
-        lineup(["ibm"])
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("90s", 90), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("1.5m", 90)]
-)
-def test_times(text, expected):
-    assert budget.seconds(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "10", "m", "10 m", "-5m", "0s", "10d", "10m!", "1e3s"])
-def test_no_times(text):
-    with pytest.raises(FourbitError, match="is no time; write it as 90s, 10m or 1h30m"):
-        budget.seconds(text)
-
-
-def test_estimate():
-    assert budget.estimate(["a", "b"], {"a": [2, 4]}, {"b": [(5.0, 0.5), (9.0, 0.75)]}) == {"a": 3, "b": 12}
-    assert budget.estimate(["a", "b"], {"a": [2]}, {"b": [(1.0, 0.01)]}) is None
-    assert budget.estimate(["a"], {}, {}) is None
-
-
-def test_end():
-    assert budget.end([], [], 2) == 0
-    assert budget.end([4, 4, 4], [], 2) == 8
-    assert budget.end([4, 4, 4], [1, 3], 2) == 9  # 1 + 4 + 4, and 3 + 4
-    assert budget.end([5], [1, 9], 2) == 9
+def test_a_model_that_was_not_moved_before_its_process_ended_is_moved_later(tmp_path):
+    place = tmp_path / "x"
+    Check(tiny(epochs=1), ["ibm2020"], 2, place).run()
+    work = place / "work" / "ibm2020"
+    (work / "1").mkdir(parents=True)  # of the second seed, whose model nobody wants
+    (work / "0").mkdir()
+    (place / "trained" / "ibm2020").rename(work / "0" / "artifacts")
+    (work / "7").mkdir()  # of a run under way
+    report = Check(tiny(epochs=1), ["ibm2020"], 2, place, sensitivity=True).run()
+    assert jobs() == []
+    assert report["sensitivity"]["recipe"] == "ibm2020"
+    assert (place / "trained" / "ibm2020" / "plan.json").is_file()
+    assert [path.name for path in work.iterdir()] == ["7"]
 
 
 def test_names_of_folders():

@@ -100,6 +100,7 @@ def test_nothing_ran():
             "runs": 0,
             "seconds": None,
             "four_bit_share": None,
+            "not_compared": "no run to compare",
         }
     report["recipes"][1]["verdict"] = "not decided"
     report["pairs"] = [

@@ -216,11 +216,18 @@ def command(
 
 def _incomparable(report: Mapping[str, Any]) -> str:
     """Why no recipe at all can be compared with the baseline; "" if one can, or none was to be."""
+    from fourbit_onnx.harness.statistics import NO_SHARE
+
     base, *others = report["recipes"]
     if not base["runs"]:
         why = f"every run of {base['name']}, the baseline, failed"
     elif not others or any(row["difference"] is not None for row in others):
         return ""
+    elif any(row["not_compared"] == NO_SHARE for row in others):
+        return (
+            f"no recipe can be compared: the {report['task']['metric']} of {base['name']} is not above 0 in "
+            "every run, and differences are shares of it; choose a --loss or --metric that is"
+        )
     elif any(row["runs"] for row in others):
         why = f"none has a seed that {base['name']} finished, too"
     else:
@@ -267,7 +274,7 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
             "",
             f"{complete}; {how}",
             f"margin {100 * task['margin']:g} {unit}. MACs: multiply-accumulates.",
-            *([f"Too few seeds for a verdict; --seeds {SEEDS} or more gives one."] if few else []),
+            *([_too_few(seeds["asked"])] if few else []),
             *([f"{', '.join(equal)}: {_EQUAL}"] if equal else []),
             *([report["auto"]] if report["auto"] else []),
             *failed,
@@ -275,6 +282,14 @@ def _text(report: Mapping[str, Any], folder: Path) -> str:
             + (f", {folder / 'report.html'}" if (folder / "report.html").exists() else ""),
         ]
     )
+
+
+def _too_few(asked: int) -> str:
+    from fourbit_onnx.harness.statistics import SEEDS
+
+    if asked < SEEDS:
+        return f"Too few seeds for a verdict; --seeds {SEEDS} or more gives one."
+    return f"Too few runs ended well for a verdict, which takes {SEEDS} seeds; the failures below say why."
 
 
 def _difference(difference: Mapping[str, Any] | None, *, relative: bool) -> str:

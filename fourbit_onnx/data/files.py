@@ -65,6 +65,10 @@ def open_data(
     return arrays
 
 
+# Kinds of data whose arrays have no names to choose by.
+_NAMELESS = ("idx", "cifar", "images", "text")
+
+
 def has_parts(path: Path) -> bool:
     """Whether the data at ``path`` has a part for training and another for the test."""
     kind = _kind(path)
@@ -111,7 +115,12 @@ def _kind(path: Path) -> str:
 def _read(
     path: Path, names: Sequence[str], keys: Mapping[str, str] | None, split: str, specs: Specs | None
 ) -> dict[str, Array]:
-    match _kind(path):
+    kind = _kind(path)
+    if (kind in _NAMELESS or (kind == "npy" and not path.is_dir())) and keys:
+        renamed = next((f"{name}={key}" for name, key in keys.items() if name != key), "")
+        if renamed:
+            raise DataError(f"{path} has no arrays by name, so nothing is at --key {renamed}; leave it out")
+    match kind:
         case "npz":
             return npz.read(path, keys)
         case "npy":

@@ -15,7 +15,8 @@ from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.folder import Folder, described, plain, write_json
 from fourbit_onnx.harness.lineup import lineup, resolved
 from fourbit_onnx.harness.workers import Event, Job, Workers
-from fourbit_onnx.recipes import table
+from fourbit_onnx.recipes import table, toml
+from fourbit_onnx.recipes.recipe import Recipe
 from fourbit_onnx.runtime.interrupt import Interrupt
 from fourbit_onnx.runtime.session import available_processors
 
@@ -52,7 +53,7 @@ class Check:
 
     Args:
         experiment: Task, data, model, settings.
-        recipes: What `table.find` takes, or ``auto``; the baseline joins them if it is not there.
+        recipes: What `table.find` takes, ``auto``, or recipes; the baseline joins them if it is not there.
         without: Techniques that the recipes are tried without, too.
         seeds: How many, from `Experiment.first_seed` on.
         folder: Where all goes, and where an earlier call of the same settings is continued.
@@ -68,7 +69,7 @@ class Check:
     def __init__(
         self,
         experiment: Experiment,
-        recipes: Sequence[str],
+        recipes: Sequence[str | Recipe],
         seeds: int,
         folder: Path,
         *,
@@ -89,19 +90,29 @@ class Check:
         self._observe, self._command, self._display = observe, command, display
         named, self._auto = resolved(recipes, lambda: experiment.model(experiment.first_seed))
         found = lineup(named, without)
-        self._recipes = {name: table.find(given) for name, given in found.items()}
+        self._recipes = {
+            name: given if isinstance(given, Recipe) else table.find(given) for name, given in found.items()
+        }
         self._sources = {name: recipe.source for name, recipe in self._recipes.items()}
-        self._settings = {
-            name: {"find": given, "content": described(self._recipes[name])} for name, given in found.items()
+        self._folder, self._force = Folder(folder.absolute()), force
+        self._settings: dict[str, dict[str, Any]] = {
+            name: {"find": given, "content": described(self._recipes[name])}
+            if isinstance(given, str)
+            else {
+                "find": str(self._folder.recipe(name)),
+                "content": described(given),
+                "toml": toml.write(given),
+            }
+            for name, given in found.items()
         }
         self._digests = experiment.digests()
-        self._folder, self._force = Folder(folder.absolute()), force
         self._workers = Workers(self._folder)
         self._runs: dict[Job, dict[str, Any]] = {}
         self._waiting: list[Job] = []
         self._began: dict[Job, float] = {}
         self._share: dict[Job, float] = {}
-        self._took: dict[Job, float] = {}  # wall time of runs that ended in this call
+        self._resumed: dict[Job, float] = {}  # the share that an earlier call had done
+        self._took: dict[Job, float] = {}  # wall time of runs that ended in this call, from their beginning
         self._first = 0  # the first seed that is not complete
         self._refusal: FourbitError | None = None
         self._interrupt = Interrupt()
@@ -127,8 +138,11 @@ class Check:
             raise failure.of_the_machine(error, self._folder.path) from error
 
     def _sensitivity(self) -> dict[str, Any] | None:
-        recipe = site_study.four_bit(self._folder, list(self._sources)) if self._study else None
+        if not self._study:
+            return None
+        recipe = site_study.four_bit(self._folder, list(self._sources))
         if recipe is None:
+            _log.warning("no sensitivity: no recipe of 4 bits has a trained model of the first seed")
             return None
 
         def progress(done: int, total: int) -> None:
@@ -190,6 +204,7 @@ class Check:
         match event.kind:
             case "step":
                 self._share[job] = event.fields["share"]
+                self._resumed.setdefault(job, self._share[job])
                 self._moved(job, event.fields["epoch"])
             case "epoch":
                 self._share[job] = (event.fields["epoch"] + 1) / self._experiment.task.epochs
@@ -208,7 +223,7 @@ class Check:
         if run is None:  # not written down: the next call tries it again
             run = self._died(job, event.fields.get("code"))
         self._runs[job] = run
-        self._took[job] = time.monotonic() - self._began[job]
+        self._took[job] = max(time.monotonic() - self._began[job], run["seconds"])  # of earlier calls, too
         if self._display is not None:
             self._display.ended(job, run)
         if self._waiting and all((name, job[1]) in self._runs for name in self._sources):
@@ -216,9 +231,12 @@ class Check:
 
     def _died(self, job: Job, code: int | None) -> dict[str, Any]:
         log = self._folder.log(*job)
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        if code == -signal.SIGKILL:
-            how += ", perhaps for lack of memory"
+        how = f"ended with exit code {code}"
+        if code is None:
+            how = "was interrupted"
+        elif code < 0:
+            memory = ", perhaps for lack of memory" if code == -signal.SIGKILL else ""
+            how = f"ended with signal {-code}{memory}"
         return {
             "recipe": job[0],
             "seed": job[1],
@@ -226,7 +244,7 @@ class Check:
             "epochs": [],
             "seconds": time.monotonic() - self._began[job],
             "observations": [],
-            "error": f"the process of the run ended with {how} (see {log}); the same command tries it again",
+            "error": f"the process of the run {how} (see {log}); the same command tries it again",
         }
 
     def _moved(self, job: Job, epoch: int) -> None:
@@ -235,11 +253,14 @@ class Check:
 
     def _lengths(self) -> dict[str, float] | None:
         done: dict[str, list[float]] = {}
+        well = {job[0] for job, run in self._runs.items() if run["error"] is None}
         for job, run in self._runs.items():
-            done.setdefault(job[0], []).append(self._took.get(job, run["seconds"]))
+            if run["error"] is None or job[0] not in well:  # a run that failed ended early
+                done.setdefault(job[0], []).append(self._took.get(job, run["seconds"]))
         running: dict[str, list[tuple[float, float]]] = {}
         for job in self._under_way():
-            running.setdefault(job[0], []).append((time.monotonic() - self._began[job], self._share[job]))
+            share = self._share[job] - self._resumed.get(job, 0.0)
+            running.setdefault(job[0], []).append((time.monotonic() - self._began[job], share))
         return budget.estimate(list(self._sources), done, running)
 
     def _under_way(self) -> list[Job]:

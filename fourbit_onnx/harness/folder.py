@@ -6,6 +6,7 @@
 ``work/RECIPE/SEED/``                   a run under way: artifact folder with checkpoint, notes
 ``work/RECIPE/SEED.log``                what its process wrote to stderr
 ``trained/RECIPE/``                     the artifact folder of the first seed, trained
+``recipes/RECIPE.toml``                 a ``Recipe(...)`` that came from no file
 ``sensitivity/RECIPE.json``             what its sites lose by 4 bits, if that was asked for
 ``report.json``, ``report.html``        the result
 ======================================  ================================================================
@@ -26,10 +27,12 @@ from fourbit_onnx.artifacts import whole_file
 from fourbit_onnx.errors import ArtifactError, RecipeError
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.failure import REFUSALS
+from fourbit_onnx.recipes import table
 from fourbit_onnx.recipes.recipe import Recipe
 
 VERSION = 3  # 3: batch normalisation of our own, other bits
 MARK = "check.json"
+ARTIFACTS = "artifacts"  # in the folder of a run under way
 MADE_BY = "fourbit check"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~+-]*")
 
@@ -62,7 +65,20 @@ class Folder:
         return self.path / "trained" / recipe
 
     def tidy(self) -> None:
-        """Remove logs that say nothing, and folders of runs that are finished."""
+        """Remove logs that say nothing, and what is left in the folders of runs that are finished.
+
+        A process that was killed between writing its result and moving its model has left the model there.
+        """
+        first = self.experiment().first_seed
+        for place in self.path.glob("work/*/*"):
+            recipe, seed = place.parent.name, place.name
+            finished = self.finished(recipe, int(seed)) if place.is_dir() and seed.isdigit() else None
+            if finished is None:
+                continue
+            kept = self.trained(recipe)
+            if int(seed) == first and not finished["error"] and not kept.exists():
+                (place / ARTIFACTS).rename(kept)
+            shutil.rmtree(place, ignore_errors=True)
         for log in self.path.glob("work/*/*.log"):
             if not log.stat().st_size:
                 log.unlink()
@@ -77,6 +93,10 @@ class Folder:
             ArtifactError: It is not there, or damaged.
         """
         return read_json(self.path / MARK)
+
+    def recipe(self, name: str) -> Path:
+        """Where the TOML file is of a recipe that came from no file and no table."""
+        return self.path / "recipes" / f"{name}.toml"
 
     def experiment(self) -> Experiment:
         """What the runs have in common.
@@ -100,7 +120,8 @@ class Folder:
         Args:
             experiment: What the runs have in common.
             digests: `Experiment.digests`.
-            recipes: Name to ``{"find": what table.find takes, "content": the recipe as JSON values}``.
+            recipes: Name to ``{"find": what table.find takes, "content": the recipe as JSON values}``; and
+                ``"toml"``, the text of its file, if that is to be written here (`recipe`).
             force: Replace a check of other settings.
 
         Raises:
@@ -120,13 +141,19 @@ class Folder:
             "package": __version__,
             "experiment": _json(experiment.to_json()),
             "digests": dict(digests),
-            "recipes": _json(recipes),
+            "recipes": _json(
+                {name: {key: one[key] for key in ("find", "content")} for name, one in recipes.items()}
+            ),
         }
         made = whole_file.make_folder(self.path)
         self.lock = _locked(self.path)
         begun = not (self.path / MARK).is_file()  # not before: another check may have begun, and ended
         try:
             self._settle(settings, force)
+            for name, one in recipes.items():
+                if "toml" in one:
+                    self.recipe(name).parent.mkdir(exist_ok=True)
+                    self.recipe(name).write_text(one["toml"], encoding="utf-8")
             yield
         except BaseException as error:
             if begun and isinstance(error, REFUSALS) and not any(self.path.glob("runs/*/*.json")):
@@ -156,7 +183,7 @@ class Folder:
         write_json(self.path / MARK, settings)
 
     def _clear(self) -> None:
-        for name in ("runs", "work", "trained", "sensitivity"):
+        for name in ("runs", "work", "trained", "sensitivity", "recipes"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("report.json", "report.html"):
             (self.path / name).unlink(missing_ok=True)
@@ -181,8 +208,9 @@ class Folder:
         recipes: dict[str, Any] = dict(old.get("recipes", {}))
         for name, recipe in new["recipes"].items():
             if name in recipes and recipes[name].get("content") != recipe["content"]:
+                rename = "" if name in table.RECIPES else "rename it, or "
                 raise ArtifactError(
-                    f"{self.path} holds runs of another recipe called {name!r}; rename it, or {remedy}"
+                    f"{self.path} holds runs of another recipe called {name!r}; {rename}{remedy}"
                 )
         return {**recipes, **new["recipes"]}
 

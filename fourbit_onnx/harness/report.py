@@ -91,7 +91,7 @@ def summary(report: Mapping[str, Any], units: Units) -> list[tuple[str, str, str
         sign, kind = wording.VERDICTS.get(row["verdict"], ("", "open"))
         difference = row["difference"]
         if difference is None:
-            text = "no run to compare"
+            text = row["not_compared"]
         elif difference["low"] is None:
             seeds = wording.count(difference["n"], "seed")
             same = f"the same with {seeds}" if difference["n"] > 1 else f"with {seeds}"

@@ -94,7 +94,8 @@ def _row(
     if name != BASELINE:
         difference = _difference(name, BASELINE, runs, values, relative=task.relative)
         verdict = statistics.verdict(difference, task.margin, higher_is_better=task.higher_is_better)
-        if verdict == statistics.WITHIN and any(run["error"] is not None for run in own):
+        failed = {run["recipe"] for run in runs if run["error"] is not None}
+        if verdict == statistics.WITHIN and failed & {name, BASELINE}:
             verdict = statistics.OPEN  # the runs that are left are no fair sample
     return {
         "name": name,
@@ -104,12 +105,21 @@ def _row(
         "mean": sum(found) / len(found) if found else None,
         "std": statistics.spread(found) if len(found) > 1 else None,
         "difference": _fields(difference),
+        "not_compared": None
+        if difference or name == BASELINE
+        else statistics.not_paired(values[name], values[BASELINE]),
         "relative": task.relative,
         "verdict": verdict,
         "four_bit_share": next((run["four_bit_share"] for run in own if "four_bit_share" in run), None),
-        "seconds": sum(run["seconds"] for run in own) / len(own) if own else None,
+        "seconds": _seconds(own),
         "best": False,
     }
+
+
+def _seconds(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """The mean of those that ended well, for failed ones ended early; of all if none did."""
+    lengths = [run["seconds"] for run in runs if run["error"] is None] or [run["seconds"] for run in runs]
+    return sum(lengths) / len(lengths) if lengths else None
 
 
 def _mark_best(rows: Sequence[dict[str, Any]], *, higher_is_better: bool) -> None:
@@ -148,12 +158,16 @@ def _pairs(
         {
             "a": a,
             "b": b,
-            **(_fields(one) or {"mean": None, "low": None, "high": None, "not_known": "no run", "n": 0}),
+            **(_fields(one) or _none(statistics.not_paired(values[a], values[b]))),
             "p": None if one is None else one.p,
             "p_holm": p,
         }
         for (a, b), one, p in zip(pairs, found, adjusted, strict=True)
     ]
+
+
+def _none(why: str) -> dict[str, Any]:
+    return {"mean": None, "low": None, "high": None, "not_known": why, "n": 0}
 
 
 def _fields(difference: Difference | None) -> dict[str, Any] | None:

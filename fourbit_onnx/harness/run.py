@@ -10,7 +10,7 @@ from typing import Any
 from fourbit_onnx import api
 from fourbit_onnx.artifacts.manifest import PLAN
 from fourbit_onnx.errors import DataError, RecipeError, TrainingError
-from fourbit_onnx.harness.folder import Folder, described, plain, read_json, write_json
+from fourbit_onnx.harness.folder import ARTIFACTS, Folder, described, plain, read_json, write_json
 from fourbit_onnx.harness.observe import Observer
 from fourbit_onnx.recipes import plan, table
 from fourbit_onnx.recipes.recipe import Recipe
@@ -43,7 +43,7 @@ def run(folder: Folder, recipe: str, seed: int, *, observe: bool, display: Calla
         FourbitError: Model, recipe or data will not do, whatever the seed.
     """
     experiment, work = folder.experiment(), folder.work(recipe, seed)
-    task, artifacts = experiment.task, work / "artifacts"
+    task, artifacts = experiment.task, work / ARTIFACTS
     if not artifacts.exists():
         api.convert(
             experiment.model(seed),

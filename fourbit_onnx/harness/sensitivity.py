@@ -107,7 +107,7 @@ def sensitivity(
     if progress is not None:
         progress(len(chosen), len(chosen))
     return {
-        "recipe": recipe,
+        "recipe": whole.recipe.name,
         "loss": reference.loss,
         "all_four_bit": found.against(reference),
         "sites": rows,

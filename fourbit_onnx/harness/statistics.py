@@ -21,6 +21,7 @@ CONFIDENCE = 0.95
 SEEDS = 3  # the least that a verdict takes
 # A graph's means are float32: relative error 2**-24 of each value, 2**-23 of a difference, 2**-22 of two.
 ROUNDING = 2.0**-22
+NO_SHARE = "the baseline's metric is not above 0 in every run, so no share of it can be taken"
 BASELINE, WITHIN, WORSE, OPEN = "baseline", "within margin", "worse than margin", "not decided"
 
 
@@ -84,7 +85,8 @@ def paired(
         confidence: Of the interval.
 
     Returns:
-        None if they share no seed, or a share cannot be taken because a baseline is not positive.
+        None if they share no seed, or a share cannot be taken because a baseline is not positive:
+        `not_paired` says which.
     """
     seeds = sorted(runs.keys() & baseline.keys())
     if not seeds or (relative and min(baseline[seed] for seed in seeds) <= 0):
@@ -98,6 +100,13 @@ def paired(
         confidence,
         rounding=ROUNDING * largest,
     )
+
+
+def not_paired(runs: Mapping[int, float], baseline: Mapping[int, float]) -> str:
+    """Why `paired` finds no difference of the two."""
+    if runs.keys() & baseline.keys():
+        return NO_SHARE
+    return "no run to compare"
 
 
 def interval(

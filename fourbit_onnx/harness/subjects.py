@@ -10,6 +10,7 @@ from fourbit_onnx.errors import DataError, FourbitError, TrainingError, as_wrong
 from fourbit_onnx.harness.experiment import Experiment
 from fourbit_onnx.harness.tasks import MARGINS, TASKS, Task
 from fourbit_onnx.passes.optimizer import Optimizer
+from fourbit_onnx.recipes.recipe import patterns
 from fourbit_onnx.runtime.schedules import check_rate
 
 RATES = {"sgd": 0.1, "adamw": 0.001}
@@ -60,7 +61,7 @@ def experiment(
     _check(found.task)
     if first_seed < 0:
         raise FourbitError(f"seeds are numbers from 0 on, not {first_seed}")
-    found = dataclasses.replace(found, keep=tuple(keep), first_seed=first_seed)
+    found = dataclasses.replace(found, keep=patterns("keep", keep), first_seed=first_seed)
     if model is not None or model_options:
         found.model(first_seed)  # what every run would refuse is refused at once
     return found

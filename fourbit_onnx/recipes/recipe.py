@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from fourbit_onnx.errors import RecipeError
@@ -196,6 +197,21 @@ ODD = dataclasses.replace(EVEN, phase=1)
 BOTH = dataclasses.replace(EVEN, phase=2)
 
 
+def patterns(what: str, given: Sequence[str]) -> tuple[str, ...]:
+    """``given`` as a tuple: a text alone would be a pattern a letter, and ``*`` fits every name.
+
+    Args:
+        what: What they are for, to begin the message with.
+        given: Patterns of names.
+
+    Raises:
+        RecipeError: It is a text, or not of texts.
+    """
+    if isinstance(given, str) or not all(isinstance(pattern, str) for pattern in given):
+        raise RecipeError(f"{what} is a list of patterns, such as ['layer1*'], not {given!r}")
+    return tuple(given)
+
+
 def readable(text: str) -> str:
     """A `Quantizer.text` for people: the threshold that is a formula, as the formula."""
     return text.replace(repr(UNBIASED), "3/ln(4)")
@@ -242,14 +258,20 @@ class Recipe:
             )
         if self.arithmetic not in ARITHMETICS:
             raise RecipeError(f"no arithmetic {self.arithmetic!r}; there are: {', '.join(ARITHMETICS)}")
-        if not 0 <= self.keep_last < 1:
+        object.__setattr__(self, "keep", patterns(f"recipe {self.name!r}: keep", self.keep))
+        if not isinstance(self.keep_last, (int, float)) or not 0 <= self.keep_last < 1:
             raise RecipeError(
                 f"recipe {self.name!r}: keep_last is from 0 to less than 1, not {self.keep_last!r}"
             )
         for point, scales in _POINTS.items():
             quantizer = getattr(self, point)
-            if quantizer is None:
+            if quantizer is None and point in ("dgrad_weight", "wgrad_activation"):
                 continue
+            if not isinstance(quantizer, Quantizer):
+                raise RecipeError(
+                    f"recipe {self.name!r}: {point} is a Quantizer, such as Quantizer('int4', 'sawb'), not "
+                    f"{quantizer!r}"
+                )
             if quantizer.scale not in scales:
                 raise RecipeError(
                     f"recipe {self.name!r}: {point} cannot have the scale rule {quantizer.scale!r}; "

@@ -9,10 +9,11 @@ from fourbit_onnx.recipes import toml
 from fourbit_onnx.recipes.recipe import EVEN, ODD, Quantizer, Recipe
 from fourbit_onnx.recipes.techniques import WITHOUT
 
-DEFAULT = "ibm2020"  # within the margin in every field of docs/accuracy.md
+DEFAULT = "ibm2020"  # within the margin in vision, speech and language: docs/accuracy.md
 AUTO = "auto"  # what `choose_recipe` of the passes resolves
 # By docs/accuracy.md: the best mean of each field, of the recipes with fast kernels.
 BEST: Mapping[str, str] = {"vision": DEFAULT, "speech": DEFAULT, "language": "ibm2020-plus"}
+_RENAMED = {"ibm2020-mean": "ibm2020"}  # before 2026-12-01
 _TOML = ".toml"
 
 _LINEAR = Quantizer("int4", "absmax")
@@ -41,13 +42,14 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         # Why the mean of both phases, and not one for each product: docs/accuracy.md.
         Recipe(
-            "ibm2020", source="Sun et al., NeurIPS 2020 (reconstructed); dithered scale, mean of both phases"
+            "ibm2020",
+            source="Sun et al., NeurIPS 2020 (reconstructed); dither and mean of phases are ours",
         ),
         Recipe(
             "ibm2020-onephase",
             dgrad=EVEN,
             wgrad=ODD,
-            source="ibm2020, one phase for each product, as the paper",
+            source="ibm2020, one phase for each product, as in the paper",
         ),
         Recipe(
             "ibm2020-static",
@@ -129,8 +131,9 @@ def find(name: str) -> Recipe:
             )
     else:
         wanted = first if rest[:1] in ("", WITHOUT) else name
+        now = f" (it is called {_RENAMED[first]} now)" if first in _RENAMED else ""
         with as_wrong_use():
-            raise RecipeError(f"no recipe {wanted!r}; there are: {', '.join(RECIPES)}; or a file.toml")
+            raise RecipeError(f"no recipe {wanted!r}{now}; there are: {', '.join(RECIPES)}; or a file.toml")
     for technique in rest.split(WITHOUT)[1:]:
         recipe = recipe.without(technique)
     return recipe
