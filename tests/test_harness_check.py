@@ -244,11 +244,13 @@ def test_a_model_that_was_not_moved_before_its_process_ended_is_moved_later(tmp_
     (work / "0").mkdir()
     (place / "trained" / "ibm2020").rename(work / "0" / "artifacts")
     (work / "7").mkdir()  # of a run under way
+    (place / "work" / "fp16" / "0").mkdir(parents=True)  # its model is where it should be
     report = Check(tiny(epochs=1), ["ibm2020"], 2, place, sensitivity=True).run()
     assert jobs() == []
     assert report["sensitivity"]["recipe"] == "ibm2020"
     assert (place / "trained" / "ibm2020" / "plan.json").is_file()
     assert [path.name for path in work.iterdir()] == ["7"]
+    assert not (place / "work" / "fp16").exists()
 
 
 def test_names_of_folders():

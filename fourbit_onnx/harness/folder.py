@@ -72,12 +72,13 @@ class Folder:
         first = self.experiment().first_seed
         for place in self.path.glob("work/*/*"):
             recipe, seed = place.parent.name, place.name
-            finished = self.finished(recipe, int(seed)) if place.is_dir() and seed.isdigit() else None
-            if finished is None:
+            if not (place.is_dir() and seed.isdigit() and self.run(recipe, int(seed)).is_file()):
                 continue
-            kept = self.trained(recipe)
-            if int(seed) == first and not finished["error"] and not kept.exists():
-                (place / ARTIFACTS).rename(kept)
+            kept, artifacts = self.trained(recipe), place / ARTIFACTS
+            left = int(seed) == first and artifacts.is_dir() and not kept.exists()
+            if left and read_json(self.run(recipe, first)).get("error", "") is None:
+                kept.parent.mkdir(exist_ok=True)
+                artifacts.rename(kept)
             shutil.rmtree(place, ignore_errors=True)
         for log in self.path.glob("work/*/*.log"):
             if not log.stat().st_size:
