@@ -16,7 +16,7 @@ from fourbit_onnx.recipes import table
 @functools.cache
 def resnet8():
     model = registry.build("resnet8", input_shape=(1, 8, 8), classes=10, width=16, seed=0)
-    return build(model, Options(table.find("ibm2020")))
+    return build(model, Options(table.find("ibm2020-onephase")))
 
 
 def nodes_of(model, op):

@@ -112,10 +112,10 @@ def test_what_is_written_of_a_site():
     assert site.points == {
         "fwd.x": "uint4 pact",
         "fwd.w": "int4 sawb",
-        "dgrad.dy": "log4 even gradient 2.1640425613334453 dither",
+        "dgrad.dy": "log4 both gradient 2.1640425613334453 dither",
         "dgrad.w": "int4 sawb",
         "wgrad.x": "uint4 pact",
-        "wgrad.dy": "log4 odd gradient 2.1640425613334453 dither",
+        "wgrad.dy": "log4 both gradient 2.1640425613334453 dither",
     }
     assert plan_of(CHAIN).sites[1].points["fwd.x"] == "int4 pact"
     assert site.shapes == {"x": ["N", 8], "w": [8, 8], "y": ["N", 8]}
