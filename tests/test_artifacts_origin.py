@@ -23,6 +23,8 @@ def test_an_exported_model_is_not_converted_again(tmp_path, weights):
     seen = fourbit("inspect", path)
     assert seen.exit_code == 0
     assert f"Warning: {EXPORTED}" in seen.stdout + seen.stderr
+    assert "convert the model that this one was exported from" in seen.stdout
+    assert "--freeze" not in seen.stdout
 
 
 def test_one_of_floats_can_be_trained_on(tmp_path):

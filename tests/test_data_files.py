@@ -59,6 +59,11 @@ def test_keys_of_data_without_names(tmp_path):
         said = f"{path} has no arrays by name, so nothing is at --key labels=coarse; leave it out"
         assert str(refused.value) == said
         (tmp_path / "x.npy").unlink(missing_ok=True)
+    assert list(named.find("digits", ["image", "labels"], keys={"labels": "labels"})) == ["image", "labels"]
+    with pytest.raises(
+        DataError, match="'digits' is built in, so nothing is at --key labels=x; leave it out"
+    ):
+        named.find("digits", ["image", "labels"], keys={"labels": "x"})
 
 
 def test_folders_of_published_data(tmp_path):

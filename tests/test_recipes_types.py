@@ -2,6 +2,7 @@
 
 import pytest
 
+import fourbit_onnx
 from fourbit_onnx import check, convert
 from fourbit_onnx.errors import RecipeError
 from fourbit_onnx.models import registry
@@ -51,3 +52,16 @@ def test_patterns_of_a_call(tmp_path, name):
         with pytest.raises(RecipeError, match=said):
             check("digits", tmp_path / "out", keep="fc*")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("recipes", ["ibm2020", Recipe("mine")], ids=["name", "recipe"])
+def test_recipes_are_a_list(tmp_path, recipes):
+    with pytest.raises(
+        RecipeError, match=r"^recipes is a list, such as \['ibm2020', 'luq'\], not one recipe$"
+    ):
+        check("digits", tmp_path / "out", recipes=recipes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_completion_shows_what_there_is():
+    assert dir(fourbit_onnx) == sorted(fourbit_onnx.__all__)

@@ -42,6 +42,9 @@ def find(
         DataError: There is no such data, it is damaged, or its names are not those of the model.
     """
     if source in BUILT_IN:
+        for name, key in (keys or {}).items():
+            if name != key:
+                raise DataError(f"{source!r} is built in, so nothing is at --key {name}={key}; leave it out")
         return _renamed(BUILT_IN[source](), names, split)
     require(source)
     wanted = {name: name for name in names} | dict(keys) if keys else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fourbit_onnx.errors import FourbitError, not_installed
+from fourbit_onnx.errors import FourbitError, RecipeError, not_installed
 from fourbit_onnx.harness import budget, failure, results, site_study, statistics
 from fourbit_onnx.harness import report as page
 from fourbit_onnx.harness.experiment import Experiment
@@ -88,6 +88,8 @@ class Check:
         self._jobs = jobs or available_processors()
         self._study = sensitivity
         self._observe, self._command, self._display = observe, command, display
+        if isinstance(recipes, (str, Recipe)):
+            raise RecipeError("recipes is a list, such as ['ibm2020', 'luq'], not one recipe")
         named, self._auto = resolved(recipes, lambda: experiment.model(experiment.first_seed))
         found = lineup(named, without)
         self._recipes = {

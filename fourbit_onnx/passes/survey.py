@@ -63,6 +63,8 @@ def survey(model: onnx.ModelProto, options: Options) -> Survey:
     for node in untrainable(graph, roles):
         op = f"{node.domain}::{node.op}" if node.domain else node.op
         remedy = recurrent_obstacle(node) if op in RECURRENT else REMEDIES.get(op, OTHERWISE)
+        if is_exported(model):
+            remedy = "convert the model that this one was exported from"
         found.setdefault((op, remedy), []).append(node.name)
     plan = select_sites(graph, roles, options.recipe, options.keep, options.settings)
     parameters = sum(roles.values[name].size for name in roles.parameters)

@@ -49,7 +49,7 @@ RECIPES: Mapping[str, Recipe] = {
             "ibm2020-onephase",
             dgrad=EVEN,
             wgrad=ODD,
-            source="ibm2020, one phase for each product, as in the paper",
+            source="ibm2020 with one phase for each product, as in the paper; dithered scale",
         ),
         Recipe(
             "ibm2020-static",
